@@ -1,0 +1,5 @@
+//! jobs.yaml: read, checked whole, and turned into a [`JobTable`].
+
+mod table;
+
+pub use table::*;

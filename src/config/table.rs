@@ -1,0 +1,122 @@
+//! The result of reading jobs.yaml: a type that later code can't get wrong.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::host::postgres::Connection;
+use crate::host::process::Account;
+use crate::host::secret::SecretText;
+use crate::jobs::{Job, Kind};
+use crate::logs;
+use crate::model::JobName;
+use crate::policy::{Interrupted, IoClass, Missed, Overlap, Retries};
+use crate::schedule::Schedule;
+
+/// A checked jobs.yaml.
+#[derive(Debug)]
+pub struct JobTable {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// SHA-256 of its text, in hex.
+    pub hash: String,
+    pub timezone: TimeZone,
+    pub paths: Paths,
+    pub logs: logs::Settings,
+    pub keep_history: Duration,
+    pub max_running: usize,
+    pub connections: Arc<BTreeMap<String, Connection>>,
+    pub contacts: BTreeMap<String, Contact>,
+    pub alerts: Option<Alerts>,
+    pub dashboard: Option<Dashboard>,
+    /// In the order of the file.
+    pub jobs: Vec<Arc<JobSpec>>,
+}
+
+impl JobTable {
+    pub fn job(&self, name: &str) -> Option<&Arc<JobSpec>> {
+        self.jobs.iter().find(|job| job.name.as_str() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    pub state: PathBuf,
+    pub logs: PathBuf,
+    pub socket: PathBuf,
+}
+
+/// One job with its policies, defaults filled in.
+pub struct JobSpec {
+    pub name: JobName,
+    pub description: Option<String>,
+    pub kind: &'static Kind,
+    pub job: Arc<dyn Job>,
+    /// `None`: manual only.
+    pub schedule: Option<Schedule>,
+    pub enabled: bool,
+    pub timeout: Duration,
+    pub retries: Retries,
+    pub overlap: Overlap,
+    pub missed: Missed,
+    pub interrupted: Interrupted,
+    pub jitter: Duration,
+    pub after: Vec<JobName>,
+    pub group: Option<String>,
+    pub alert: Vec<String>,
+    /// Looked up when the table comes into force; checked by `check` on the host.
+    pub user: Option<String>,
+    pub env: BTreeMap<String, SecretText>,
+    pub nice: u8,
+    pub io: Option<IoClass>,
+}
+
+impl std::fmt::Debug for JobSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobSpec").field("name", &self.name).field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// Found by name in the system's user database.
+pub type AccountLookup = Result<Account, String>;
+
+#[derive(Clone, Debug)]
+pub struct Contact {
+    pub email: Option<String>,
+    pub webhook: Option<SecretText>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub smtp: Option<Smtp>,
+    pub to: Vec<String>,
+    pub remind_every: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    pub host: String,
+    pub port: u16,
+    pub from: String,
+    pub user: Option<String>,
+    pub password: Option<SecretText>,
+    pub tls: SmtpTls,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SmtpTls {
+    #[default]
+    None,
+    Starttls,
+    Tls,
+}
+
+#[derive(Clone, Debug)]
+pub struct Dashboard {
+    pub listen: std::net::SocketAddr,
+    pub token: Option<SecretText>,
+}

@@ -1,0 +1,3 @@
+//! Carries out the plan: claims, starts, ends.
+
+pub mod plan;

@@ -1,0 +1,5 @@
+//! The only place that touches the outside: programs, PostgreSQL, files, /proc, systemd.
+
+pub mod postgres;
+pub mod process;
+pub mod secret;

@@ -1,0 +1,140 @@
+//! What a job does: the [`Job`] trait, and [`KINDS`], the one table of kinds.
+//!
+//! A kind is one file here: a struct of options (serde reads it, schemars describes it), `run`, its tests. A
+//! job knows nothing of the engine, the ledger, the file it was written in, or another job.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::document::{Invalid, Reader};
+use crate::host::postgres::Connection;
+use crate::host::process::Programs;
+use crate::logs::RunLog;
+use crate::model::{JobName, Report, RunId, Trigger};
+use crate::policy::{Interrupted, Retries};
+
+/// Every kind, in the order in which the README lists them.
+pub const KINDS: &[Kind] = &[];
+
+/// A kind of job.
+pub struct Kind {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub retries: Retries,
+    pub interrupted: Interrupted,
+    /// Reads the options; problems are left with the reader, and `None` is returned where there are any.
+    pub read: fn(&mut Reader<'_>) -> Option<Arc<dyn Job>>,
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// What the author of a kind declares beside `run`.
+pub trait KindOptions: Job + DeserializeOwned + JsonSchema + 'static {
+    const NAME: &'static str;
+    /// One line, for `list`, the schema and the README.
+    const SUMMARY: &'static str;
+    const RETRIES: Retries = Retries::ONCE;
+    const INTERRUPTED: Interrupted = Interrupted::Rerun;
+
+    /// What types alone can't say: options that exclude each other, ranges.
+    fn invalid(&self) -> Vec<Invalid> {
+        vec![]
+    }
+}
+
+pub const fn kind<K: KindOptions>() -> Kind {
+    Kind {
+        name: K::NAME,
+        summary: K::SUMMARY,
+        retries: K::RETRIES,
+        interrupted: K::INTERRUPTED,
+        read: |reader| {
+            let options: K = reader.read(K::invalid)?;
+            Some(Arc::new(options))
+        },
+        schema: |generator| generator.subschema_for::<K>(),
+    }
+}
+
+#[async_trait]
+pub trait Job: Debug + Send + Sync {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// What went wrong, and whether another attempt may mend it.
+    async fn run(&self, ctx: &JobContext) -> Result<Report, JobError>;
+
+    /// What this host lacks to run the job; `check` prints it.
+    async fn preflight(&self, _ctx: &HostContext) -> Vec<Lack> {
+        vec![]
+    }
+
+    /// Whether the job can say, without doing it, what it would do (`run-now --dry-run`).
+    fn can_dry_run(&self) -> bool {
+        false
+    }
+}
+
+/// What an attempt is given.
+pub struct JobContext {
+    pub job: JobName,
+    pub run: RunId,
+    pub attempt: u32,
+    pub trigger: Trigger,
+    pub slot: Option<Timestamp>,
+    /// Do nothing that lasts; say what would be done.
+    pub dry_run: bool,
+    pub clock: Arc<dyn Clock>,
+    pub log: RunLog,
+    /// Starts programs; whatever it started ends with the attempt.
+    pub programs: Programs,
+    pub connections: Arc<BTreeMap<String, Connection>>,
+    /// Scratch files of the program; survives restarts.
+    pub state: PathBuf,
+    /// Set when the attempt times out or is cancelled: work on other threads must look at it.
+    pub cancel: CancellationToken,
+}
+
+/// What `preflight` may look at.
+pub struct HostContext {
+    pub connections: Arc<BTreeMap<String, Connection>>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Something that the host lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// The job can't work without it; otherwise a warning.
+    pub fatal: bool,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("{0:#}")]
+    Retryable(anyhow::Error),
+    /// A retry can't mend it: a wrong password, a missing program, a bad option.
+    #[error("{0:#}")]
+    Permanent(anyhow::Error),
+}
+
+impl From<anyhow::Error> for JobError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Retryable(error)
+    }
+}
+
+impl JobError {
+    pub fn permanent(error: impl Into<anyhow::Error>) -> Self {
+        Self::Permanent(error.into())
+    }
+}

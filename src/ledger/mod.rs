@@ -1,0 +1,247 @@
+//! The durable store of slots, runs and attempts.
+//!
+//! Owns what is remembered and that it is remembered whole: every change goes through [`Ledger::apply`],
+//! one transaction a batch. Never decides what a job does next; that is the engine's plan.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{JobName, Outcome, Report, RunId, RunRecord, SkipReason, Trigger};
+
+/// Who executes a run: enough to tell later whether that process still lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `daemon` or `run-now`.
+    pub role: String,
+    /// /proc/sys/kernel/random/boot_id
+    pub boot: String,
+    pub pid: u32,
+    /// Field 22 of /proc/PID/stat: with it a pid that was given out again is told apart.
+    pub start_time: u64,
+}
+
+/// A new row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRow {
+    pub job: JobName,
+    pub kind: String,
+    pub trigger: Trigger,
+    /// Nominal time; `None` for manual and `after` runs.
+    pub slot: Option<Timestamp>,
+    /// For a range row: the last slot it stands for, and how many (1 otherwise).
+    pub slot_last: Option<Timestamp>,
+    pub slots: u64,
+    /// The clock epoch of the slot: one more after each set-back of the clock that repeats slots.
+    pub epoch: u32,
+    pub state: NewState,
+    /// Who asked, for a manual run: `root (uid 0)`.
+    pub requested_by: Option<String>,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewState {
+    /// A run whose first attempt begins now, by the same transaction.
+    Started,
+    /// A run that waits for its turn (`outcome` running, no `started_at`, reason `queued`).
+    Queued,
+    Skipped(SkipReason),
+}
+
+/// One change. A batch of them is one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    Claim(NewRow),
+    /// An attempt begins (the first sets the run's `started_at` and clears its reason).
+    AttemptStarted {
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+    },
+    AttemptEnded {
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+        outcome: Outcome,
+        error: Option<String>,
+    },
+    /// The run has ended. `attempt` ends with it where it is still open.
+    Finished {
+        run: RunId,
+        at: Timestamp,
+        outcome: Outcome,
+        error: Option<String>,
+        report: Option<Report>,
+    },
+    /// A queued run that will not run after all.
+    Dropped {
+        run: RunId,
+        at: Timestamp,
+        reason: SkipReason,
+    },
+    /// A queued or open run changes hands (a new daemon took it over).
+    Adopted {
+        run: RunId,
+        owner: Owner,
+    },
+    /// Every slot up to and with this instant has its row.
+    Accounted {
+        until: Timestamp,
+    },
+    /// The table in force from now on.
+    Table(TableRecord),
+    Event(Event),
+    /// `job` absent: every job. Replaces an earlier pause of the same scope.
+    Pause {
+        job: Option<JobName>,
+        since: Timestamp,
+        until: Option<Timestamp>,
+        by: String,
+    },
+    Resume {
+        job: Option<JobName>,
+    },
+}
+
+/// What became of a write, in the order of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Done,
+    Claimed(RunId),
+    /// `(job, slot, epoch)` has its row already: nothing was written, nothing must be started.
+    AlreadyClaimed(RunId),
+}
+
+/// A table of jobs as it was in force, so that a past slot is judged by the schedule of its day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableRecord {
+    pub in_force_from: Timestamp,
+    /// SHA-256 of the file's text, in hex.
+    pub hash: String,
+    pub jobs: Vec<TableJob>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableJob {
+    pub job: JobName,
+    pub kind: String,
+    /// The expressions as written; none for a manual job.
+    pub schedule: Vec<String>,
+    pub timezone: String,
+    /// UTC offset changes of that zone as the tz database told them then: `(instant, seconds east)`,
+    /// beginning with the one in force.
+    pub offsets: Vec<(Timestamp, i32)>,
+    pub enabled: bool,
+}
+
+/// Something that explains the rows around it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Timestamp,
+    /// `daemon_started`, `daemon_stopped`, `clock_stepped`, `reloaded`, `reload_refused`, `paused`, `resumed`, …
+    pub kind: String,
+    pub detail: serde_json::Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRecord {
+    /// Absent: every job.
+    pub job: Option<String>,
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+    pub by: String,
+}
+
+/// A run that has no end yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenRun {
+    pub record: RunRecord,
+    pub epoch: u32,
+    pub owner: Owner,
+    /// Waits for its turn: no attempt was begun.
+    pub queued: bool,
+}
+
+/// Which rows `history` asks for; newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub job: Option<String>,
+    pub outcome: Option<Outcome>,
+    /// Rows whose slot, or start where they have none, is not before this.
+    pub since: Option<Timestamp>,
+    pub limit: Option<usize>,
+}
+
+/// What the engine must know of the past when it starts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Past {
+    /// Every slot up to here has its row; `None` in a new ledger.
+    pub accounted: Option<Timestamp>,
+    /// The table in force at the end.
+    pub table: Option<TableRecord>,
+    pub open: Vec<OpenRun>,
+    pub pauses: Vec<PauseRecord>,
+    /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
+    /// when it last succeeded.
+    pub jobs: Vec<JobPast>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobPast {
+    pub job: String,
+    pub epoch: u32,
+    pub last_slot: Option<Timestamp>,
+    pub last_started: Option<Timestamp>,
+    pub last_succeeded: Option<Timestamp>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{path}: the ledger can't be opened: {reason}")]
+    Open { path: String, reason: String },
+    #[error(
+        "{path}: the ledger is of a later version ({found}; this program knows {known}): use the newer program"
+    )]
+    TooNew { path: String, found: i64, known: i64 },
+    #[error("{path}: the ledger is damaged: {reason}")]
+    Damaged { path: String, reason: String },
+    #[error("{path}: the ledger can't be written: {reason}")]
+    Write { path: String, reason: String },
+    #[error("{path}: the ledger can't be read: {reason}")]
+    Read { path: String, reason: String },
+}
+
+/// A store of rows. Calls block; the engine's thread is the one writer of a daemon.
+pub trait Ledger: Send {
+    /// All of the batch or nothing, durable on return.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]; then nothing of the batch was written.
+    fn apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError>;
+
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn past(&self) -> Result<Past, LedgerError>;
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn history(&self, filter: &Filter) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn run(&self, run: RunId) -> Result<Option<RunRecord>, LedgerError>;
+
+    /// The newest row of each job that ended or runs: for `list`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn latest(&self) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// Deletes at most `batch` rows that ended before `before`; how many it deleted. Call again while it is `batch`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError>;
+}
