@@ -115,7 +115,8 @@ fn program() -> Command {
 }
 
 fn check_file(file: &Path) -> (bool, String) {
-    let output = program().arg("--config").arg(file).args(["check", "--no-host"]).output().unwrap();
+    let output =
+        program().arg("--config").arg(file).args(["check", "--no-host"]).output().expect("the program runs");
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
@@ -221,7 +222,7 @@ fn row(module: &str) -> Option<usize> {
 
 /// `jobs` for src/jobs/pg_dump/mod.rs; none for the crate's roots and for tests.
 fn module_of(file: &Path) -> Option<String> {
-    let path = file.strip_prefix(root().join("src")).unwrap();
+    let path = file.strip_prefix(root().join("src")).expect("a file under src");
     let parts: Vec<_> =
         path.iter().map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned()).collect();
     let is_root = parts.len() == 1 && (parts[0] == "lib" || parts[0] == "main");
@@ -231,7 +232,7 @@ fn module_of(file: &Path) -> Option<String> {
 
 /// 1 for src/units.rs and src/jobs/mod.rs, 2 for src/jobs/command.rs.
 fn depth(file: &Path) -> usize {
-    let path = file.strip_prefix(root().join("src")).unwrap();
+    let path = file.strip_prefix(root().join("src")).expect("a file under src");
     path.components().count() - usize::from(path.ends_with("mod.rs"))
 }
 
