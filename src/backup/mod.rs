@@ -1,0 +1,5 @@
+//! What the backup kinds share: streams, manifests, publishing, names, and what to keep.
+//!
+//! Never starts a program and never speaks to a server: a job hands in what it reads from.
+
+pub mod count;
