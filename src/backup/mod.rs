@@ -2,4 +2,6 @@
 //!
 //! Never starts a program and never speaks to a server: a job hands in what it reads from.
 
+pub mod codec;
 pub mod count;
+pub mod stream;
