@@ -4,4 +4,7 @@
 
 pub mod codec;
 pub mod count;
+pub mod manifest;
+pub mod names;
+pub mod publish;
 pub mod stream;

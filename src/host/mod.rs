@@ -1,5 +1,6 @@
 //! The only place that touches the outside: programs, PostgreSQL, files, /proc, systemd.
 
+pub mod files;
 pub mod postgres;
 pub mod process;
 pub mod secret;
