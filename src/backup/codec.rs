@@ -56,7 +56,9 @@ impl Codec {
     /// `None`: nothing is compressed.
     pub(super) fn new(compression: Compression, level: u32) -> std::io::Result<Option<Self>> {
         Ok(match compression {
-            Compression::Gzip => Some(Self::Gzip(Box::new(Compress::new(flate2::Compression::new(level), false)))),
+            Compression::Gzip => {
+                Some(Self::Gzip(Box::new(Compress::new(flate2::Compression::new(level), false))))
+            }
             Compression::Zstd => {
                 let mut compressor = zstd::bulk::Compressor::new(i32::try_from(level).unwrap_or(3))?;
                 compressor.include_checksum(true)?;

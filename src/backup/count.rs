@@ -249,7 +249,11 @@ impl RowCounter {
                 at += 1;
                 continue;
             }
-            let found = if escapes { memchr::memchr2(quote, b'\\', &chunk[at..]) } else { memchr(quote, &chunk[at..]) };
+            let found = if escapes {
+                memchr::memchr2(quote, b'\\', &chunk[at..])
+            } else {
+                memchr(quote, &chunk[at..])
+            };
             match found.map(|found| at + found) {
                 None => break None,
                 Some(found) if chunk[found] == quote => break Some(found),
@@ -419,7 +423,9 @@ mod tests {
     #[test]
     fn rows_are_the_lines_between_copy_and_its_end() {
         check(
-            &format!("COPY public.a (id, name) FROM stdin;\n1\tx\n2\ty\n\\.\n\n\nCOPY public.b (id) FROM stdin;\n\\.\n{END}"),
+            &format!(
+                "COPY public.a (id, name) FROM stdin;\n1\tx\n2\ty\n\\.\n\n\nCOPY public.b (id) FROM stdin;\n\\.\n{END}"
+            ),
             &[("public", "a", 2), ("public", "b", 0)],
             true,
         );

@@ -104,9 +104,13 @@ impl Directory {
         }
         for (hidden, _) in &stale {
             match files::remove_file(&self.fd, hidden) {
-                Ok(true) => said.push(format!("removed {hidden}, which a process that is gone left half-done")),
+                Ok(true) => {
+                    said.push(format!("removed {hidden}, which a process that is gone left half-done"))
+                }
                 Ok(false) => {}
-                Err(error) => said.push(format!("{hidden}, left by a process that is gone, can't be removed: {error}")),
+                Err(error) => {
+                    said.push(format!("{hidden}, left by a process that is gone, can't be removed: {error}"))
+                }
             }
         }
         Ok(said)
@@ -147,7 +151,10 @@ impl Directory {
     /// Where the folder can't be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let entries = rustix::fs::Dir::read_from(&self.fd)?;
-        entries.filter_map(|entry| entry.map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).transpose())
+        entries
+            .filter_map(|entry| {
+                entry.map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).transpose()
+            })
             .collect::<Result<_, _>>()
             .map_err(Into::into)
     }
@@ -213,7 +220,10 @@ pub fn publish(partials: Vec<Partial>) -> io::Result<()> {
             for published in &done {
                 let _ = files::remove_file(&published.directory.fd, &published.name);
             }
-            return Err(io::Error::new(error.kind(), format!("{} can't be published: {error}", partial.name)));
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{} can't be published: {error}", partial.name),
+            ));
         }
         done.push(partial);
     }

@@ -93,7 +93,12 @@ const SYNC_EVERY: u64 = 32 << 20;
 ///
 /// # Errors
 /// [`StreamError`]; the file is then good for nothing.
-pub fn store(source: Source, file: &File, compression: Compression, level: u32) -> Result<Stored, StreamError> {
+pub fn store(
+    source: Source,
+    file: &File,
+    compression: Compression,
+    level: u32,
+) -> Result<Stored, StreamError> {
     let (to_compress, blocks) = sync_channel::<Work>(BLOCKS);
     let blocks = &Mutex::new(blocks);
     let (in_order, written) = sync_channel::<Receiver<Compressed>>(BLOCKS);
@@ -152,14 +157,14 @@ pub fn store(source: Source, file: &File, compression: Compression, level: u32) 
     })
 }
 
-/// Reads to the end of the source and only counts.
+/// Reads to the end of the source and only counts. Blocks.
 ///
 /// # Errors
 /// [`StreamError`]
-pub fn count(source: &Source) -> Result<(u64, Counted), StreamError> {
+pub fn count(source: Source) -> Result<(u64, Counted), StreamError> {
     let (give_back, pool) = sync_channel(1);
     let _ = give_back.send(vec![0; Compression::None.block_size()]);
-    read(source, &pool, |block| give_back.send(block).map_err(|_| StreamError::Stopped))
+    read(&source, &pool, |block| give_back.send(block).map_err(|_| StreamError::Stopped))
 }
 
 struct Work {
@@ -243,7 +248,9 @@ fn compress(
     blocks: &Mutex<Receiver<Work>>,
     give_back: &SyncSender<Vec<u8>>,
 ) -> Result<(), StreamError> {
-    let Some(mut codec) = Codec::new(compression, level).map_err(StreamError::Compress)? else { return Ok(()) };
+    let Some(mut codec) = Codec::new(compression, level).map_err(StreamError::Compress)? else {
+        return Ok(());
+    };
     loop {
         let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Work { block, reply }) = next else { return Ok(()) };

@@ -97,6 +97,34 @@ pub fn open_or_make_directory(path: &Path, owner: Owner) -> io::Result<(OwnedFd,
     Ok((directory, true))
 }
 
+/// The folder itself, or the nearest one above it that exists.
+///
+/// # Errors
+/// Where none can be opened.
+pub fn nearest_directory(path: &Path) -> io::Result<(&Path, OwnedFd)> {
+    let mut at = path;
+    loop {
+        match (open_directory(at), at.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => at = parent,
+            (opened, _) => return opened.map(|fd| (at, fd)),
+        }
+    }
+}
+
+/// Why files could not be made in this folder, which is made where it is missing.
+pub fn why_not_writable(path: &Path) -> Option<String> {
+    match nearest_directory(path) {
+        Err(error) => Some(format!("the directory {} can't be opened: {error}", path.display())),
+        Ok((nearest, fd)) => {
+            let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+            let error = rustix::fs::accessat(&fd, ".", access, AtFlags::EACCESS).err()?;
+            let what = if nearest == path { "written to" } else { "made" };
+            let at = nearest.display();
+            Some(format!("the directory {} can't be {what}: {at}: {error}", path.display()))
+        }
+    }
+}
+
 /// Removes a file of an open folder. False: it was gone already.
 ///
 /// # Errors

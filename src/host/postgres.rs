@@ -197,7 +197,11 @@ impl Connection {
                 told.message(),
                 told.code().code()
             );
-            return if is_lasting(told.code()) { PostgresError::Refused(text) } else { PostgresError::Away(text) };
+            return if is_lasting(told.code()) {
+                PostgresError::Refused(text)
+            } else {
+                PostgresError::Away(text)
+            };
         }
         let mut text = format!("PostgreSQL at {address} can't be reached: {error}");
         let mut source = std::error::Error::source(error);

@@ -13,14 +13,16 @@ fn stem(number: u32) -> String {
 }
 
 fn visible_names(directory: &Directory) -> Vec<String> {
-    let mut names: Vec<_> = directory.names().unwrap().into_iter().filter(|name| !name.starts_with('.')).collect();
+    let mut names: Vec<_> =
+        directory.names().unwrap().into_iter().filter(|name| !name.starts_with('.')).collect();
     names.sort();
     names
 }
 
 /// Everything but `.` and `..`.
 fn all_names(directory: &Directory) -> Vec<String> {
-    let mut names: Vec<_> = directory.names().unwrap().into_iter().filter(|name| name != "." && name != "..").collect();
+    let mut names: Vec<_> =
+        directory.names().unwrap().into_iter().filter(|name| name != "." && name != "..").collect();
     names.sort();
     names
 }
@@ -66,7 +68,10 @@ fn files_appear_only_when_published_and_with_their_mode() {
     partials[0].write_all(b"x").unwrap();
     assert_eq!(visible_names(&directory), [""; 0]);
     publish(partials).unwrap();
-    assert_eq!(all_names(&directory), ["shop-20261122T230000Z.manifest.json", "shop-20261122T230000Z.sql.gz"]);
+    assert_eq!(
+        all_names(&directory),
+        ["shop-20261122T230000Z.manifest.json", "shop-20261122T230000Z.sql.gz"]
+    );
     let mode = |path: &Path| std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap()) & 0o7777;
     assert_eq!(mode(&folder.path().join("a/b/shop-20261122T230000Z.sql.gz")), 0o600);
     assert_eq!(mode(&folder.path().join("a/b")), 0o700);
@@ -122,7 +127,10 @@ fn publishing_that_death_cut_short_is_completed() {
             directory.recover().unwrap(),
             ["completed shop-20261122T230000Z.sql.gz, whose process died while publishing it"]
         );
-        assert_eq!(all_names(&directory), ["shop-20261122T230000Z.manifest.json", "shop-20261122T230000Z.sql.gz"]);
+        assert_eq!(
+            all_names(&directory),
+            ["shop-20261122T230000Z.manifest.json", "shop-20261122T230000Z.sql.gz"]
+        );
     }
 }
 
