@@ -13,6 +13,7 @@ use super::failure::{Failure, code};
 use super::output::{self, Paint, Table};
 use super::{Context, time};
 use crate::clock::{Clock, SystemClock};
+use crate::document::nearest;
 use crate::schedule::Schedule;
 
 /// One element of `next --json`.
@@ -69,14 +70,17 @@ fn of_expression(expression: &str, args: &NextArgs, now: Timestamp) -> Result<Ve
 
 fn no_slot(subject: &str, schedule: &Schedule, from: Timestamp) -> Failure {
     if schedule.at_boot() {
-        return Failure::wrong(format!("{subject} has no slot that could be foretold: @reboot is due once a boot"));
+        return Failure::wrong(format!(
+            "{subject} has no slot that could be foretold: @reboot is due once a boot"
+        ));
     }
     Failure::wrong(format!("{subject} has no slot in the 50 years after {from}"))
 }
 
 fn zone(name: &str) -> Result<TimeZone, Failure> {
     TimeZone::get(name).map_err(|_| {
-        let failure = Failure::wrong(format!("--timezone: `{name}` is not a zone of this system's tz database"));
+        let failure =
+            Failure::wrong(format!("--timezone: `{name}` is not a zone of this system's tz database"));
         let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
         match nearest(name, known.iter().map(String::as_str)) {
             Some(nearest) => failure.hint(format!("did you mean {nearest}?")),
@@ -99,4 +103,8 @@ fn merged(schedules: &[(Option<&str>, &Schedule)], from: Timestamp, count: u32) 
         due.extend(next(index, slot));
     }
     rows
+}
+
+fn of_table(_context: &Context, _args: &NextArgs, _now: Timestamp) -> Result<Vec<Row>, Failure> {
+    Err(Failure::wrong("not wired"))
 }
