@@ -1,0 +1,4 @@
+//! The program from outside: one binary for all integration tests, one file a behaviour.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod cli;
