@@ -7,7 +7,9 @@ mod completions;
 mod daemon;
 mod edit;
 pub mod failure;
+pub mod history;
 pub mod locate;
+pub mod logs;
 mod man;
 mod next;
 pub mod output;
@@ -15,6 +17,7 @@ mod pause;
 mod reload;
 mod resume;
 pub mod run_now;
+pub mod show;
 mod status;
 pub mod time;
 
