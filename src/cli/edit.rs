@@ -29,10 +29,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
             output::message(format!("{}: not changed", named.display()));
             return Ok(code::DONE);
         }
-        match check(&draft.path, &named) {
+        match context.check(&text, &named) {
             Ok(()) => break,
             Err(problems) => {
-                output::message(problems.trim_end());
+                output::message(problems);
                 if !again()? {
                     return Err(Failure::wrong(format!("{}: left as it was", named.display())));
                 }
@@ -167,8 +167,4 @@ fn again() -> Result<bool, Failure> {
             _ => {}
         }
     }
-}
-
-fn check(_draft: &Path, _named: &Path) -> Result<(), String> {
-    Ok(())
 }
