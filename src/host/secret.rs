@@ -201,6 +201,12 @@ impl JsonSchema for SecretText {
     }
 }
 
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.to_owned())] }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,47 +267,5 @@ mod tests {
         let secret = SecretText::parse("hunter2-${env:TOKEN}-${file:/run/x}").unwrap();
         assert_eq!(format!("{secret:?}"), "***${env:TOKEN}***${file:/run/x}");
         assert!(!format!("{:?}", secret.resolve_in(&|_| Some("abc".into()))).contains("abc"));
-    }
-}
-
-impl SecretText {
-    /// Fetches the value now.
-    ///
-    /// # Errors
-    /// [`SecretError`]
-    pub fn resolve(&self) -> Result<SecretString, SecretError> {
-        let mut value = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Literal(text) => value.push_str(text),
-                Part::Env(name) => {
-                    let text = std::env::var(name).map_err(|_| SecretError::Env { name: name.clone() })?;
-                    value.push_str(&text);
-                }
-                Part::File(path) => value.push_str(&read(path, &format!("${{file:{}}}", path.display()))?),
-                Part::Credential(name) => {
-                    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-                        .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
-                    let path = std::path::Path::new(&directory).join(name);
-                    value.push_str(&read(&path, &format!("${{credential:{name}}}"))?);
-                }
-            }
-        }
-        Ok(value.into())
-    }
-}
-
-fn read(path: &std::path::Path, reference: &str) -> Result<String, SecretError> {
-    let text = std::fs::read_to_string(path).map_err(|error| SecretError::File {
-        reference: reference.to_owned(),
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })?;
-    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
-}
-
-impl From<&str> for SecretText {
-    fn from(text: &str) -> Self {
-        Self { parts: vec![Part::Literal(text.to_owned())] }
     }
 }
