@@ -380,7 +380,7 @@ class Yacron(Scheduler):
             for number, (expression, argv) in enumerate(jobs):
                 file.write(f'  - name: job-{number}\n    schedule: "{expression}"\n    utc: true\n    command:\n')
                 for word in argv:
-                    file.write(f"      - {word}\n")
+                    file.write(f'      - "{word}"\n')
 
     def command(self, folder):
         return [self.binary, "-c", os.path.join(folder, "jobs.yaml"), "-l", "ERROR"]
