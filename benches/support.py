@@ -226,6 +226,7 @@ class Scheduler:
     five fields in UTC."""
 
     name = ""
+    says_ready = True
 
     def find(self):
         """Fetches or builds it; false where this machine can't have it."""
@@ -349,6 +350,7 @@ class DebianCron(Scheduler):
 
 class Busybox(Scheduler):
     name = "busybox crond"
+    says_ready = False  # no word, and Debian builds it without @reboot
 
     def find(self):
         self.binary = from_package("busybox-static", "bin/busybox") or shutil.which("busybox")
