@@ -1,6 +1,7 @@
 //! punk-eco-sched: one daemon instead of a crontab. (The map is in ARCHITECTURE.md.)
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod document;

@@ -1,0 +1,102 @@
+//! `next`: coming slots, of the table's jobs or of any expression.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::Write;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::args::NextArgs;
+use super::failure::{Failure, code};
+use super::output::{self, Paint, Table};
+use super::{Context, time};
+use crate::clock::{Clock, SystemClock};
+use crate::schedule::Schedule;
+
+/// One element of `next --json`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    /// `None` for an expression that belongs to no job.
+    job: Option<String>,
+    slot: Timestamp,
+    local: String,
+}
+
+pub(super) fn run(context: &Context, args: &NextArgs) -> Result<u8, Failure> {
+    let now = SystemClock.now();
+    let rows = match &args.expr {
+        Some(expression) => of_expression(expression, args, now)?,
+        None => of_table(context, args, now)?,
+    };
+    if args.json.wanted {
+        output::json(&rows)?;
+        return Ok(code::DONE);
+    }
+    let mut table = Table::default();
+    for row in &rows {
+        let local = row.local.replacen('T', " ", 1);
+        let distance = time::distance(row.slot, now);
+        match &row.job {
+            Some(job) => table.row([(local, None), (distance, None), (job.clone(), None)]),
+            None => table.row([(local, None), (distance, None)]),
+        }
+    }
+    let mut out = output::data();
+    table.print(&mut out, Paint::stdout())?;
+    out.flush()?;
+    Ok(code::DONE)
+}
+
+fn of_expression(expression: &str, args: &NextArgs, now: Timestamp) -> Result<Vec<Row>, Failure> {
+    let zone = match &args.timezone {
+        Some(name) => zone(name)?,
+        None => TimeZone::system(),
+    };
+    let schedule = Schedule::parse(&[expression.to_owned()], &zone, "").map_err(|errors| {
+        let Some(error) = errors.into_iter().next() else { return Failure::wrong("--expr is wrong") };
+        let failure = Failure::wrong(format!("--expr: {}", error.message));
+        error.hint.into_iter().fold(failure, |failure, hint| failure.hint(hint))
+    })?;
+    let from = time::parse(&args.from, now, &zone).map_err(|e| Failure::wrong(format!("--from: {e}")))?;
+    let rows = merged(&[(None, &schedule)], from, args.count);
+    if rows.is_empty() {
+        return Err(no_slot(&format!("`{expression}`"), &schedule, from));
+    }
+    Ok(rows)
+}
+
+fn no_slot(subject: &str, schedule: &Schedule, from: Timestamp) -> Failure {
+    if schedule.at_boot() {
+        return Failure::wrong(format!("{subject} has no slot that could be foretold: @reboot is due once a boot"));
+    }
+    Failure::wrong(format!("{subject} has no slot in the 50 years after {from}"))
+}
+
+fn zone(name: &str) -> Result<TimeZone, Failure> {
+    TimeZone::get(name).map_err(|_| {
+        let failure = Failure::wrong(format!("--timezone: `{name}` is not a zone of this system's tz database"));
+        let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
+        match nearest(name, known.iter().map(String::as_str)) {
+            Some(nearest) => failure.hint(format!("did you mean {nearest}?")),
+            None => failure.hint("write it like Africa/Casablanca"),
+        }
+    })
+}
+
+/// The slots of all schedules after `from`, in the order of time.
+fn merged(schedules: &[(Option<&str>, &Schedule)], from: Timestamp, count: u32) -> Vec<Row> {
+    let next = |index: usize, after: Timestamp| Some(Reverse((schedules[index].1.next_after(after)?, index)));
+    let mut due: BinaryHeap<_> = (0..schedules.len()).filter_map(|index| next(index, from)).collect();
+    let mut rows = Vec::new();
+    while let Some(Reverse((slot, index))) = due.pop() {
+        let (job, schedule) = schedules[index];
+        rows.push(Row { job: job.map(str::to_owned), slot, local: time::rfc3339(slot, schedule.zone()) });
+        if rows.len() == count as usize {
+            break;
+        }
+        due.extend(next(index, slot));
+    }
+    rows
+}
