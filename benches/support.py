@@ -249,6 +249,10 @@ class Scheduler:
     def environment(self, folder):
         return {}
 
+    def processes(self, process, folder):
+        """Every process that the scheduler itself consists of, while no job runs."""
+        return tree(process.pid)
+
     def time_to_ready(self, folder, seconds):
         """Starts it; the process and how long it took until it was ready, in seconds (None: not in time). Those
         that don't say so are ready when they start their `@reboot` job, which is in their table for that."""
@@ -293,6 +297,11 @@ class Ours(Scheduler):
 
     def client(self, folder, *words):
         return [self.binary, "--config", os.path.join(folder, "jobs.yaml"), *words]
+
+    def processes(self, process, folder):
+        # The spawner need not be a child of the daemon; it listens beside the control socket, its pid in the name.
+        spawners = glob.glob(os.path.join(folder, "control.sock.spawner-*"))
+        return list({*tree(process.pid), *(int(path.rsplit("-", 1)[1]) for path in spawners)})
 
     def environment(self, folder):
         # systemd's way to be told (Type=notify), at the cost of a socket.
