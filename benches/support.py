@@ -226,6 +226,7 @@ class Scheduler:
     five fields in UTC."""
 
     name = ""
+    says_ready = True
 
     def find(self):
         """Fetches or builds it; false where this machine can't have it."""
@@ -247,6 +248,10 @@ class Scheduler:
 
     def environment(self, folder):
         return {}
+
+    def processes(self, process, folder):
+        """Every process that the scheduler itself consists of, while no job runs."""
+        return tree(process.pid)
 
     def time_to_ready(self, folder, seconds):
         """Starts it; the process and how long it took until it was ready, in seconds (None: not in time). Those
@@ -292,6 +297,11 @@ class Ours(Scheduler):
 
     def client(self, folder, *words):
         return [self.binary, "--config", os.path.join(folder, "jobs.yaml"), *words]
+
+    def processes(self, process, folder):
+        # The spawner need not be a child of the daemon; it listens beside the control socket, its pid in the name.
+        spawners = glob.glob(os.path.join(folder, "control.sock.spawner-*"))
+        return list({*tree(process.pid), *(int(path.rsplit("-", 1)[1]) for path in spawners)})
 
     def environment(self, folder):
         # systemd's way to be told (Type=notify), at the cost of a socket.
@@ -349,6 +359,7 @@ class DebianCron(Scheduler):
 
 class Busybox(Scheduler):
     name = "busybox crond"
+    says_ready = False  # no word, and Debian builds it without @reboot
 
     def find(self):
         self.binary = from_package("busybox-static", "bin/busybox") or shutil.which("busybox")
@@ -380,7 +391,7 @@ class Yacron(Scheduler):
             for number, (expression, argv) in enumerate(jobs):
                 file.write(f'  - name: job-{number}\n    schedule: "{expression}"\n    utc: true\n    command:\n')
                 for word in argv:
-                    file.write(f"      - {word}\n")
+                    file.write(f'      - "{word}"\n')
 
     def command(self, folder):
         return [self.binary, "-c", os.path.join(folder, "jobs.yaml"), "-l", "ERROR"]

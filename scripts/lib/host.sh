@@ -19,7 +19,7 @@ postgres_programs() {
 # Installs Debian packages without starting what they bring. A policy-rc.d of the machine's own that forbids
 # starting anyway stays where it is; any other is put aside and put back.
 install_packages() {
-    local policy=/usr/sbin/policy-rc.d aside="" status=0
+    local policy=/usr/sbin/policy-rc.d aside="" status=0 log
     if [[ $(id -u) -ne 0 ]]; then
         warn "missing: $*. As root:  apt-get update && apt-get install --no-install-recommends $*"
         return 1
@@ -39,23 +39,23 @@ install_packages() {
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
+    log=$(mktemp)
     # Signals are held back until the machine's own file is in its place again.
     trap '' INT TERM HUP
     (
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -q && apt-get install -q -y --no-install-recommends "$@"
-    ) >"${INSTALL_LOG:=$(mktemp)}" 2>&1 || status=$?
+    ) >"$log" 2>&1 || status=$?
     if [[ -n $policy ]]; then
         rm -f "$policy"
         if [[ -n $aside ]]; then mv "$aside" "$policy"; fi
     fi
     trap - INT TERM HUP
     if [[ $status -ne 0 ]]; then
-        tail -20 "$INSTALL_LOG" >&2
+        tail -20 "$log" >&2
         warn "apt-get failed with $status while installing $*"
     fi
-    rm -f "$INSTALL_LOG"
-    unset INSTALL_LOG
+    rm -f "$log"
     return "$status"
 }
 
