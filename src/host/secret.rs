@@ -72,6 +72,17 @@ impl SecretText {
         }
     }
 
+    /// References and literal parts as in the file: for addresses, which are shown.
+    pub(crate) fn as_written(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(text) => text.clone(),
+                reference => reference.to_string(),
+            })
+            .collect()
+    }
+
     /// Reads what the text refers to, now.
     ///
     /// # Errors
@@ -84,10 +95,7 @@ impl SecretText {
     ///
     /// # Errors
     /// [`SecretError`]
-    pub fn resolve_in(
-        &self,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<SecretString, SecretError> {
+    pub fn resolve_in(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, SecretError> {
         let mut whole = String::new();
         for part in &self.parts {
             match part {
@@ -227,7 +235,11 @@ mod tests {
         let folder = folder.path().display().to_string();
         let check = |text: &str, expected: Result<&str, &str>| {
             let variables = [("TOKEN", "abc"), ("CREDENTIALS_DIRECTORY", folder.as_str())];
-            assert_eq!(resolved(text, &variables), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                resolved(text, &variables),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("plain $5 {x}", Ok("plain $5 {x}"));
         check("", Ok(""));
@@ -242,7 +254,8 @@ mod tests {
         );
         assert_eq!(
             resolved("${credential:web}", &[]),
-            Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?".into())
+            Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?"
+                .into())
         );
     }
 
