@@ -12,6 +12,7 @@ use super::reader::{Collected, Reference, located};
 use super::reference::Target;
 use super::secrecy::{mask_node, mask_secrets};
 use super::tree::{Entry, Node, Place, Plain, Value, plain, shortened};
+use super::word_or;
 
 /// What repeated readings of one value share.
 pub(super) struct Session<'s> {
@@ -395,6 +396,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         if name == "SecretText" {
             self.secret = true;
             mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
+        }
+        if name == word_or::NAME && !matches!(self.node.value, Value::Map(_) | Value::List(_)) {
+            return visitor.visit_str(self.text()?);
         }
         if let Some(target) = Target::of_type(name) {
             let (text, place) = (self.text()?.to_owned(), self.node.place);

@@ -9,6 +9,7 @@ mod reader;
 mod reference;
 mod secrecy;
 mod tree;
+mod word_or;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,10 @@ pub use nearest::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use reader::{Invalid, Reader, from_text};
 pub use reference::{ConnectionName, ContactName, JobRef};
+pub use word_or::WordOr;
 
-pub(crate) use reader::{Collected, Reference};
+pub(crate) use deserializer::unknown_hint;
+pub(crate) use nearest::listed;
+pub(crate) use reader::{Collected, located};
 pub(crate) use reference::Target;
-pub(crate) use tree::{Entry, MAX_VALUES, Node, Parsed, Place, Value, parse};
+pub(crate) use tree::{Entry, Node, Place, Value, parse};

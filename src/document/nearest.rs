@@ -13,6 +13,13 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// Names for a hint: not more than a person reads.
+pub(crate) fn listed(names: &[&str]) -> String {
+    const MOST: usize = 12;
+    let more = if names.len() > MOST { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(MOST)].join(", "))
+}
+
 /// One slip in a short word, a third of a long one.
 fn allowed(length: usize) -> usize {
     match length {

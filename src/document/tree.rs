@@ -12,7 +12,7 @@ use super::problem::{Mask, Problem, ProblemSeverity};
 use super::secrecy::{mask_secrets, mask_text};
 
 /// Values of one document, aliases counted as what they stand for. 10 000 jobs with all their policies are about half.
-pub const MAX_VALUES: usize = 500_000;
+pub(super) const MAX_VALUES: usize = 500_000;
 const MAX_DEPTH: usize = 48;
 
 /// Where something begins: 1-based, in characters.

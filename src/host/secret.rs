@@ -72,6 +72,17 @@ impl SecretText {
         }
     }
 
+    /// References and literal parts as in the file: for addresses, which are shown.
+    pub(crate) fn as_written(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(text) => text.clone(),
+                reference => reference.to_string(),
+            })
+            .collect()
+    }
+
     /// Reads what the text refers to, now.
     ///
     /// # Errors
