@@ -12,9 +12,12 @@ use anyhow::{Context as _, bail};
 use super::failure::{Failure, code};
 use super::{Context, output, reload};
 use crate::api::client::ClientError;
+use crate::clock::SystemClock;
+use crate::config::{self, Environment};
+use crate::document::Problems;
 
 pub(super) fn run(context: &Context) -> Result<u8, Failure> {
-    let named = context.file()?;
+    let named = context.file();
     // Through links, so that the file is replaced and not the link.
     let target = fs::canonicalize(&named).map_err(|e| Failure::wrong(format!("{}: {e}", named.display())))?;
     let draft = Draft::of(&target)?;
@@ -29,7 +32,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
             output::message(format!("{}: not changed", named.display()));
             return Ok(code::DONE);
         }
-        match context.check(&text, &named) {
+        match check(&text, &named, &draft.path) {
             Ok(()) => break,
             Err(problems) => {
                 output::message(problems);
@@ -124,6 +127,21 @@ impl Drop for Draft {
         // After a rename there is nothing left under this name.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// What is wrong with the text, shown under the name that the person knows.
+fn check(text: &[u8], named: &Path, draft: &Path) -> Result<(), Problems> {
+    let environment = Environment::of_process(&SystemClock);
+    let warnings = match std::str::from_utf8(text) {
+        Ok(text) => config::read(text, named, &environment)?.1,
+        Err(_) => Problems::default(),
+    };
+    // What is not about the text: its encoding, its length, and as root whose it is and who may write it.
+    config::load(draft, &environment)?;
+    if !warnings.is_empty() {
+        output::message(warnings);
+    }
+    Ok(())
 }
 
 #[expect(

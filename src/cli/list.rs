@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -47,6 +48,13 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<u8, Failure> {
         output::json(&rows.map(|(_, row)| row).collect::<Vec<_>>())?;
         return Ok(code::DONE);
     }
+    let mut out = output::data();
+    in_words(rows, now).print(&mut out, Paint::stdout())?;
+    out.flush()?;
+    Ok(code::DONE)
+}
+
+fn in_words<'a>(rows: impl Iterator<Item = (&'a Arc<JobSpec>, Row<'a>)>, now: Timestamp) -> Table {
     let mut shown = Table::default();
     shown.row(["JOB", "KIND", "SCHEDULE", "NEXT", "LAST"].map(|name| (name.to_owned(), Some(Colour::Dim))));
     for (job, row) in rows {
@@ -59,10 +67,7 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<u8, Failure> {
             (state, colour),
         ]);
     }
-    let mut out = output::data();
-    shown.print(&mut out, Paint::stdout())?;
-    out.flush()?;
-    Ok(code::DONE)
+    shown
 }
 
 /// What the ledger knows; nothing where there is none yet, or none that we may read.
@@ -91,7 +96,8 @@ fn row<'a>(
 ) -> Row<'a> {
     let schedule = job.schedule.as_ref();
     let paused = |pause: &PauseRecord| {
-        pause.job.as_deref().is_none_or(|name| name == job.name.as_str()) && pause.until.is_none_or(|until| until > now)
+        pause.job.as_deref().is_none_or(|name| name == job.name.as_str())
+            && pause.until.is_none_or(|until| until > now)
     };
     Row {
         job: job.name.as_str(),
@@ -144,4 +150,72 @@ fn last_in_words(last: Option<&Last>, now: Timestamp) -> (String, Option<Colour>
     let at = last.finished_at.or(last.started_at).or(last.slot);
     let at = at.map(|at| format!(" {}", time::distance(at, now))).unwrap_or_default();
     (format!("{}{at}", last.outcome), Some(colour))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::table;
+    use crate::model::Trigger;
+
+    const TABLE: &str = "\
+timezone: Africa/Lagos
+jobs:
+  backup: { description: Nightly dump, schedule: '0 3 * * *', nothing: {} }
+  check: { schedule: ['@every 90s', '30 4 * * 0'], timezone: UTC, enabled: false, nothing: {} }
+  after: { after: [backup], nothing: {} }
+  hand: { nothing: {} }
+";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn failed_yesterday() -> HashMap<String, RunRecord> {
+        let record = RunRecord {
+            run: RunId(7),
+            job: "backup".into(),
+            kind: "nothing".into(),
+            trigger: Trigger::Schedule,
+            slot: Some(at("2026-11-21T02:00:00Z")),
+            outcome: Outcome::TimedOut,
+            reason: None,
+            started_at: Some(at("2026-11-21T02:00:00.25Z")),
+            finished_at: Some(at("2026-11-21T03:00:00Z")),
+            host: "web1".into(),
+            attempts: vec![],
+            summary: None,
+            facts: serde_json::Map::new(),
+            findings: vec![],
+        };
+        HashMap::from([("backup".into(), record)])
+    }
+
+    #[test]
+    fn the_jobs_as_json_and_as_people_read_them() {
+        let table = table(TABLE);
+        let now = at("2026-11-22T03:00:00Z");
+        let pause = |job: Option<&str>, until: &str| PauseRecord {
+            job: job.map(str::to_owned),
+            since: at("2026-11-22T00:00:00Z"),
+            until: Some(at(until)),
+            by: "root (uid 0)".into(),
+        };
+        let pauses = [pause(Some("backup"), "2026-11-22T04:00:00Z"), pause(None, "2026-11-22T02:59:00Z")];
+        let latest = failed_yesterday();
+        let rows = || table.jobs.iter().map(|job| (job, row(job, now, &latest, &pauses)));
+        let json: Vec<String> = rows().map(|(_, row)| serde_json::to_string(&row).unwrap()).collect();
+        assert_eq!(
+            json,
+            [
+                r#"{"job":"backup","kind":"nothing","description":"Nightly dump","schedule":["0 3 * * *"],"timezone":"Africa/Lagos","enabled":true,"next":"2026-11-23T02:00:00Z","last":{"run":7,"outcome":"timed_out","slot":"2026-11-21T02:00:00Z","started_at":"2026-11-21T02:00:00.25Z","finished_at":"2026-11-21T03:00:00Z"},"paused":true}"#,
+                r#"{"job":"check","kind":"nothing","description":null,"schedule":["@every 90s","30 4 * * 0"],"timezone":"UTC","enabled":false,"next":null,"last":null,"paused":false}"#,
+                r#"{"job":"after","kind":"nothing","description":null,"schedule":[],"timezone":null,"enabled":true,"next":null,"last":null,"paused":false}"#,
+                r#"{"job":"hand","kind":"nothing","description":null,"schedule":[],"timezone":null,"enabled":true,"next":null,"last":null,"paused":false}"#,
+            ]
+        );
+        let mut out = Vec::new();
+        in_words(rows(), now).print(&mut out, Paint::plain()).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
 }

@@ -21,6 +21,8 @@ pub mod run_now;
 pub mod show;
 mod status;
 mod stored;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 use std::path::PathBuf;
@@ -69,12 +71,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// The file of this invocation.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub fn file(&self) -> Result<PathBuf, Failure> {
-        locate::config(self.config.as_deref())
+    /// The file of this invocation, whether it is there or not.
+    pub fn file(&self) -> PathBuf {
+        config::find_file(self.config.as_deref(), &Environment::of_process(&SystemClock))
     }
 
     /// The table, or every problem that is in the way of one.
@@ -83,16 +82,13 @@ impl Context {
     /// Exit code 2, with the problems.
     pub fn table(&self) -> Result<JobTable, Failure> {
         let environment = Environment::of_process(&SystemClock);
-        let (table, _warnings) = config::load(&self.file()?, &environment).map_err(wrong_file)?;
+        let (table, _warnings) = config::load(&self.file(), &environment).map_err(wrong_file)?;
         Ok(table)
     }
 
     /// Where the daemon keeps what it writes, whatever else is wrong with the file.
-    ///
-    /// # Errors
-    /// Where there is no file.
-    pub fn paths(&self) -> Result<Paths, Failure> {
-        Ok(config::paths_of(&self.file()?, &Environment::of_process(&SystemClock)))
+    pub fn paths(&self) -> Paths {
+        config::paths_of(&self.file(), &Environment::of_process(&SystemClock))
     }
 
     /// The daemon, for verbs that can't do without.

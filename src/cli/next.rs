@@ -13,6 +13,7 @@ use super::failure::{Failure, code};
 use super::output::{self, Paint, Table};
 use super::{Context, time, unknown_job};
 use crate::clock::{Clock, SystemClock};
+use crate::config::JobTable;
 use crate::document::nearest;
 use crate::schedule::Schedule;
 
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, args: &NextArgs) -> Result<u8, Failure> {
     let now = SystemClock.now();
     let rows = match &args.expr {
         Some(expression) => of_expression(expression, args, now)?,
-        None => of_table(context, args, now)?,
+        None => of_table(&context.table()?, args, now)?,
     };
     if args.json.wanted {
         output::json(&rows)?;
@@ -69,8 +70,7 @@ fn of_expression(expression: &str, args: &NextArgs, now: Timestamp) -> Result<Ve
 }
 
 /// Of one job, or of all that are enabled.
-fn of_table(context: &Context, args: &NextArgs, now: Timestamp) -> Result<Vec<Row>, Failure> {
-    let table = context.table()?;
+fn of_table(table: &JobTable, args: &NextArgs, now: Timestamp) -> Result<Vec<Row>, Failure> {
     let from = time::parse(&args.from, now, &table.timezone);
     let from = from.map_err(|error| Failure::wrong(format!("--from: {error}")))?;
     let Some(name) = &args.job else {
@@ -130,4 +130,66 @@ fn merged(schedules: &[(Option<&str>, &Schedule)], from: Timestamp, count: u32) 
         due.extend(next(index, slot));
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::{table, verb};
+
+    const TABLE: &str = "\
+timezone: Europe/Paris
+jobs:
+  night: { schedule: '30 2 * * *', nothing: {} }
+  often: { schedule: '0 */12 * * *', timezone: UTC, nothing: {} }
+  off: { schedule: '0 * * * *', enabled: false, nothing: {} }
+  hand: { nothing: {} }
+  boot: { schedule: '@reboot', nothing: {} }
+";
+
+    fn slots(arguments: &str) -> Result<String, Failure> {
+        let crate::cli::args::Verb::Next(args) = verb(arguments) else { panic!("{arguments}") };
+        let now = "2026-03-28T12:00:00Z".parse().unwrap();
+        let rows = of_table(&table(TABLE), &args, now)?;
+        let line = |row: Row| format!("{} {} {}\n", row.job.unwrap(), row.slot, row.local);
+        Ok(rows.into_iter().map(line).collect())
+    }
+
+    #[test]
+    fn slots_of_all_jobs_in_the_order_of_time() {
+        assert_eq!(
+            slots("next -n 4").unwrap(),
+            "\
+often 2026-03-29T00:00:00Z 2026-03-29T00:00:00+00:00
+night 2026-03-29T01:00:00Z 2026-03-29T03:00:00+02:00
+often 2026-03-29T12:00:00Z 2026-03-29T12:00:00+00:00
+often 2026-03-30T00:00:00Z 2026-03-30T00:00:00+00:00
+"
+        );
+    }
+
+    #[test]
+    fn slots_of_one_job() {
+        let check =
+            |arguments: &str, expected: &str| assert_eq!(slots(arguments).unwrap(), expected, "{arguments}");
+        check("next night -n 1", "night 2026-03-29T01:00:00Z 2026-03-29T03:00:00+02:00\n");
+        // A day of the table's zone; the slot at that instant is not after it.
+        check("next night --from 2026-03-30 -n 1", "night 2026-03-30T00:30:00Z 2026-03-30T02:30:00+02:00\n");
+        check(
+            "next night --from 2026-03-30T00:30:00Z -n 1",
+            "night 2026-03-31T00:30:00Z 2026-03-31T02:30:00+02:00\n",
+        );
+        check("next off -n 1", "off 2026-03-28T13:00:00Z 2026-03-28T14:00:00+01:00\n");
+    }
+
+    #[test]
+    fn a_job_without_slots_says_why() {
+        let check = |arguments: &str, expected: &str| {
+            let failure = slots(arguments).unwrap_err();
+            assert_eq!((failure.code, failure.message.as_str()), (2, expected), "{arguments}");
+        };
+        check("next nigth", "there is no job named `nigth`: did you mean `night`?");
+        check("next hand", "hand has no slots: it has no `schedule`");
+        check("next boot", "boot has no slot that could be foretold: @reboot is due once a boot");
+    }
 }

@@ -101,7 +101,7 @@ mod tests {
             problems: vec!["the ledger can't be written".into()],
         };
         let mut out = Vec::new();
-        table(&status, at("2026-11-22T18:00:00Z"), &TimeZone::get("Africa/Casablanca").unwrap())
+        table(&status, at("2026-11-22T18:00:00Z"), &TimeZone::get("Africa/Lagos").unwrap())
             .print(&mut out, Paint::plain())
             .unwrap();
         assert_eq!(

@@ -19,12 +19,14 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<u8, Failu
     let since = since.map_err(|error| Failure::wrong(format!("--since: {error}")))?;
     let ledger = context.ledger()?;
     if let Some(job) = &args.job {
-        let rows: BTreeSet<String> = ledger.latest().map_err(anyhow::Error::from)?.into_iter().map(|row| row.job).collect();
+        let rows: BTreeSet<String> =
+            ledger.latest().map_err(anyhow::Error::from)?.into_iter().map(|row| row.job).collect();
         if !rows.contains(job) {
             known(context, job, rows)?;
         }
     }
-    let filter = Filter { job: args.job.clone(), outcome: args.outcome, since, limit: Some(args.count as usize) };
+    let filter =
+        Filter { job: args.job.clone(), outcome: args.outcome, since, limit: Some(args.count as usize) };
     history::history(&ledger, &filter, &view, &mut output::data())?;
     Ok(code::DONE)
 }
@@ -32,7 +34,7 @@ pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<u8, Failu
 pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     let ledger = context.ledger()?;
     let view = view(args.json.wanted);
-    show::show(&ledger, &context.paths()?.logs, args.run, &view, &mut output::data()).map_err(|error| {
+    show::show(&ledger, &context.paths().logs, args.run, &view, &mut output::data()).map_err(|error| {
         let failure = Failure::from(error);
         // A run that isn't there is a slip on the command line.
         let code = if matches!(ledger.run(args.run), Ok(None)) { code::WRONG } else { failure.code };
@@ -42,7 +44,7 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<u8, Failure> {
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
-    let directory = context.paths()?.logs;
+    let directory = context.paths().logs;
     let wanted =
         logs::Wanted { run: args.run, follow: args.follow, lines: args.lines, json: args.json.wanted };
     let file = crate::logs::file_of(&directory, &args.job);
@@ -61,7 +63,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
 
 impl Context {
     fn ledger(&self) -> Result<SqliteLedger, Failure> {
-        let path = self.paths()?.state.join("ledger.db");
+        let path = self.paths().state.join("ledger.db");
         SqliteLedger::open_read_only(&path).map_err(|error| Failure::new(code::FAILED, error))
     }
 }
