@@ -6,5 +6,7 @@ pub mod codec;
 pub mod count;
 pub mod manifest;
 pub mod names;
+pub mod pattern;
 pub mod publish;
+pub mod retention;
 pub mod stream;
