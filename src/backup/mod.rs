@@ -2,6 +2,7 @@
 //!
 //! Never starts a program and never speaks to a server: a job hands in what it reads from.
 
+pub mod catalogue;
 pub mod codec;
 pub mod count;
 pub mod manifest;

@@ -25,7 +25,9 @@ impl Pattern {
             return Err("an empty pattern matches nothing: write it like *.sql.gz".to_owned());
         }
         if text.contains('/') {
-            return Err(format!("`{text}` has a slash: it is compared with names of files, in all folders below"));
+            return Err(format!(
+                "`{text}` has a slash: it is compared with names of files, in all folders below"
+            ));
         }
         let mut parts = Vec::new();
         let mut rest = text.as_bytes();
@@ -35,8 +37,8 @@ impl Pattern {
                 b'*' => Part::Any,
                 b'?' => Part::One,
                 b'[' => {
-                    let (class, after) =
-                        class(rest).ok_or_else(|| format!("`{text}` has a `[` without its `]`: write `\\[`"))?;
+                    let (class, after) = class(rest)
+                        .ok_or_else(|| format!("`{text}` has a `[` without its `]`: write `\\[`"))?;
                     rest = after;
                     class
                 }

@@ -60,13 +60,21 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = |age: &SignedDuration| {
             let whole = Duration::from_secs(u64::try_from(age.as_secs()).unwrap_or(0));
-            let unit = if whole.as_secs() >= 2 * 86_400 { 86_400 } else if whole.as_secs() >= 7200 { 3600 } else { 1 };
+            let unit = if whole.as_secs() >= 2 * 86_400 {
+                86_400
+            } else if whole.as_secs() >= 7200 {
+                3600
+            } else {
+                1
+            };
             HumanDuration(Duration::from_secs(whole.as_secs() / unit * unit))
         };
         match self {
             Self::Old(age) => write!(f, "{} old", days(age)),
             Self::Young(age) => write!(f, "only {} old", days(age)),
-            Self::AmongNewest { place, of } => write!(f, "number {place} of the {of} newest that are always kept"),
+            Self::AmongNewest { place, of } => {
+                write!(f, "number {place} of the {of} newest that are always kept")
+            }
             Self::NoneVerified => write!(f, "no newer backup has been verified (require_newer_verified)"),
             Self::Future(time) => write!(f, "dated in the future, {time}: is the clock wrong, or was it?"),
             Self::Unknown(why) => f.write_str(why),
@@ -138,7 +146,10 @@ fn newest_verified(candidates: &[Candidate], now: Timestamp) -> HashMap<&str, Ti
     for candidate in candidates.iter().filter(|candidate| candidate.verified) {
         let Ok(time) = candidate.time else { continue };
         if time <= now {
-            newest.entry(&candidate.database).and_modify(|newest| *newest = time.max(*newest)).or_insert(time);
+            newest
+                .entry(&candidate.database)
+                .and_modify(|newest| *newest = time.max(*newest))
+                .or_insert(time);
         }
     }
     newest
@@ -193,7 +204,12 @@ mod tests {
     #[test]
     fn so_many_of_each_database_stay() {
         check(
-            &[aged("a", 40 * DAY, false), aged("b", 50 * DAY, false), aged("a", 41 * DAY, false), aged("a", 60, false)],
+            &[
+                aged("a", 40 * DAY, false),
+                aged("b", 50 * DAY, false),
+                aged("a", 41 * DAY, false),
+                aged("a", 60, false),
+            ],
             &policy(2, false, 100.0),
             &[
                 "keep: number 2 of the 2 newest that are always kept",
@@ -207,7 +223,8 @@ mod tests {
 
     #[test]
     fn what_can_t_be_judged_stays_and_takes_no_place() {
-        let unknown = Candidate { database: "a".into(), time: Err("its manifest is torn".into()), verified: false };
+        let unknown =
+            Candidate { database: "a".into(), time: Err("its manifest is torn".into()), verified: false };
         check(
             &[aged("a", -3600, true), unknown, aged("a", 40 * DAY, false), aged("a", 41 * DAY, false)],
             &policy(1, false, 100.0),
@@ -248,7 +265,12 @@ mod tests {
         let two = [aged("a", 40 * DAY, false), aged("a", DAY, false)];
         check(&two, &policy(0, false, 50.0), &["delete: 40d old", "keep: only 1d old"], false);
         let three = [aged("a", 40 * DAY, false), aged("a", 41 * DAY, false), aged("a", DAY + 1, false)];
-        check(&three, &policy(0, false, 66.6), &["delete: 40d old", "delete: 41d old", "keep: only 1d old"], true);
+        check(
+            &three,
+            &policy(0, false, 66.6),
+            &["delete: 40d old", "delete: 41d old", "keep: only 1d old"],
+            true,
+        );
         check(&[], &policy(0, false, 0.0), &[], false);
     }
 
