@@ -13,4 +13,5 @@ pub mod logs;
 pub mod model;
 pub mod policy;
 pub mod schedule;
+pub mod spawner;
 pub mod units;
