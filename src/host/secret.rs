@@ -72,6 +72,17 @@ impl SecretText {
         }
     }
 
+    /// References and literal parts as in the file: for addresses, which are shown.
+    pub(crate) fn as_written(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(text) => text.clone(),
+                reference => reference.to_string(),
+            })
+            .collect()
+    }
+
     /// Reads what the text refers to, now.
     ///
     /// # Errors
@@ -84,10 +95,7 @@ impl SecretText {
     ///
     /// # Errors
     /// [`SecretError`]
-    pub fn resolve_in(
-        &self,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<SecretString, SecretError> {
+    pub fn resolve_in(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, SecretError> {
         let mut whole = String::new();
         for part in &self.parts {
             match part {
@@ -221,7 +229,11 @@ mod tests {
         let folder = folder.path().display().to_string();
         let check = |text: &str, expected: Result<&str, &str>| {
             let variables = [("TOKEN", "abc"), ("CREDENTIALS_DIRECTORY", folder.as_str())];
-            assert_eq!(resolved(text, &variables), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                resolved(text, &variables),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("plain $5 {x}", Ok("plain $5 {x}"));
         check("", Ok(""));
@@ -236,7 +248,8 @@ mod tests {
         );
         assert_eq!(
             resolved("${credential:web}", &[]),
-            Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?".into())
+            Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?"
+                .into())
         );
     }
 
@@ -261,47 +274,5 @@ mod tests {
         let secret = SecretText::parse("hunter2-${env:TOKEN}-${file:/run/x}").unwrap();
         assert_eq!(format!("{secret:?}"), "***${env:TOKEN}***${file:/run/x}");
         assert!(!format!("{:?}", secret.resolve_in(&|_| Some("abc".into()))).contains("abc"));
-    }
-}
-
-impl SecretText {
-    /// Fetches the value now.
-    ///
-    /// # Errors
-    /// [`SecretError`]
-    pub fn resolve(&self) -> Result<SecretString, SecretError> {
-        let mut value = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Literal(text) => value.push_str(text),
-                Part::Env(name) => {
-                    let text = std::env::var(name).map_err(|_| SecretError::Env { name: name.clone() })?;
-                    value.push_str(&text);
-                }
-                Part::File(path) => value.push_str(&read(path, &format!("${{file:{}}}", path.display()))?),
-                Part::Credential(name) => {
-                    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-                        .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
-                    let path = std::path::Path::new(&directory).join(name);
-                    value.push_str(&read(&path, &format!("${{credential:{name}}}"))?);
-                }
-            }
-        }
-        Ok(value.into())
-    }
-}
-
-fn read(path: &std::path::Path, reference: &str) -> Result<String, SecretError> {
-    let text = std::fs::read_to_string(path).map_err(|error| SecretError::File {
-        reference: reference.to_owned(),
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })?;
-    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
-}
-
-impl From<&str> for SecretText {
-    fn from(text: &str) -> Self {
-        Self { parts: vec![Part::Literal(text.to_owned())] }
     }
 }
