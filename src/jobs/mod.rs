@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod pg_dump;
+pub mod prune_backups;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,7 +28,7 @@ use crate::policy::{Interrupted, Retries};
 
 /// Every kind, in the order in which the README lists them.
 pub const KINDS: &[Kind] =
-    &[kind::<command::Command>(), kind::<pg_dump::PgDump>()];
+    &[kind::<command::Command>(), kind::<pg_dump::PgDump>(), kind::<prune_backups::PruneBackups>()];
 
 /// A kind of job.
 pub struct Kind {
