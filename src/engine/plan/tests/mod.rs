@@ -301,7 +301,8 @@ impl World {
         }
         self.now = instant;
         match words[1..] {
-            ["tick" | "jump" | "back"] => self.pass_until(instant),
+            ["tick"] => self.pass_until(instant),
+            ["jump" | "back"] => self.handle(Event::Tick),
             ["stepped", by] => {
                 let back = Some(Duration::from_secs(by.parse().unwrap()));
                 self.handle(Event::ClockStepped { back });
@@ -346,8 +347,8 @@ fn check_from(tables: Vec<Arc<JobTable>>, recovered: Recovered, start: &str, scr
     assert!(got == expected, "got:\n{got}\n\nexpected:\n{expected}\n");
 }
 
-/// As [`check_from`], at 10:00:01 with an empty ledger and room for all.
+/// As [`check_from`], 10:00:01.5, with an empty ledger and room for all.
 #[track_caller]
 fn check(jobs: impl IntoIterator<Item = JobSpec>, script: &str, expected: &str) {
-    check_from(vec![table(64, jobs)], Recovered::default(), "10:00:01", script, expected);
+    check_from(vec![table(64, jobs)], Recovered::default(), "10:00:01.5", script, expected);
 }
