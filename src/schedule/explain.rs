@@ -62,9 +62,14 @@ fn time(calendar: &Calendar) -> String {
         (1, _) => with(every("minute", minutes, 60), hour, minutes, 60),
         (_, ALL_MINUTES) => with(every("second", seconds, 60), hour, seconds, 60),
         _ => {
-            let minute = every("minute", minutes, 60);
-            format!("{} of {}", every("second", seconds, 60), with(minute, hour, minutes, 60))
-                .replace("of at ", "of ")
+            let within = match step(minutes, 60) {
+                Some(1) => "every minute".into(),
+                Some(step @ (2 | 3)) => format!("every {} minute", ORDINALS[step as usize - 1]),
+                Some(step) => format!("every {step}th minute"),
+                None if minutes.count_ones() == 1 => format!("minute {}", minutes.trailing_zeros()),
+                None => format!("minutes {}", runs(minutes, |minute| minute.to_string())),
+            };
+            format!("{} of {}", every("second", seconds, 60), with(within, hour, minutes, 60))
         }
     }
 }
@@ -120,11 +125,7 @@ fn dates(calendar: &Calendar) -> String {
         (true, false) if both => weekdays_in_words(weekdays),
         (false, true) if both => days_in_words(days),
         (false, false) if both => {
-            format!(
-                "{} that {} too",
-                days_in_words(days),
-                weekdays_in_words(weekdays).replacen("on", "are", 1)
-            )
+            format!("{}, but only {}", weekdays_in_words(weekdays), days_in_words(days))
         }
         (false, false) => format!("{} or {}", days_in_words(days), weekdays_in_words(weekdays)),
         // Either may match, and one always does.

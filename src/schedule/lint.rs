@@ -2,10 +2,11 @@
 //!
 //! Never refuses anything but the impossible: a warning is a question to the operator.
 
+use jiff::civil::Time;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-use super::expression::{Calendar, Expression};
+use super::expression::{Calendar, Expression, Weekdays};
 use super::parse::{self, Part};
 use super::{HORIZON, REFERENCE, Schedule, ScheduleError};
 
@@ -61,15 +62,15 @@ pub(super) fn impossible(text: &str, expression: &Expression, zone: &TimeZone) -
         return error;
     }
     error.message.push_str(": no date matches");
-    let longest = [2, 4, 1]
-        .into_iter()
-        .filter(|month| months_like(calendar.months, *month))
-        .max_by_key(|month| length(*month));
-    error.hint = match longest {
-        Some(2) => Some("February has 28 or 29 days".into()),
-        Some(4) => Some("April, June, September and November have 30 days".into()),
-        _ => None,
-    };
+    let mut any_weekday = calendar.clone();
+    any_weekday.weekdays = Weekdays { plain: 0x7f, unrestricted: true, ..Weekdays::default() };
+    if any_weekday.next_local(from, from + HORIZON.as_secs()).is_none() {
+        error.hint = match (1..=12).filter(|month| calendar.months & (1 << month) != 0).map(length).max() {
+            Some(29) => Some("February has 28 or 29 days".into()),
+            Some(30) => Some("April, June, September and November have 30 days".into()),
+            _ => None,
+        };
+    }
     error.at = fields(shift + 2, shift + 3);
     error
 }
@@ -107,11 +108,12 @@ fn uneven_steps(parts: &[Part<'_>], add: &mut impl FnMut(String, Option<String>)
         ("month", 12, "year", ""),
         ("day-of-week", 7, "week", ""),
     ];
-    for (part, (field, size, whole, unit)) in parts.iter().rev().zip(FIELDS.into_iter().rev()) {
+    for (part, (field, size, whole, unit)) in parts.iter().zip(FIELDS.into_iter().skip(6 - parts.len())) {
         for item in part.split(|c| c == ',') {
             let Some((range, step)) = item.split_once('/') else { continue };
             let Ok(step) = step.text.parse::<u64>() else { continue };
-            let every = (!unit.is_empty()).then(|| format!("`@every {step}{unit}` keeps the distance"));
+            let every =
+                (!unit.is_empty()).then(|| format!("write `@every {step}{unit}` to keep the distance"));
             if !matches!(range.text, "*" | "?") || step == 1 {
                 continue;
             }
@@ -168,13 +170,13 @@ fn short_months(calendar: &Calendar, add: &mut impl FnMut(String, Option<String>
     if other || first < 29 || days.plain == 0 {
         return;
     }
-    let short = [2, 4].into_iter().any(|month| months_like(calendar.months, month) && length(month) < first);
-    // 29 February is its own warning: nobody writes it by accident together with other months.
-    let leap = first == 29 && months_like(calendar.months, 2);
-    if short || leap {
-        let message = format!("months without a day {first} have no slot");
-        add(message, Some("write `L` for the last day of the month".into()));
-    }
+    let shortest = (1..=12).filter(|month| calendar.months & (1 << month) != 0).map(length).min();
+    let message = match (first, shortest) {
+        (29, Some(29)) => "29 February comes in leap years only".into(),
+        (_, Some(shortest)) if first > shortest => format!("months without a day {first} have no slot"),
+        _ => return,
+    };
+    add(message, Some("write `L` for the last day of the month".into()));
 }
 
 /// A fixed time that clocks jump over, or show twice, in the coming year.
@@ -202,33 +204,29 @@ fn clock_changes(
             let change = format!(
                 "clocks in {} go from {} to {} on {}",
                 name(zone),
-                from.time(),
-                to.time(),
+                clock(from.time()),
+                clock(to.time()),
                 from.date()
             );
             if from < to && !gap {
                 gap = true;
                 let message = format!(
                     "`{text}`: {change}, so that {} is jumped over: it runs at {}",
-                    matched.time(),
-                    to.time()
+                    clock(matched.time()),
+                    clock(to.time())
                 );
-                add(message, Some(format!("a time from {} on is not affected", to.time())));
+                add(message, Some(format!("a time from {} on is not affected", clock(to.time()))));
             } else if from > to && !overlap {
                 overlap = true;
                 let message = format!(
                     "`{text}`: {change}, so that {} comes twice: it runs the first time only",
-                    matched.time()
+                    clock(matched.time())
                 );
-                add(message, Some(format!("a time from {} on is not affected", from.time())));
+                add(message, Some(format!("a time from {} on is not affected", clock(from.time()))));
             }
         }
         before = after;
     }
-}
-
-fn months_like(months: u16, month: u32) -> bool {
-    (1..=12).any(|other| months & (1 << other) != 0 && length(other) == length(month))
 }
 
 /// The most days that a month can have.
@@ -238,6 +236,12 @@ fn length(month: u32) -> u32 {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     }
+}
+
+/// As people write a time of day: seconds only where there are some.
+fn clock(time: Time) -> String {
+    let text = time.to_string();
+    text.strip_suffix(":00").map(str::to_owned).unwrap_or(text)
 }
 
 fn name(zone: &TimeZone) -> &str {

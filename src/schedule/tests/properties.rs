@@ -82,7 +82,7 @@ impl Item {
         let mut workdays = (1..=length).filter(|day| (1..=5).contains(&weekday(*day)));
         match *self {
             Self::BeforeLast(before) => day == length - before,
-            Self::LastWorkday => workdays.last() == Some(day),
+            Self::LastWorkday => workdays.next_back() == Some(day),
             Self::NearestWorkday(near) if near > length => false,
             // Saturday has Friday before it, Sunday has Monday after it: no two are equally near.
             Self::NearestWorkday(near) => workdays.min_by_key(|day| (day - near).abs()) == Some(day),
@@ -298,11 +298,6 @@ proptest! {
     }
 
     #[test]
-    fn slots_are_those_found_by_walking_second_by_second(written in five_or_six_fields(), (zone, around) in zone_and_instant(1840..2090)) {
-        agrees(&written, &zone, around, 2, 1)?;
-    }
-
-    #[test]
     fn next_is_strictly_increasing_and_skips_nothing(
         written in five_or_six_fields(),
         zone in any_zone(),
@@ -356,5 +351,15 @@ proptest! {
             let Some(slot) = theirs else { break };
             after = slot;
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Before 1972, and with seconds: shorter walks, as each is sixty times as long.
+    #[test]
+    fn slots_are_those_found_by_walking_second_by_second(written in five_or_six_fields(), (zone, around) in zone_and_instant(1840..2090)) {
+        agrees(&written, &zone, around, 2, 1)?;
     }
 }
