@@ -117,6 +117,7 @@ pub struct NextArgs {
 
 #[derive(Debug, Args)]
 pub struct RunNowArgs {
+    /// The job's name
     #[arg(value_name = "JOB")]
     pub job: String,
     /// Return as soon as the run is accepted; needs the daemon
@@ -151,6 +152,7 @@ pub struct ResumeArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Scope {
+    /// The job's name
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Every job
@@ -194,6 +196,7 @@ pub struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
+    /// The job's name
     #[arg(value_name = "JOB")]
     pub job: String,
     /// Another run than the latest

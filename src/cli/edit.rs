@@ -29,10 +29,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
             output::message(format!("{}: not changed", named.display()));
             return Ok(code::DONE);
         }
-        match check(&draft.path, &named) {
+        match context.check(&text, &named) {
             Ok(()) => break,
             Err(problems) => {
-                output::message(problems.trim_end());
+                output::message(problems);
                 if !again()? {
                     return Err(Failure::wrong(format!("{}: left as it was", named.display())));
                 }
@@ -97,7 +97,8 @@ impl Draft {
     }
 
     fn text(&self) -> anyhow::Result<Vec<u8>> {
-        fs::read(&self.path).with_context(|| format!("{}: the edited copy can't be read", self.path.display()))
+        fs::read(&self.path)
+            .with_context(|| format!("{}: the edited copy can't be read", self.path.display()))
     }
 
     /// Puts the draft in the place of the file: whole, durable, or not at all.
@@ -112,7 +113,9 @@ impl Draft {
         file.sync_all().with_context(|| self.path.display().to_string())?;
         fs::rename(&self.path, &self.target).with_context(|| format!("{shown}: it can't be replaced"))?;
         let directory = self.target.parent().unwrap_or(Path::new("/"));
-        File::open(directory).and_then(|directory| directory.sync_all()).context(directory.display().to_string())
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .context(directory.display().to_string())
     }
 }
 
@@ -132,12 +135,17 @@ fn open_editor(path: &Path) -> Result<(), Failure> {
     // As crontab does: the variable may hold arguments, so it is a piece of shell.
     let command = match set("VISUAL").or_else(|| set("EDITOR")) {
         Some(editor) => format!("{editor} \"$1\""),
-        None => "if command -v sensible-editor >/dev/null; then exec sensible-editor \"$1\"; fi; exec vi \"$1\"".into(),
+        None => {
+            "if command -v sensible-editor >/dev/null; then exec sensible-editor \"$1\"; fi; exec vi \"$1\""
+                .into()
+        }
     };
     let status = std::process::Command::new("/bin/sh").args(["-c", &command, "sh"]).arg(path).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(code::FAILED, format!("the editor ended with {status}: nothing was changed"))),
+        Ok(status) => {
+            Err(Failure::new(code::FAILED, format!("the editor ended with {status}: nothing was changed")))
+        }
         Err(error) => Err(Failure::new(code::FAILED, format!("/bin/sh: {error}"))),
     }
 }

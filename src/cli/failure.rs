@@ -54,6 +54,14 @@ impl From<io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+            let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            let kind = kind.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind());
+            kind == Some(io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().any(broken_pipe) {
+            return io::Error::from(io::ErrorKind::BrokenPipe).into();
+        }
         Self::new(code::FAILED, format!("{error:#}"))
     }
 }

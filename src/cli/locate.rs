@@ -23,7 +23,7 @@ pub fn config(given: Option<&Path>) -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     // A file that is there but can't be read is still the one: the error is better than another file.
-    let there = |place: &&str| !matches!(std::fs::metadata(place), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let there = |place: &&&str| !matches!(std::fs::metadata(place), Err(error) if error.kind() == io::ErrorKind::NotFound);
     PLACES.iter().find(there).map(PathBuf::from).ok_or_else(|| {
         Failure::wrong(format!("there is no jobs.yaml: neither {} nor ./{}", PLACES[0], PLACES[1]))
             .hint(format!("name it with --config PATH or ${VARIABLE}"))
@@ -54,7 +54,9 @@ fn named(given: Option<&Path>) -> Option<PathBuf> {
 fn default_socket() -> PathBuf {
     // A unit with several runtime directories gets them all, separated by colons.
     match std::env::var("RUNTIME_DIRECTORY").ok().filter(|value| !value.is_empty()) {
-        Some(directories) => Path::new(directories.split(':').next().unwrap_or_default()).join("control.sock"),
+        Some(directories) => {
+            Path::new(directories.split(':').next().unwrap_or_default()).join("control.sock")
+        }
         None => SOCKET.into(),
     }
 }
@@ -97,7 +99,10 @@ mod tests {
             assert_eq!(socket_in(text.as_bytes()), expected.map(PathBuf::from), "{text}");
         };
         check("paths:\n  state: /s\n\n# note\n  socket: /run/a.sock\njobs: {}\n", Some("/run/a.sock"));
-        check("jobs: [: broken\npaths:\n  socket: \"/run/a b.sock\"   # ours\nlogs: }\n", Some("/run/a b.sock"));
+        check(
+            "jobs: [: broken\npaths:\n  socket: \"/run/a b.sock\"   # ours\nlogs: }\n",
+            Some("/run/a b.sock"),
+        );
         check("paths: { socket: /run/a.sock }\n", Some("/run/a.sock"));
         check("{ paths: { socket: /run/a.sock }, jobs: {} }\n", Some("/run/a.sock"));
         check("\"paths\":\n  socket: /run/a.sock\n", Some("/run/a.sock"));

@@ -7,7 +7,10 @@ mod completions;
 mod daemon;
 mod edit;
 pub mod failure;
+pub mod history;
+mod list;
 pub mod locate;
+pub mod logs;
 mod man;
 mod next;
 pub mod output;
@@ -15,7 +18,9 @@ mod pause;
 mod reload;
 mod resume;
 pub mod run_now;
+pub mod show;
 mod status;
+mod stored;
 pub mod time;
 
 use std::path::PathBuf;
@@ -26,7 +31,11 @@ use clap::Parser;
 use self::args::{Cli, Verb};
 use self::failure::Failure;
 use self::output::{Colour, Paint};
+use crate::api::Refused;
 use crate::api::client::{Client, ClientError};
+use crate::clock::SystemClock;
+use crate::config::{self, Environment, JobTable, Paths};
+use crate::document::{Problems, nearest};
 
 /// Parses the command line, does what it says, and tells the exit code.
 pub fn main() -> ExitCode {
@@ -68,6 +77,24 @@ impl Context {
         locate::config(self.config.as_deref())
     }
 
+    /// The table, or every problem that is in the way of one.
+    ///
+    /// # Errors
+    /// Exit code 2, with the problems.
+    pub fn table(&self) -> Result<JobTable, Failure> {
+        let environment = Environment::of_process(&SystemClock);
+        let (table, _warnings) = config::load(&self.file()?, &environment).map_err(wrong_file)?;
+        Ok(table)
+    }
+
+    /// Where the daemon keeps what it writes, whatever else is wrong with the file.
+    ///
+    /// # Errors
+    /// Where there is no file.
+    pub fn paths(&self) -> Result<Paths, Failure> {
+        Ok(config::paths_of(&self.file()?, &Environment::of_process(&SystemClock)))
+    }
+
     /// The daemon, for verbs that can't do without.
     ///
     /// # Errors
@@ -83,10 +110,24 @@ impl Context {
     }
 }
 
+/// Each problem says itself whether it is an error.
+fn wrong_file(problems: Problems) -> Failure {
+    let count = problems.iter().filter(|problem| problem.is_error()).count();
+    output::message(&problems);
+    let count = if count == 1 { "1 error".into() } else { format!("{count} errors") };
+    Failure::wrong(format!("the file has {count}"))
+}
+
+fn unknown_job<'n>(job: &str, names: impl IntoIterator<Item = &'n str>) -> Failure {
+    let nearest = nearest(job, names).map(str::to_owned);
+    Refused::UnknownJob { name: job.to_owned(), nearest }.into()
+}
+
 fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let context = Context { config: cli.config };
     match cli.verb {
         Verb::Daemon(args) => daemon::run(&context, &args),
+        Verb::List(args) => list::run(&context, &args),
         Verb::Next(args) => next::run(&context, &args),
         Verb::RunNow(args) => run_now::run(&context, &args),
         Verb::Status(args) => status::run(&context, &args),
@@ -95,6 +136,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Resume(args) => resume::run(&context, &args),
         Verb::Cancel(args) => cancel::run(&context, &args),
         Verb::Edit => edit::run(&context),
+        Verb::History(args) => stored::history(&context, &args),
+        Verb::Show(args) => stored::show(&context, &args),
+        Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         _ => Err(Failure::wrong("")),

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::args::NextArgs;
 use super::failure::{Failure, code};
 use super::output::{self, Paint, Table};
-use super::{Context, time};
+use super::{Context, time, unknown_job};
 use crate::clock::{Clock, SystemClock};
+use crate::document::nearest;
 use crate::schedule::Schedule;
 
 /// One element of `next --json`.
@@ -67,16 +68,46 @@ fn of_expression(expression: &str, args: &NextArgs, now: Timestamp) -> Result<Ve
     Ok(rows)
 }
 
+/// Of one job, or of all that are enabled.
+fn of_table(context: &Context, args: &NextArgs, now: Timestamp) -> Result<Vec<Row>, Failure> {
+    let table = context.table()?;
+    let from = time::parse(&args.from, now, &table.timezone);
+    let from = from.map_err(|error| Failure::wrong(format!("--from: {error}")))?;
+    let Some(name) = &args.job else {
+        let enabled = table.jobs.iter().filter(|job| job.enabled);
+        let schedules: Vec<_> =
+            enabled.filter_map(|job| Some((Some(job.name.as_str()), job.schedule.as_ref()?))).collect();
+        return Ok(merged(&schedules, from, args.count));
+    };
+    let job = table.job(name);
+    let job = job.ok_or_else(|| unknown_job(name, table.jobs.iter().map(|job| job.name.as_str())))?;
+    let Some(schedule) = &job.schedule else {
+        let failure = Failure::wrong(format!("{name} has no slots: it has no `schedule`"));
+        return Err(failure.hint(format!("`punk-eco-sched run-now {name}` runs it")));
+    };
+    let rows = merged(&[(Some(name), schedule)], from, args.count);
+    if rows.is_empty() {
+        return Err(no_slot(name, schedule, from));
+    }
+    if !job.enabled {
+        output::message(format!("{name} is disabled: these slots will not be run"));
+    }
+    Ok(rows)
+}
+
 fn no_slot(subject: &str, schedule: &Schedule, from: Timestamp) -> Failure {
     if schedule.at_boot() {
-        return Failure::wrong(format!("{subject} has no slot that could be foretold: @reboot is due once a boot"));
+        return Failure::wrong(format!(
+            "{subject} has no slot that could be foretold: @reboot is due once a boot"
+        ));
     }
     Failure::wrong(format!("{subject} has no slot in the 50 years after {from}"))
 }
 
 fn zone(name: &str) -> Result<TimeZone, Failure> {
     TimeZone::get(name).map_err(|_| {
-        let failure = Failure::wrong(format!("--timezone: `{name}` is not a zone of this system's tz database"));
+        let failure =
+            Failure::wrong(format!("--timezone: `{name}` is not a zone of this system's tz database"));
         let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
         match nearest(name, known.iter().map(String::as_str)) {
             Some(nearest) => failure.hint(format!("did you mean {nearest}?")),

@@ -9,7 +9,8 @@ use crate::clock::{Clock, SystemClock};
 
 pub(super) fn run(context: &Context, args: &PauseArgs) -> Result<u8, Failure> {
     let until = args.duration.map(|duration| SystemClock.now().checked_add(duration.0)).transpose();
-    let until = until.map_err(|_| Failure::wrong("--for: that is beyond the end of the calendar: leave it out"))?;
+    let until =
+        until.map_err(|_| Failure::wrong("--for: that is beyond the end of the calendar: leave it out"))?;
     let job = args.scope.job.as_deref();
     context.daemon()?.pause(job, until)?;
     let until = match until {

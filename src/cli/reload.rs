@@ -16,7 +16,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
 
 /// `4 jobs in force: added a, b; removed c`
 pub(super) fn sentence(reloaded: &Reloaded) -> String {
-    let changes = [("added", &reloaded.added), ("changed", &reloaded.changed), ("removed", &reloaded.removed)];
+    let changes =
+        [("added", &reloaded.added), ("changed", &reloaded.changed), ("removed", &reloaded.removed)];
     let changes: Vec<String> = changes
         .iter()
         .filter(|(_, jobs)| !jobs.is_empty())

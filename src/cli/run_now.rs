@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use signal_hook::consts::SIGINT;
 
+use super::Context;
 use super::args::RunNowArgs;
 use super::failure::{Failure, code};
 use super::output::{self, Colour, Data, Paint};
-use super::Context;
 use crate::api::client::{Client, ClientError, Followed};
 use crate::api::{Control, RunEvent};
 use crate::logs::Stream;
@@ -30,7 +30,10 @@ pub(super) fn run(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
 
 fn detached(mut daemon: Client, args: &RunNowArgs) -> Result<u8, Failure> {
     let run = daemon.run_now(&args.job, args.dry_run, false)?;
-    output::message(format!("run {run} of {} was started: `punk-eco-sched show {run}` tells of it", args.job));
+    output::message(format!(
+        "run {run} of {} was started: `punk-eco-sched show {run}` tells of it",
+        args.job
+    ));
     Ok(code::DONE)
 }
 
@@ -51,7 +54,10 @@ fn followed(mut daemon: Client, args: &RunNowArgs) -> Result<u8, Failure> {
                 }
             }
             Followed::Lost(count) => {
-                printer.say(Colour::Yellow, &format!("{count} lines are left out here: the log file has them"))?;
+                printer.say(
+                    Colour::Yellow,
+                    &format!("{count} lines are left out here: the log file has them"),
+                )?;
             }
             Followed::Woken => {
                 let text = format!(
@@ -86,8 +92,8 @@ fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
 pub async fn follow(control: Arc<dyn Control>, args: &RunNowArgs) -> Result<u8, Failure> {
     let by = crate::api::name_of(rustix::process::getuid().as_raw());
     // Installed before the run is, so that no interrupt leaves one behind.
-    let mut interrupts =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(anyhow::Error::from)?;
     let mut started = control.run_now(&args.job, args.dry_run, &by).await?;
     let mut printer = Printer::new(&args.job, started.run);
     let mut code = None;
@@ -148,7 +154,12 @@ impl<'a> Printer<'a> {
                     _ => (Colour::Red, code::FAILED),
                 };
                 self.flush()?;
-                output::message(ending(self.paint.on(colour, outcome.word()), self.job, self.run, [reason, error, summary]));
+                output::message(ending(
+                    self.paint.on(colour, outcome.word()),
+                    self.job,
+                    self.run,
+                    [reason, error, summary],
+                ));
                 return Ok(Some(code));
             }
         }

@@ -37,7 +37,10 @@ fn table(status: &Status, now: Timestamp, zone: &TimeZone) -> Table {
         let text = "the file differs from the table in force: `punk-eco-sched reload` puts it into force";
         row("", text.into(), Some(Colour::Yellow));
     }
-    let next = status.next.as_ref().map_or_else(|| "no slot".into(), |next| format!("{} at {}", next.job, at(next.slot)));
+    let next = status
+        .next
+        .as_ref()
+        .map_or_else(|| "no slot".into(), |next| format!("{} at {}", next.job, at(next.slot)));
     row("next", next, None);
     for run in &status.running {
         let state = match run.started_at {
@@ -47,9 +50,14 @@ fn table(status: &Status, now: Timestamp, zone: &TimeZone) -> Table {
         row("running", format!("run {}: {}, {state}", run.run, run.job), Some(Colour::Green));
     }
     for pause in &status.paused {
-        let until = pause.until.map_or_else(|| "until resumed".into(), |until| format!("until {}", at(until)));
+        let until =
+            pause.until.map_or_else(|| "until resumed".into(), |until| format!("until {}", at(until)));
         let job = pause.job.as_deref().unwrap_or("all jobs");
-        row("paused", format!("{job}, {until}, by {} at {}", pause.by, at(pause.since)), Some(Colour::Yellow));
+        row(
+            "paused",
+            format!("{job}, {until}, by {} at {}", pause.by, at(pause.since)),
+            Some(Colour::Yellow),
+        );
     }
     for problem in &status.problems {
         row("problem", problem.clone(), Some(Colour::Red));
@@ -74,11 +82,22 @@ mod tests {
             config_changed: true,
             jobs: 4,
             running: vec![
-                RunningRun { run: RunId(7), job: "db".into(), started_at: Some(at("2026-11-22T17:59:30Z")), attempt: 2, queued: false },
+                RunningRun {
+                    run: RunId(7),
+                    job: "db".into(),
+                    started_at: Some(at("2026-11-22T17:59:30Z")),
+                    attempt: 2,
+                    queued: false,
+                },
                 RunningRun { run: RunId(8), job: "db".into(), started_at: None, attempt: 0, queued: true },
             ],
             next: Some(NextSlot { job: "db".into(), slot: at("2026-11-22T23:00:00Z") }),
-            paused: vec![Paused { job: None, since: at("2026-11-22T17:00:00Z"), until: None, by: "root (uid 0)".into() }],
+            paused: vec![Paused {
+                job: None,
+                since: at("2026-11-22T17:00:00Z"),
+                until: None,
+                by: "root (uid 0)".into(),
+            }],
             problems: vec!["the ledger can't be written".into()],
         };
         let mut out = Vec::new();

@@ -37,12 +37,16 @@ pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, S
     }
     // A date and time with an offset that is not RFC 3339 must not be read as a local one.
     let local = if text.contains(':') && text.contains('-') {
-        let offset = text.rfind('+').is_some() || text.matches('-').count() > 2 || text.ends_with(['Z', 'z', ']']);
+        let offset =
+            text.rfind('+').is_some() || text.matches('-').count() > 2 || text.ends_with(['Z', 'z', ']']);
         if offset { None } else { text.parse::<DateTime>().ok() }
     } else if text.contains(':') {
         text.parse::<Time>().ok().map(|time| here.date().to_datetime(time))
     } else {
-        text.parse::<Date>().ok().filter(|_| text.contains('-')).map(|date| date.to_datetime(Time::midnight()))
+        text.parse::<Date>()
+            .ok()
+            .filter(|_| text.contains('-'))
+            .map(|date| date.to_datetime(Time::midnight()))
     };
     let local = local.ok_or_else(wrong)?;
     zone.to_ambiguous_timestamp(local).compatible().map_err(|_| wrong())
@@ -124,14 +128,24 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         let now: Timestamp = "2026-03-29T10:00:00Z".parse().unwrap();
-        for wrong in ["", "soon", "2026-13-01", "2026", "20260328", "22", "2026-03-28 25:00", "2026-03-28 22:00+1x", "99:00"] {
+        for wrong in [
+            "",
+            "soon",
+            "2026-13-01",
+            "2026",
+            "20260328",
+            "22",
+            "2026-03-28 25:00",
+            "2026-03-28 22:00+1x",
+            "99:00",
+        ] {
             let error = parse(wrong, now, &TimeZone::UTC).unwrap_err();
-            assert!(error.starts_with(&format!("`{wrong}` is not a time: write it like 2026-03-28T22")), "{wrong}: {error}");
+            assert!(
+                error.starts_with(&format!("`{wrong}` is not a time: write it like 2026-03-28T22")),
+                "{wrong}: {error}"
+            );
         }
-        assert_eq!(
-            parse("-2", now, &TimeZone::UTC),
-            Err("`2` has no unit: write 2s, 2m, 2h or 2d".into())
-        );
+        assert_eq!(parse("-2", now, &TimeZone::UTC), Err("`2` has no unit: write 2s, 2m, 2h or 2d".into()));
         assert!(parse("-9999999d", now, &TimeZone::UTC).is_err());
     }
 

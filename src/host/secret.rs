@@ -201,6 +201,12 @@ impl JsonSchema for SecretText {
     }
 }
 
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.to_owned())] }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,9 +73,10 @@ impl Cutter {
     }
 }
 
-/// Nothing that ends a line, moves a cursor or reverses text.
-pub(super) fn harmless(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+/// A text with nothing in it that ends a line, moves a cursor or reverses text: what a program said can be shown
+/// on a terminal.
+pub fn harmless(text: &(impl AsRef<[u8]> + ?Sized)) -> String {
+    let text = String::from_utf8_lossy(text.as_ref());
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) || !text.chars().any(harmful) {
         return text.into_owned();
     }
@@ -130,7 +131,7 @@ pub(super) fn encode(
 ) {
     match format {
         Format::Text => {
-            out.extend_from_slice(format!("{time} {run} {:<6}| ", stream.word()).as_bytes());
+            out.extend_from_slice(head_of(time, run, stream).as_bytes());
             out.extend_from_slice(text.as_bytes());
         }
         Format::Json => {
@@ -139,6 +140,16 @@ pub(super) fn encode(
         }
     }
     out.push(b'\n');
+}
+
+/// A line as a text log has it, in two parts: what stands before the text, and the text. Read from a file that
+/// anybody may have written, so the text is made harmless again.
+pub fn text_line(line: &LogLine) -> (String, String) {
+    (head_of(&time_of(line.time), line.run, line.stream), harmless(&line.text))
+}
+
+fn head_of(time: &str, run: RunId, stream: Stream) -> String {
+    format!("{time} {run} {:<6}| ", stream.word())
 }
 
 /// To the millisecond, always with three digits.

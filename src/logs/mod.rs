@@ -37,6 +37,7 @@ use crate::model::{JobName, RunId};
 use file::JobFile;
 
 pub use follow::{Follower, follow_file};
+pub use line::{harmless, text_line};
 pub use read::{last_lines, read_run, visit_run};
 pub use run::RunLog;
 

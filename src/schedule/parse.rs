@@ -4,7 +4,7 @@
 //! allowed and where possible what to write instead.
 
 use super::ScheduleError;
-use super::expression::{Calendar, Days, Expression, Weekdays, bits};
+use super::expression::{Calendar, Days, Expression, Weekdays};
 use crate::units::HumanDuration;
 
 /// The `@` words that stand for five fields.
@@ -411,9 +411,4 @@ fn stepped(low: u32, high: u32, step: u32) -> u64 {
 
 fn range_text(low: u32, high: u32) -> String {
     if low == high { low.to_string() } else { format!("{low}-{high}") }
-}
-
-/// `Sun`, `Mon`, …; Sunday is 0.
-pub(super) fn weekday_names(set: u8) -> impl Iterator<Item = &'static str> {
-    bits(u64::from(set)).map(|weekday| WEEKDAYS[weekday as usize])
 }
