@@ -4,11 +4,12 @@
 //! allowed and where possible what to write instead.
 
 use super::ScheduleError;
-use super::expression::{Calendar, Days, Expression, Weekdays, bits};
+use super::expression::{Calendar, Days, Expression, Weekdays};
+use super::field::{FIELDS, Field, Part, digits};
 use crate::units::HumanDuration;
 
 /// The `@` words that stand for five fields.
-pub(super) const WORDS: &[(&str, &str)] = &[
+const WORDS: &[(&str, &str)] = &[
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
     ("@midnight", "0 0 * * *"),
@@ -17,33 +18,6 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
 ];
-
-const MONTHS: &[&str] = &["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const WEEKDAYS: &[&str] = &["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-
-const FIELDS: [Field; 6] = [
-    Field { name: "second", low: 0, high: 59, names: &[] },
-    Field { name: "minute", low: 0, high: 59, names: &[] },
-    Field { name: "hour", low: 0, high: 23, names: &[] },
-    Field { name: "day-of-month", low: 1, high: 31, names: &[] },
-    Field { name: "month", low: 1, high: 12, names: MONTHS },
-    Field { name: "day-of-week", low: 0, high: 7, names: WEEKDAYS },
-];
-
-/// A piece of the expression and where it begins in it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part<'a> {
-    pub(super) text: &'a str,
-    pub(super) start: usize,
-}
-
-struct Field {
-    name: &'static str,
-    low: u32,
-    high: u32,
-    /// Names of the values from `low` on.
-    names: &'static [&'static str],
-}
 
 /// # Errors
 /// The first problem; its `index` is 0.
@@ -173,6 +147,22 @@ fn days(field: &Field, part: Part<'_>, seed: &str) -> Result<Days, ScheduleError
             days.before_last |= 1 << before;
         } else if let Some(day) = upper.strip_suffix('W').and_then(digits) {
             days.nearest_weekday |= 1 << field.within(item, day)?;
+        } else if upper.starts_with('L') || upper == "W" {
+            return Err(item.error(
+                format!(
+                    "`{}` in the day-of-month field is not known: `L`, `L-3`, `LW` and `15W` are",
+                    item.text
+                ),
+                None,
+            ));
+        } else if let Some(weekday) = upper.strip_suffix('L').filter(|weekday| digits(weekday).is_some()) {
+            return Err(item.error(
+                format!(
+                    "`{}` in the day-of-month field is not known: `L`, `L-3`, `LW` and `15W` are",
+                    item.text
+                ),
+                Some(format!("`{weekday}L` belongs in the day-of-week field, `L-{weekday}` here")),
+            ));
         } else {
             days.plain |= field.item(item, seed)? as u32;
         }
@@ -184,7 +174,7 @@ fn weekdays(field: &Field, part: Part<'_>, seed: &str) -> Result<Weekdays, Sched
     let mut weekdays = Weekdays { unrestricted: part.begins_with_star(), ..Weekdays::default() };
     for item in part.split(|c| c == ',') {
         if let Some((weekday, nth)) = item.split_once('#') {
-            let weekday = field.value(weekday)? % 7;
+            let weekday = field.value(weekday, item)? % 7;
             match digits(nth.text) {
                 Some(nth @ 1..=5) => weekdays.nth[nth as usize - 1] |= 1 << weekday,
                 _ => {
@@ -200,8 +190,9 @@ fn weekdays(field: &Field, part: Part<'_>, seed: &str) -> Result<Weekdays, Sched
                 "`L` in the day-of-week field names no day".into(),
                 Some("write `6L` for the last Saturday of the month".into()),
             ));
-        } else if let Some(weekday) = item.text.strip_suffix(['L', 'l']) {
-            weekdays.last |= 1 << (field.value(Part { text: weekday, ..item })? % 7);
+        } else if let Some(weekday) = item.text.strip_suffix(['L', 'l']).filter(|day| day.len() != 2) {
+            // Two letters before it are those of `Jul`; no day is written so.
+            weekdays.last |= 1 << (field.value(Part { text: weekday, ..item }, item)? % 7);
         } else {
             // Sunday as 7 is Sunday as 0.
             let set = field.item(item, seed)?;
@@ -209,211 +200,4 @@ fn weekdays(field: &Field, part: Part<'_>, seed: &str) -> Result<Weekdays, Sched
         }
     }
     Ok(weekdays)
-}
-
-impl Field {
-    fn set(&self, part: Part<'_>, seed: &str) -> Result<u64, ScheduleError> {
-        let mut set = 0;
-        for item in part.split(|c| c == ',') {
-            set |= self.item(item, seed)?;
-        }
-        Ok(set)
-    }
-
-    /// One item of a list: `*`, `?`, `a`, `a-b`, `a~b`, the first four also with `/step`.
-    fn item(&self, item: Part<'_>, seed: &str) -> Result<u64, ScheduleError> {
-        if item.text.is_empty() {
-            return Err(item.error(
-                format!("an empty item in the {} field: {} are allowed", self.name, self.allowed()),
-                Some("remove the comma that has nothing beside it".into()),
-            ));
-        }
-        let (range, step) = match item.split_once('/') {
-            Some((range, step)) => (range, Some(self.step(item, step)?)),
-            None => (item, None),
-        };
-        if range.text == "*" || range.text == "?" {
-            return Ok(stepped(self.low, self.high, step.unwrap_or(1)));
-        }
-        if let Some((low, high)) = range.split_once('~') {
-            let (low, high) = (self.value(low)?, self.value(high)?);
-            if step.is_some() || low > high {
-                let hint = if low > high {
-                    format!("write `{high}~{low}`")
-                } else {
-                    format!("write `{}`", range.text)
-                };
-                let why = if low > high {
-                    "the range runs backwards"
-                } else {
-                    "`~` picks one value, so it takes no step"
-                };
-                return Err(
-                    item.error(format!("`{}` in the {} field: {why}", item.text, self.name), Some(hint))
-                );
-            }
-            return Ok(1 << (low + (self.pick(seed) % u64::from(high - low + 1)) as u32));
-        }
-        if let Some((low, high)) = range.split_once('-') {
-            let (low, high) = (self.value(low)?, self.value(high)?);
-            if low > high {
-                return Err(self.reversed(item, low, high, step));
-            }
-            return Ok(stepped(low, high, step.unwrap_or(1)));
-        }
-        let value = self.value(range)?;
-        Ok(match step {
-            Some(step) => stepped(value, self.high, step),
-            None => 1 << value,
-        })
-    }
-
-    fn step(&self, item: Part<'_>, step: Part<'_>) -> Result<u32, ScheduleError> {
-        digits(step.text).filter(|step| *step > 0).ok_or_else(|| {
-            let message = format!(
-                "`{}` in the {} field: after `/` stands a step, a whole number from 1",
-                item.text, self.name
-            );
-            item.error(message, None)
-        })
-    }
-
-    fn value(&self, part: Part<'_>) -> Result<u32, ScheduleError> {
-        if let Some(number) = digits(part.text) {
-            return self.within(part, number);
-        }
-        if let Some(at) = self.names.iter().position(|name| name.eq_ignore_ascii_case(part.text)) {
-            return Ok(self.low + at as u32);
-        }
-        let text = part.text;
-        let message = if text.is_empty() {
-            format!("a value is missing in the {} field: {} are allowed", self.name, self.allowed())
-        } else {
-            format!("`{text}` in the {} field is not a value: {} are allowed", self.name, self.allowed())
-        };
-        let hint =
-            self.nearest(text).map(|name| format!("did you mean `{name}`?")).or_else(|| self.elsewhere(text));
-        Err(part.error(message, hint))
-    }
-
-    /// `number`, read from `part`, if it lies in the field's range.
-    fn within(&self, part: Part<'_>, number: u32) -> Result<u32, ScheduleError> {
-        if (self.low..=self.high).contains(&number) {
-            return Ok(number);
-        }
-        let message = format!(
-            "`{}` in the {} field is out of range: {} are allowed",
-            part.text,
-            self.name,
-            self.allowed()
-        );
-        let hint = match (self.name, number) {
-            ("hour", 24) => Some("midnight is hour 0".to_owned()),
-            ("minute" | "second", 60) => Some("write 0; the fields after it carry".to_owned()),
-            _ => None,
-        };
-        Err(part.error(message, hint))
-    }
-
-    fn allowed(&self) -> String {
-        let range = format!("{} to {}", self.low, self.high);
-        match self.names {
-            [first, .., last] => format!("{range} and {first} to {last}"),
-            _ => range,
-        }
-    }
-
-    fn nearest(&self, text: &str) -> Option<&'static str> {
-        let text = text.to_ascii_lowercase();
-        let begins = |name: &&&str| text.starts_with(&name.to_ascii_lowercase());
-        let close = |name: &&&str| strsim::damerau_levenshtein(&text, &name.to_ascii_lowercase()) == 1;
-        self.names.iter().find(begins).or_else(|| self.names.iter().find(close)).copied()
-    }
-
-    /// What stands in the wrong field.
-    fn elsewhere(&self, text: &str) -> Option<String> {
-        let named = |field: &Field| field.names.iter().any(|name| name.eq_ignore_ascii_case(text));
-        let home = FIELDS.iter().find(|field| named(field)).map(|field| field.name).or_else(|| {
-            if text.contains('#') {
-                Some("day-of-week")
-            } else if text.to_ascii_uppercase().contains(['L', 'W']) && text.len() <= 4 {
-                Some("day-of-month")
-            } else {
-                None
-            }
-        })?;
-        (home != self.name).then(|| format!("that belongs in the {home} field"))
-    }
-
-    fn reversed(&self, item: Part<'_>, low: u32, high: u32, step: Option<u32>) -> ScheduleError {
-        let top = if self.names.len() == 7 { 6 } else { self.high };
-        let instead = match step {
-            None => format!("{},{}", range_text(low, top), range_text(self.low, high)),
-            Some(step) => {
-                let size = top - self.low + 1;
-                let span = high + size - low;
-                let values = (0..=span).step_by(step as usize);
-                let values: Vec<String> =
-                    values.map(|ahead| (self.low + (low - self.low + ahead) % size).to_string()).collect();
-                values.join(",")
-            }
-        };
-        let message = format!("`{}` in the {} field runs backwards", item.text, self.name);
-        item.error(message, Some(format!("write `{instead}`")))
-    }
-
-    /// A number fixed by the job's name and the field: FNV-1a, then the finish of splitmix64 to spread it.
-    /// Never change it: a job's slots would move.
-    fn pick(&self, seed: &str) -> u64 {
-        let text = seed.bytes().chain([0]).chain(self.name.bytes());
-        let hash = text.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^ (hash >> 31)
-    }
-}
-
-impl<'a> Part<'a> {
-    pub(super) fn error(self, message: String, hint: Option<String>) -> ScheduleError {
-        ScheduleError { message, hint, at: Some(self.start..self.start + self.text.len()), index: 0 }
-    }
-
-    /// As Debian's cron tells an unrestricted field; `?` counts as `*`.
-    pub(super) fn begins_with_star(self) -> bool {
-        self.text.starts_with(['*', '?'])
-    }
-
-    pub(super) fn split(self, at: impl Fn(char) -> bool) -> impl Iterator<Item = Self> {
-        let base = self.text.as_ptr() as usize;
-        self.text
-            .split(at)
-            .map(move |text| Part { text, start: self.start + (text.as_ptr() as usize - base) })
-    }
-
-    pub(super) fn split_once(self, at: char) -> Option<(Self, Self)> {
-        let (before, after) = self.text.split_once(at)?;
-        let start = self.start + self.text.len() - after.len();
-        Some((Part { text: before, ..self }, Part { text: after, start }))
-    }
-}
-
-/// A whole number in ASCII digits; one too large for its type is still out of every range.
-fn digits(text: &str) -> Option<u32> {
-    let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    all.then(|| text.parse().unwrap_or(u32::MAX))
-}
-
-fn stepped(low: u32, high: u32, step: u32) -> u64 {
-    (low..=high).step_by(step as usize).fold(0, |set, value| set | 1 << value)
-}
-
-fn range_text(low: u32, high: u32) -> String {
-    if low == high { low.to_string() } else { format!("{low}-{high}") }
-}
-
-/// `Sun`, `Mon`, …; Sunday is 0.
-pub(super) fn weekday_names(set: u8) -> impl Iterator<Item = &'static str> {
-    bits(u64::from(set)).map(|weekday| WEEKDAYS[weekday as usize])
 }
