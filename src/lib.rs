@@ -1,6 +1,7 @@
 //! punk-eco-sched: one daemon instead of a crontab. (The map is in ARCHITECTURE.md.)
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod document;
@@ -12,4 +13,5 @@ pub mod logs;
 pub mod model;
 pub mod policy;
 pub mod schedule;
+pub mod spawner;
 pub mod units;
