@@ -1,0 +1,3 @@
+//! One binary for all integration tests: real processes, temporary folders, conditions instead of sleeps.
+
+mod spawner;
