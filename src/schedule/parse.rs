@@ -4,7 +4,7 @@
 //! allowed and where possible what to write instead.
 
 use super::ScheduleError;
-use super::expression::{Calendar, Days, Expression, Weekdays, bits};
+use super::expression::{Calendar, Days, Expression, Weekdays};
 use crate::units::HumanDuration;
 
 /// The `@` words that stand for five fields.
@@ -173,6 +173,22 @@ fn days(field: &Field, part: Part<'_>, seed: &str) -> Result<Days, ScheduleError
             days.before_last |= 1 << before;
         } else if let Some(day) = upper.strip_suffix('W').and_then(digits) {
             days.nearest_weekday |= 1 << field.within(item, day)?;
+        } else if upper.starts_with('L') || upper == "W" {
+            return Err(item.error(
+                format!(
+                    "`{}` in the day-of-month field is not known: `L`, `L-3`, `LW` and `15W` are",
+                    item.text
+                ),
+                None,
+            ));
+        } else if let Some(weekday) = upper.strip_suffix('L').filter(|weekday| digits(weekday).is_some()) {
+            return Err(item.error(
+                format!(
+                    "`{}` in the day-of-month field is not known: `L`, `L-3`, `LW` and `15W` are",
+                    item.text
+                ),
+                Some(format!("`{weekday}L` belongs in the day-of-week field, `L-{weekday}` here")),
+            ));
         } else {
             days.plain |= field.item(item, seed)? as u32;
         }
@@ -184,7 +200,7 @@ fn weekdays(field: &Field, part: Part<'_>, seed: &str) -> Result<Weekdays, Sched
     let mut weekdays = Weekdays { unrestricted: part.begins_with_star(), ..Weekdays::default() };
     for item in part.split(|c| c == ',') {
         if let Some((weekday, nth)) = item.split_once('#') {
-            let weekday = field.value(weekday)? % 7;
+            let weekday = field.value(weekday, item)? % 7;
             match digits(nth.text) {
                 Some(nth @ 1..=5) => weekdays.nth[nth as usize - 1] |= 1 << weekday,
                 _ => {
@@ -200,8 +216,9 @@ fn weekdays(field: &Field, part: Part<'_>, seed: &str) -> Result<Weekdays, Sched
                 "`L` in the day-of-week field names no day".into(),
                 Some("write `6L` for the last Saturday of the month".into()),
             ));
-        } else if let Some(weekday) = item.text.strip_suffix(['L', 'l']) {
-            weekdays.last |= 1 << (field.value(Part { text: weekday, ..item })? % 7);
+        } else if let Some(weekday) = item.text.strip_suffix(['L', 'l']).filter(|day| day.len() != 2) {
+            // Two letters before it are those of `Jul`; no day is written so.
+            weekdays.last |= 1 << (field.value(Part { text: weekday, ..item }, item)? % 7);
         } else {
             // Sunday as 7 is Sunday as 0.
             let set = field.item(item, seed)?;
@@ -236,7 +253,7 @@ impl Field {
             return Ok(stepped(self.low, self.high, step.unwrap_or(1)));
         }
         if let Some((low, high)) = range.split_once('~') {
-            let (low, high) = (self.value(low)?, self.value(high)?);
+            let (low, high) = (self.value(low, item)?, self.value(high, item)?);
             if step.is_some() || low > high {
                 let hint = if low > high {
                     format!("write `{high}~{low}`")
@@ -255,13 +272,13 @@ impl Field {
             return Ok(1 << (low + (self.pick(seed) % u64::from(high - low + 1)) as u32));
         }
         if let Some((low, high)) = range.split_once('-') {
-            let (low, high) = (self.value(low)?, self.value(high)?);
+            let (low, high) = (self.value(low, item)?, self.value(high, item)?);
             if low > high {
                 return Err(self.reversed(item, low, high, step));
             }
             return Ok(stepped(low, high, step.unwrap_or(1)));
         }
-        let value = self.value(range)?;
+        let value = self.value(range, item)?;
         Ok(match step {
             Some(step) => stepped(value, self.high, step),
             None => 1 << value,
@@ -278,7 +295,8 @@ impl Field {
         })
     }
 
-    fn value(&self, part: Part<'_>) -> Result<u32, ScheduleError> {
+    /// The value that `part` of `item` stands for.
+    fn value(&self, part: Part<'_>, item: Part<'_>) -> Result<u32, ScheduleError> {
         if let Some(number) = digits(part.text) {
             return self.within(part, number);
         }
@@ -286,14 +304,19 @@ impl Field {
             return Ok(self.low + at as u32);
         }
         let text = part.text;
-        let message = if text.is_empty() {
-            format!("a value is missing in the {} field: {} are allowed", self.name, self.allowed())
-        } else {
-            format!("`{text}` in the {} field is not a value: {} are allowed", self.name, self.allowed())
-        };
-        let hint =
-            self.nearest(text).map(|name| format!("did you mean `{name}`?")).or_else(|| self.elsewhere(text));
-        Err(part.error(message, hint))
+        if text.is_empty() {
+            let message = format!(
+                "`{}` in the {} field lacks a value: {} are allowed",
+                item.text,
+                self.name,
+                self.allowed()
+            );
+            return Err(item.error(message, None));
+        }
+        let message =
+            format!("`{text}` in the {} field is not a value: {} are allowed", self.name, self.allowed());
+        let hint = self.nearest(text).map(|name| format!("did you mean `{name}`?"));
+        Err(part.error(message, hint.or_else(|| self.meant(text))))
     }
 
     /// `number`, read from `part`, if it lies in the field's range.
@@ -309,7 +332,7 @@ impl Field {
         );
         let hint = match (self.name, number) {
             ("hour", 24) => Some("midnight is hour 0".to_owned()),
-            ("minute" | "second", 60) => Some("write 0; the fields after it carry".to_owned()),
+            ("minute" | "second", 60) => Some(format!("the last {} is 59, the next is 0", self.name)),
             _ => None,
         };
         Err(part.error(message, hint))
@@ -330,32 +353,46 @@ impl Field {
         self.names.iter().find(begins).or_else(|| self.names.iter().find(close)).copied()
     }
 
-    /// What stands in the wrong field.
-    fn elsewhere(&self, text: &str) -> Option<String> {
-        let named = |field: &Field| field.names.iter().any(|name| name.eq_ignore_ascii_case(text));
-        let home = FIELDS.iter().find(|field| named(field)).map(|field| field.name).or_else(|| {
-            if text.contains('#') {
-                Some("day-of-week")
-            } else if text.to_ascii_uppercase().contains(['L', 'W']) && text.len() <= 4 {
-                Some("day-of-month")
-            } else {
-                None
-            }
-        })?;
+    /// What is written in another way, or belongs in another field.
+    fn meant(&self, text: &str) -> Option<String> {
+        let upper = text.to_ascii_uppercase();
+        if let Some(step) = upper.strip_prefix('*').filter(|step| digits(step).is_some()) {
+            return Some(format!("did you mean `*/{step}`?"));
+        }
+        if let Some(weekday) = upper.strip_prefix('L').filter(|_| self.name == "day-of-week")
+            && digits(weekday).is_some()
+        {
+            return Some(format!("did you mean `{weekday}L`?"));
+        }
+        let named = |field: &&Field| field.names.iter().any(|name| name.eq_ignore_ascii_case(text));
+        let home = if let Some(field) = FIELDS.iter().find(named) {
+            field.name
+        } else if text.contains('#') {
+            "day-of-week"
+        } else if upper == "L" || upper == "LW" || upper.strip_suffix('W').and_then(digits).is_some() {
+            "day-of-month"
+        } else {
+            return None;
+        };
         (home != self.name).then(|| format!("that belongs in the {home} field"))
     }
 
     fn reversed(&self, item: Part<'_>, low: u32, high: u32, step: Option<u32>) -> ScheduleError {
+        // Sunday is written as 0 here, so that the week ends on Saturday.
         let top = if self.names.len() == 7 { 6 } else { self.high };
+        let named = item.text.contains(|c: char| c.is_ascii_alphabetic());
+        let word = |value: u32| match self.names.get((value - self.low) as usize) {
+            Some(name) if named => (*name).to_owned(),
+            _ => value.to_string(),
+        };
+        let range = |low, high| if low == high { word(low) } else { format!("{}-{}", word(low), word(high)) };
         let instead = match step {
-            None => format!("{},{}", range_text(low, top), range_text(self.low, high)),
+            None => format!("{},{}", range(low, top), range(self.low, high)),
             Some(step) => {
                 let size = top - self.low + 1;
-                let span = high + size - low;
-                let values = (0..=span).step_by(step as usize);
-                let values: Vec<String> =
-                    values.map(|ahead| (self.low + (low - self.low + ahead) % size).to_string()).collect();
-                values.join(",")
+                let ahead = (0..=high + size - low).step_by(step as usize);
+                let values = ahead.map(|ahead| word(self.low + (low - self.low + ahead) % size));
+                values.collect::<Vec<_>>().join(",")
             }
         };
         let message = format!("`{}` in the {} field runs backwards", item.text, self.name);
@@ -407,13 +444,4 @@ fn digits(text: &str) -> Option<u32> {
 
 fn stepped(low: u32, high: u32, step: u32) -> u64 {
     (low..=high).step_by(step as usize).fold(0, |set, value| set | 1 << value)
-}
-
-fn range_text(low: u32, high: u32) -> String {
-    if low == high { low.to_string() } else { format!("{low}-{high}") }
-}
-
-/// `Sun`, `Mon`, …; Sunday is 0.
-pub(super) fn weekday_names(set: u8) -> impl Iterator<Item = &'static str> {
-    bits(u64::from(set)).map(|weekday| WEEKDAYS[weekday as usize])
 }
