@@ -1,6 +1,7 @@
 //! punk-eco-sched: one daemon instead of a crontab. (The map is in ARCHITECTURE.md.)
 
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -13,4 +14,5 @@ pub mod logs;
 pub mod model;
 pub mod policy;
 pub mod schedule;
+pub mod spawner;
 pub mod units;

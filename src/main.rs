@@ -1,7 +1,13 @@
 use std::process::ExitCode;
 
+use punk_eco_sched::{cli, host, spawner};
+
 fn main() -> ExitCode {
-    // INTEGRATION: `__spawner` and `__exec` as the first argument come before everything else, while there is no
-    // thread: punk_eco_sched::spawner::server::main, punk_eco_sched::host::exec::main.
-    punk_eco_sched::cli::main()
+    // The program is its own spawner and its own shim before a program; both come before any thread.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.first().and_then(|verb| verb.to_str()) {
+        Some(spawner::server::VERB) => spawner::server::main(&arguments[1..]),
+        Some(host::exec::VERB) => host::exec::main(&arguments[1..]),
+        _ => cli::main(),
+    }
 }

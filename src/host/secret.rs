@@ -209,6 +209,12 @@ impl JsonSchema for SecretText {
     }
 }
 
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.to_owned())] }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,8 @@
 //! A kind is one file here: a struct of options (serde reads it, schemars describes it), `run`, its tests. A
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
+pub mod pg_dump;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ use crate::model::{JobName, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries};
 
 /// Every kind, in the order in which the README lists them.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[kind::<pg_dump::PgDump>()];
 
 /// A kind of job.
 pub struct Kind {

@@ -1,4 +1,6 @@
 //! The program from outside: one binary for all integration tests, one file a behaviour.
+
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod cli;
+mod house;

@@ -1,0 +1,307 @@
+//! Starting programs for one attempt, waiting for them, and ending all that they left.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::MemfdFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::sync::oneshot;
+
+use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
+use super::{
+    Account, Exit, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, orphans,
+};
+use crate::model::{JobName, RunId};
+use crate::policy::IoClass;
+use crate::spawner::{Link, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
+
+/// Output that is logged of one program where its job doesn't say.
+const MAX_OUTPUT: u64 = 10 << 20;
+
+/// Whose programs these are, and how they run.
+#[derive(Clone)]
+pub struct ProgramContext {
+    pub job: JobName,
+    pub run: RunId,
+    pub attempt: u32,
+    pub slot: Option<Timestamp>,
+    /// The `user` of the job, looked up; for `command`.
+    pub account: Option<Account>,
+    /// The `env` of the job, its secrets resolved; for `command`.
+    pub env: Vec<(String, String)>,
+    pub nice: u8,
+    pub io: Option<IoClass>,
+    pub log: Arc<dyn OutputLog>,
+}
+
+/// Starts the programs of one attempt. Cheap to clone; when the last clone is dropped after [`Programs::end_all`],
+/// the spawner forgets their exits, so keep one until the outcome is in the ledger.
+#[derive(Clone)]
+pub struct Programs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    spawner: Spawner,
+    context: ProgramContext,
+    started: Mutex<Started>,
+    swept: AtomicBool,
+}
+
+#[derive(Default)]
+struct Started {
+    /// None: nothing was ever started, so that there is nothing to end.
+    link: Option<Arc<Link>>,
+    pids: Vec<u32>,
+}
+
+pub struct Running {
+    pub pid: u32,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+    ended: Ended,
+}
+
+enum Ended {
+    NotYet(oneshot::Receiver<ProgramEnd>),
+    Was(Exit),
+}
+
+impl Programs {
+    pub(crate) fn new(spawner: Spawner, context: ProgramContext, adopted: Option<(Arc<Link>, u32)>) -> Self {
+        let started = match adopted {
+            Some((link, pid)) => Started { link: Some(link), pids: vec![pid] },
+            None => Started::default(),
+        };
+        let inner = Inner { spawner, context, started: Mutex::new(started), swept: AtomicBool::new(false) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The `user` of the job; `None`: the daemon's.
+    pub fn account(&self) -> Option<&Account> {
+        self.inner.context.account.as_ref()
+    }
+
+    /// The whole environment of a job's own command: a login's, the run's marks, then the job's `env`; and the
+    /// user's home.
+    pub fn login_environment(&self) -> (Vec<(String, String)>, PathBuf) {
+        let context = &self.inner.context;
+        let unknown;
+        let account = match context.account.as_ref().or(self.inner.spawner.own_account()) {
+            Some(account) => account,
+            None => {
+                // An id without an entry in the user database, as in some containers.
+                let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+                unknown = Account { name: uid.to_string(), uid, gid, groups: vec![], home: "/".into() };
+                &unknown
+            }
+        };
+        let mut env = environment::login(account);
+        for (name, value) in &context.env {
+            environment::put(&mut env, name, value.clone());
+        }
+        (env, account.home.clone())
+    }
+
+    /// # Errors
+    /// [`StartError`]
+    pub async fn start(&self, program: Program) -> Result<Running, StartError> {
+        let name = program.argv.first().cloned().unwrap_or_default();
+        let failed = |host: bool, reason: String| {
+            let program = name.clone();
+            if host { StartError::Host { program, reason } } else { StartError::Program { program, reason } }
+        };
+        let (request, stdout, stderr) =
+            self.request(program).map_err(|(host, reason)| failed(host, reason))?;
+        let link = self.link().await.map_err(|error| failed(true, format!("{error:#}")))?;
+        let (started, ended) = link.start(request);
+        match started.await {
+            Ok(Ok(pid)) => {
+                self.started().pids.push(pid);
+                Ok(Running::new(pid, stdout, stderr, ended))
+            }
+            Ok(Err(not)) => Err(failed(not.host, not.reason)),
+            Err(_) => Err(failed(true, "the spawner has ended".to_owned())),
+        }
+    }
+
+    /// Ends every process of the run: TERM, `grace`, KILL; returns when none is left.
+    pub async fn end_all(&self, grace: Duration) -> Swept {
+        let context = &self.inner.context;
+        let (link, pids) = {
+            let started = self.started();
+            (started.link.clone(), started.pids.clone())
+        };
+        let Some(link) = link else { return Swept::default() };
+        let swept = match link.end_run(self.key(), grace).await {
+            Ok(swept) => swept,
+            Err(_) => {
+                let (run, job) = (context.run.to_string(), context.job.as_str());
+                orphans::end(link.spawner_pid(), &pids, &run, job, grace).await
+            }
+        };
+        self.inner.swept.store(true, Ordering::Relaxed);
+        swept
+    }
+
+    fn request(
+        &self,
+        program: Program,
+    ) -> Result<(Request, Option<OwnedFd>, Option<OwnedFd>), (bool, String)> {
+        let context = &self.inner.context;
+        let Program { argv, mut env, cwd, stdin, stdout, stderr, max_output, account, keep } = program;
+        let Some(name) = argv.first() else { return Err((false, "no program is named".to_owned())) };
+        let folder = cwd.as_deref().unwrap_or(Path::new("/"));
+        match std::fs::metadata(folder) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err((false, format!("working folder {}: not a folder", folder.display()))),
+            Err(error) => return Err((false, format!("working folder {}: {error}", folder.display()))),
+        }
+        let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
+        let path = find_program(name, path, folder).map_err(|reason| (false, reason))?;
+        let user = account.as_ref().map_or(Ok(None), |account| change_to(account));
+        let user = user.map_err(|reason| (false, reason))?;
+
+        let host = |error: std::io::Error| (true, error.to_string());
+        let mut descriptors = vec![];
+        let fed = match stdin {
+            Stdin::Null => false,
+            Stdin::Bytes(bytes) => {
+                descriptors.push(file_of(&bytes).map_err(host)?);
+                true
+            }
+            Stdin::From(descriptor) => {
+                descriptors.push(descriptor);
+                true
+            }
+        };
+        let (stdout, our_stdout) = sink(stdout, &mut descriptors).map_err(host)?;
+        let (stderr, our_stderr) = sink(stderr, &mut descriptors).map_err(host)?;
+
+        environment::put(&mut env, MARKER_JOB, context.job.to_string());
+        environment::put(&mut env, MARKER_RUN, context.run.to_string());
+        environment::put(&mut env, MARKER_SLOT, environment::slot(context.slot));
+        let start = Start {
+            id: 0,
+            run: self.key(),
+            attempt: context.attempt,
+            path,
+            argv,
+            env,
+            cwd,
+            stdin: fed,
+            stdout,
+            stderr,
+            max_output: max_output.unwrap_or(MAX_OUTPUT),
+            user,
+            nice: context.nice,
+            io: context.io,
+            keep,
+        };
+        Ok((Request { start, descriptors, log: context.log.clone() }, our_stdout, our_stderr))
+    }
+
+    /// The spawner of this attempt's programs; another one where it died.
+    async fn link(&self) -> anyhow::Result<Arc<Link>> {
+        if let Some(link) = self.started().link.clone().filter(|link| !link.is_dead()) {
+            return Ok(link);
+        }
+        let link = self.inner.spawner.link().await?;
+        self.started().link = Some(link.clone());
+        Ok(link)
+    }
+
+    fn key(&self) -> RunKey {
+        let context = &self.inner.context;
+        RunKey { run: context.run.0, job: context.job.to_string() }
+    }
+
+    fn started(&self) -> MutexGuard<'_, Started> {
+        self.inner.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Without a sweep this is the daemon's own end: the next one will want to know.
+        if self.swept.load(Ordering::Relaxed) {
+            let started = self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Some(link) = &started.link {
+                let run = RunKey { run: self.context.run.0, job: self.context.job.to_string() };
+                link.forget(run, self.context.attempt);
+            }
+        }
+    }
+}
+
+impl Running {
+    pub(crate) fn new(
+        pid: u32,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+        ended: oneshot::Receiver<ProgramEnd>,
+    ) -> Self {
+        Self { pid, stdout, stderr, ended: Ended::NotYet(ended) }
+    }
+
+    /// Waits for the exit, and until the output of logged and captured streams is in. May be dropped and called
+    /// again.
+    pub async fn wait(&mut self) -> Exit {
+        let exit = match &mut self.ended {
+            Ended::Was(exit) => return exit.clone(),
+            Ended::NotYet(ended) => match ended.await {
+                Ok(ProgramEnd { status, at, stdout, stderr, dropped }) => {
+                    Exit { status, at, stdout, stderr, dropped }
+                }
+                Err(_) => Exit {
+                    status: Status::Unknown,
+                    at: Timestamp::UNIX_EPOCH,
+                    stdout: vec![],
+                    stderr: vec![],
+                    dropped: 0,
+                },
+            },
+        };
+        self.ended = Ended::Was(exit.clone());
+        exit
+    }
+}
+
+/// `None` where the account is the daemon's own.
+fn change_to(account: &Account) -> Result<Option<(u32, u32, Vec<u32>)>, String> {
+    let own = nix::unistd::geteuid();
+    if account.uid == own.as_raw() {
+        return Ok(None);
+    }
+    if !own.is_root() {
+        return Err(format!("user {}: only root can run a program as another user", account.name));
+    }
+    Ok(Some((account.uid, account.gid, account.groups.clone())))
+}
+
+/// The bytes as a file without a name: whoever reads it never waits, and nobody waits for a reader.
+fn file_of(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    use std::io::{Seek, Write};
+
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("stdin", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn sink(output: Output, descriptors: &mut Vec<OwnedFd>) -> std::io::Result<(Sink, Option<OwnedFd>)> {
+    Ok(match output {
+        Output::Null => (Sink::Null, None),
+        Output::Log { tail } => (Sink::Log { tail }, None),
+        Output::Capture { limit } => (Sink::Capture { limit }, None),
+        Output::Pipe => {
+            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+            descriptors.push(writing);
+            (Sink::Passed, Some(reading))
+        }
+    })
+}

@@ -1,0 +1,255 @@
+//! The daemon's handle on its spawner: launching one, finding those of daemons before, starting programs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+
+use super::link::{Link, Refusal, Welcome};
+use super::protocol::Listed;
+use super::{rendezvous, server};
+use crate::clock::Clock;
+use crate::host::process::{Keep, ProgramContext, Programs, Running};
+use crate::host::{accounts, procfs};
+use crate::model::RunId;
+
+/// How a spawner is started and found.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This program; tests name another.
+    pub executable: PathBuf,
+    /// The daemon's control socket: the spawners' sockets lie beside it.
+    pub control_socket: PathBuf,
+    /// The state directory: what tells one daemon's spawners from another's. Must exist.
+    pub state: PathBuf,
+}
+
+impl Settings {
+    pub fn new(control_socket: PathBuf, state: PathBuf) -> Self {
+        Self { executable: PathBuf::from("/proc/self/exe"), control_socket, state }
+    }
+
+    fn prepared(mut self) -> Result<Self> {
+        let state = self.state.canonicalize();
+        self.state = state.with_context(|| format!("state directory {}", self.state.display()))?;
+        let socket = std::path::absolute(&self.control_socket)?;
+        if let Some(folder) = socket.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("the folder of the control socket, {}", folder.display()))?;
+        }
+        self.control_socket = socket;
+        Ok(self)
+    }
+}
+
+/// A spawner that has been started, before there is a runtime to talk to it.
+pub struct Launched {
+    settings: Settings,
+    child: Child,
+    socket: std::os::unix::net::UnixStream,
+}
+
+impl Launched {
+    /// The spawner's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Spawner {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    account: Option<crate::host::process::Account>,
+    current: tokio::sync::Mutex<Current>,
+}
+
+struct Current {
+    link: Arc<Link>,
+    child: Child,
+}
+
+/// What daemons before this one left running.
+#[derive(Default)]
+pub struct Adoption {
+    pub programs: Vec<AdoptedProgram>,
+    /// Spawners that can't be talked to, each in a sentence.
+    pub problems: Vec<String>,
+}
+
+/// A program that outlived its daemon, ended or not. It must be attached to, or its spawner keeps it for ever.
+pub struct AdoptedProgram {
+    pub run: RunId,
+    pub attempt: u32,
+    pub job: String,
+    pub pid: u32,
+    pub started_at: Timestamp,
+    pub keep: Keep,
+    /// It has ended meanwhile: its exit is waiting.
+    pub ended: bool,
+    listed: Listed,
+    link: Arc<Link>,
+    spawner: Spawner,
+}
+
+impl AdoptedProgram {
+    /// Goes on with its log; `context` must name the same job, run and attempt.
+    pub fn attach(self, context: ProgramContext) -> (Programs, Running) {
+        let ended = self.link.attach(&self.listed, context.log.clone());
+        let programs = Programs::new(self.spawner, context, Some((self.link, self.pid)));
+        (programs, Running::new(self.pid, None, None, ended))
+    }
+}
+
+impl Spawner {
+    /// Starts a spawner. To be called before any thread is started, which keeps its memory small.
+    ///
+    /// # Errors
+    /// Where the state directory is missing or the program can't be started.
+    pub fn launch(settings: Settings) -> Result<Launched> {
+        let settings = settings.prepared()?;
+        let (child, socket) = start_process(&settings)
+            .with_context(|| format!("the spawner {} can't be started", settings.executable.display()))?;
+        Ok(Launched { settings, child, socket })
+    }
+
+    /// # Errors
+    /// Where the spawner gave up, with its reason.
+    pub async fn connect(launched: Launched, clock: Arc<dyn Clock>) -> Result<Self> {
+        let Launched { settings, child, socket } = launched;
+        let link = greet(socket, &settings, clock.clone()).await?;
+        let account = accounts::own().ok();
+        let current = tokio::sync::Mutex::new(Current { link, child });
+        Ok(Self { inner: Arc::new(Inner { settings, clock, account, current }) })
+    }
+
+    /// What starts the programs of one attempt. The context that starts them must live until the attempt's
+    /// outcome is in the ledger: its end lets the spawner forget their exits.
+    pub fn programs(&self, context: ProgramContext) -> Programs {
+        Programs::new(self.clone(), context, None)
+    }
+
+    /// The spawner's process, for the curious.
+    pub async fn pid(&self) -> i32 {
+        self.inner.current.lock().await.link.spawner_pid()
+    }
+
+    /// Takes over what daemons before this one left running, and removes the sockets of dead spawners.
+    pub async fn adopt_all(&self) -> Adoption {
+        let mut adoption = Adoption::default();
+        let own = self.pid().await;
+        let prefix = &self.inner.settings.control_socket;
+        let found = match rendezvous::find(prefix) {
+            Ok(found) => found,
+            Err(error) => {
+                adoption.problems.push(format!("spawners beside {}: {error}", prefix.display()));
+                return adoption;
+            }
+        };
+        for (pid, path) in found {
+            if pid == own {
+                continue;
+            }
+            match self.adopt(pid, &path).await {
+                Ok(programs) => adoption.programs.extend(programs),
+                Err(error) => adoption.problems.push(format!("spawner {pid}: {error:#}")),
+            }
+        }
+        adoption
+    }
+
+    pub(crate) async fn link(&self) -> Result<Arc<Link>> {
+        let mut current = self.inner.current.lock().await;
+        if current.link.is_dead() {
+            // Its connection is closed: it has ended, or is about to.
+            let _ = current.child.kill();
+            let _ = current.child.wait();
+            let launched = Self::launch(self.inner.settings.clone())?;
+            let link = greet(launched.socket, &self.inner.settings, self.inner.clock.clone()).await?;
+            *current = Current { link, child: launched.child };
+        }
+        Ok(current.link.clone())
+    }
+
+    pub(crate) fn own_account(&self) -> Option<&crate::host::process::Account> {
+        self.inner.account.as_ref()
+    }
+
+    async fn adopt(&self, pid: i32, path: &Path) -> Result<Vec<AdoptedProgram>> {
+        const TRIES: u32 = 40;
+        for _ in 0..TRIES {
+            let socket = match rendezvous::connect(path) {
+                Ok(socket) => socket,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
+                {
+                    // Nobody listens, and nobody will: its number is in its name.
+                    let _ = std::fs::remove_file(path);
+                    return Ok(vec![]);
+                }
+                Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            };
+            let state = self.inner.settings.state.clone();
+            let (link, welcome) = Link::new(socket, state, true, self.inner.clock.clone())?;
+            match welcome.await? {
+                Ok(Welcome { programs }) => {
+                    let adopted = |listed: Listed| AdoptedProgram {
+                        run: RunId(listed.run.run),
+                        attempt: listed.attempt,
+                        job: listed.run.job.clone(),
+                        pid: listed.pid,
+                        started_at: listed.started_at,
+                        keep: listed.keep.clone(),
+                        ended: listed.ended,
+                        listed,
+                        link: link.clone(),
+                        spawner: self.clone(),
+                    };
+                    return Ok(programs.into_iter().map(adopted).collect());
+                }
+                Err(Refusal { busy: Some(other), .. }) => {
+                    if procfs::stat(other).is_some_and(|stat| !stat.is_zombie()) {
+                        // A living `run-now`, whose run is its own.
+                        return Ok(vec![]);
+                    }
+                    tokio::time::sleep(Duration::from_millis(25)).await;
+                }
+                Err(Refusal { reason, busy: None }) => bail!("process {pid}: {reason}"),
+            }
+        }
+        bail!("process {pid} says that it serves a process that is gone")
+    }
+}
+
+async fn greet(
+    socket: std::os::unix::net::UnixStream,
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Link>> {
+    let (link, welcome) = Link::new(socket, settings.state.clone(), false, clock)?;
+    match welcome.await? {
+        Ok(_) => Ok(link),
+        Err(Refusal { reason, .. }) => bail!("{reason}"),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the spawner is the one program that it can't start itself")]
+fn start_process(settings: &Settings) -> io::Result<(Child, std::os::unix::net::UnixStream)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let mut command = Command::new(&settings.executable);
+    std::os::unix::process::CommandExt::arg0(&mut command, "punk-eco-sched");
+    command.arg(server::VERB).arg(&settings.control_socket).arg(&settings.state);
+    command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    // Whatever the daemon was given in secret is none of the spawner's business; programs get none of it anyway.
+    command.env_clear();
+    Ok((command.spawn()?, ours))
+}

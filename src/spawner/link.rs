@@ -1,0 +1,436 @@
+//! The daemon's end of one connection to one spawner: requests out, starts, output and exits in.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::protocol::{
+    Ack, Decoder, Frame, Listed, Position, RunKey, Start, ToDaemon, ToSpawner, kind, put_ack, put_message,
+};
+use crate::clock::Clock;
+use crate::host::process::{OutputLog, Status, Swept};
+use crate::logs::Stream;
+
+/// Descriptors that fit into one message (unix(7), SCM_MAX_FD is 253).
+const DESCRIPTORS: usize = 200;
+/// Bytes gathered for one message, many requests together.
+const BATCH: usize = 64 * 1024;
+
+pub(crate) struct Link {
+    out: mpsc::UnboundedSender<Outgoing>,
+    state: Mutex<State>,
+    /// The spawner's process.
+    pid: AtomicI32,
+    clock: Arc<dyn Clock>,
+}
+
+struct Outgoing {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+#[derive(Default)]
+struct State {
+    dead: Option<String>,
+    next_id: u64,
+    next_token: u64,
+    programs: HashMap<u64, Arc<Watched>>,
+    sweeps: HashMap<u64, oneshot::Sender<Swept>>,
+    welcome: Option<oneshot::Sender<Result<Welcome, Refusal>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    pub(crate) programs: Vec<Listed>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    /// The process that the spawner serves already.
+    pub(crate) busy: Option<i32>,
+}
+
+/// A program to start, without what the link fills in.
+pub(crate) struct Request {
+    pub(crate) start: Start,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) log: Arc<dyn OutputLog>,
+}
+
+/// Why a program was not started.
+pub(crate) struct NotStarted {
+    pub(crate) host: bool,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProgramEnd {
+    pub(crate) status: Status,
+    pub(crate) at: Timestamp,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) dropped: u64,
+}
+
+struct Watched {
+    log: Arc<dyn OutputLog>,
+    /// Which streams go into the log.
+    logged: [bool; 2],
+    answers: Mutex<Answers>,
+    /// Touched by the reader alone.
+    intake: Mutex<[Intake; 2]>,
+}
+
+#[derive(Default)]
+struct Answers {
+    started: Option<oneshot::Sender<Result<u32, NotStarted>>>,
+    ended: Option<oneshot::Sender<ProgramEnd>>,
+}
+
+/// How far one stream has been taken in.
+#[derive(Clone, Copy, Default)]
+struct Intake {
+    /// Lines that the log has already, from the daemon before.
+    skip: u64,
+    taken: u64,
+    safe: Position,
+}
+
+impl Link {
+    /// Takes over a connected socket and says hello; the answer comes through the receiver.
+    pub(crate) fn new(
+        socket: std::os::unix::net::UnixStream,
+        state: std::path::PathBuf,
+        retire: bool,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<(Arc<Self>, oneshot::Receiver<Result<Welcome, Refusal>>)> {
+        socket.set_nonblocking(true)?;
+        let socket = Arc::new(UnixStream::from_std(socket)?);
+        let (out, outgoing) = mpsc::unbounded_channel();
+        let (welcome, welcomed) = oneshot::channel();
+        let start = State { welcome: Some(welcome), next_id: 1, ..State::default() };
+        let link = Arc::new(Self { out, state: Mutex::new(start), pid: AtomicI32::new(0), clock });
+        link.send(&ToSpawner::Hello { version: super::protocol::VERSION, state, retire }, vec![]);
+        tokio::spawn(write(socket.clone(), outgoing));
+        tokio::spawn(read(socket, Arc::downgrade(&link)));
+        Ok((link, welcomed))
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().dead.is_some()
+    }
+
+    pub(crate) fn spawner_pid(&self) -> i32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a start; the receivers tell of it and of the end.
+    #[expect(clippy::type_complexity, reason = "two receivers, each named where it is bound")]
+    pub(crate) fn start(
+        &self,
+        request: Request,
+    ) -> (oneshot::Receiver<Result<u32, NotStarted>>, oneshot::Receiver<ProgramEnd>) {
+        use super::protocol::Sink;
+
+        let Request { mut start, descriptors, log } = request;
+        let (started, on_start) = oneshot::channel();
+        let (ended, on_end) = oneshot::channel();
+        let logged = [start.stdout, start.stderr].map(|sink| matches!(sink, Sink::Log { .. }));
+        {
+            let mut state = self.state();
+            if let Some(reason) = &state.dead {
+                let _ = started.send(Err(NotStarted { host: true, reason: reason.clone() }));
+                return (on_start, on_end);
+            }
+            start.id = state.next_id;
+            state.next_id += 1;
+            let answers = Mutex::new(Answers { started: Some(started), ended: Some(ended) });
+            let watched = Watched { log, logged, answers, intake: Mutex::default() };
+            state.programs.insert(start.id, Arc::new(watched));
+        }
+        self.send(&ToSpawner::Start(Box::new(start)), descriptors);
+        (on_start, on_end)
+    }
+
+    /// Takes over a program that the welcome listed.
+    pub(crate) fn attach(&self, listed: &Listed, log: Arc<dyn OutputLog>) -> oneshot::Receiver<ProgramEnd> {
+        let (ended, on_end) = oneshot::channel();
+        let intake = [Stream::Stdout, Stream::Stderr].map(|stream| {
+            let held = listed.held[stream as usize];
+            let skip = log.lines_logged(stream).saturating_sub(held.lines);
+            Intake { skip, taken: held.offset, safe: held }
+        });
+        let answers = Mutex::new(Answers { started: None, ended: Some(ended) });
+        let watched = Watched { log, logged: [true; 2], answers, intake: Mutex::new(intake) };
+        let mut state = self.state();
+        if state.dead.is_none() {
+            state.programs.insert(listed.id, Arc::new(watched));
+            drop(state);
+            self.send(&ToSpawner::Attach { id: listed.id }, vec![]);
+        }
+        on_end
+    }
+
+    /// `None` through the receiver (closed) where the spawner is gone.
+    pub(crate) fn end_run(&self, run: RunKey, grace: std::time::Duration) -> oneshot::Receiver<Swept> {
+        let (swept, on_swept) = oneshot::channel();
+        let token = {
+            let mut state = self.state();
+            if state.dead.is_some() {
+                return on_swept;
+            }
+            state.next_token += 1;
+            let token = state.next_token;
+            state.sweeps.insert(token, swept);
+            token
+        };
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.send(&ToSpawner::EndRun { token, run, grace_ms }, vec![]);
+        on_swept
+    }
+
+    pub(crate) fn forget(&self, run: RunKey, attempt: u32) {
+        self.send(&ToSpawner::Forget { run, attempt }, vec![]);
+    }
+
+    fn send(&self, message: &ToSpawner, descriptors: Vec<OwnedFd>) {
+        let mut bytes = vec![];
+        put_message(&mut bytes, message, u8::try_from(descriptors.len()).unwrap_or(u8::MAX));
+        // Fails only when the writer is gone, which the reader tells everybody.
+        let _ = self.out.send(Outgoing { bytes, descriptors });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_frame(&self, frame: &Frame) {
+        match frame.kind {
+            kind::OUTPUT => self.take_output(frame),
+            kind::ENDED => self.take_end(frame),
+            kind::MESSAGE => {
+                if let Some(message) = frame.message() {
+                    self.take_message(message);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_message(&self, message: ToDaemon) {
+        match message {
+            ToDaemon::Welcome { pid, next_id, programs, .. } => {
+                self.pid.store(pid, Ordering::Relaxed);
+                let mut state = self.state();
+                state.next_id = state.next_id.max(next_id);
+                if let Some(welcome) = state.welcome.take() {
+                    let _ = welcome.send(Ok(Welcome { programs }));
+                }
+            }
+            ToDaemon::Refused { reason, busy } => {
+                if let Some(welcome) = self.state().welcome.take() {
+                    let _ = welcome.send(Err(Refusal { reason, busy }));
+                }
+            }
+            ToDaemon::Started { id, pid } => self.answer_start(id, Ok(pid)),
+            ToDaemon::Failed { id, host, reason } => {
+                self.answer_start(id, Err(NotStarted { host, reason }));
+                self.state().programs.remove(&id);
+            }
+            ToDaemon::Swept { token, ended, survivors } => {
+                if let Some(swept) = self.state().sweeps.remove(&token) {
+                    let _ = swept.send(Swept { ended, survivors });
+                }
+            }
+        }
+    }
+
+    fn answer_start(&self, id: u64, answer: Result<u32, NotStarted>) {
+        let Some(program) = self.state().programs.get(&id).cloned() else { return };
+        let started = lock(&program.answers).started.take();
+        if let Some(started) = started {
+            let _ = started.send(answer);
+        }
+    }
+
+    fn take_output(&self, frame: &Frame) {
+        let Some(piece) = frame.piece() else { return };
+        let Some(program) = self.state().programs.get(&piece.id).cloned() else { return };
+        let mut intake = lock(&program.intake);
+        let one = &mut intake[piece.stream];
+        let (fresh, skip) = after_lines(piece.bytes, one.skip);
+        one.skip = skip;
+        if !fresh.is_empty() {
+            program.log.output(stream(piece.stream), piece.at, fresh);
+        }
+        if let Some(end) = piece.bytes.iter().rposition(|byte| *byte == b'\n') {
+            let ends = piece.bytes.iter().filter(|byte| **byte == b'\n').count();
+            one.safe.offset = one.taken + end as u64 + 1;
+            one.safe.lines += ends as u64;
+        }
+        one.taken += piece.bytes.len() as u64;
+        let ack = Ack { id: piece.id, stream: piece.stream, taken: one.taken, safe: one.safe };
+        let mut bytes = vec![];
+        put_ack(&mut bytes, &ack);
+        let _ = self.out.send(Outgoing { bytes, descriptors: vec![] });
+    }
+
+    fn take_end(&self, frame: &Frame) {
+        let Some((head, stdout, stderr)) = frame.ended() else { return };
+        let Some(program) = self.state().programs.remove(&head.id) else { return };
+        let mut any = false;
+        for (index, logged) in program.logged.iter().enumerate() {
+            if *logged {
+                any = true;
+                program.log.end_output(stream(index), head.at);
+            }
+        }
+        if any && head.dropped > 0 {
+            let text =
+                format!("{} bytes of output were dropped: more than `max_output` allows", head.dropped);
+            program.log.note(head.at, &text);
+        }
+        let end = ProgramEnd { status: head.status, at: head.at, stdout, stderr, dropped: head.dropped };
+        if let Some(ended) = lock(&program.answers).ended.take() {
+            let _ = ended.send(end);
+        }
+    }
+
+    /// Everybody who waits hears that the spawner is gone.
+    fn die(&self, reason: &str) {
+        let (programs, welcome) = {
+            let mut state = self.state();
+            state.dead.get_or_insert_with(|| reason.to_owned());
+            state.sweeps.clear();
+            (std::mem::take(&mut state.programs), state.welcome.take())
+        };
+        if let Some(welcome) = welcome {
+            let _ = welcome.send(Err(Refusal { reason: reason.to_owned(), busy: None }));
+        }
+        let at = self.clock.now();
+        for program in programs.into_values() {
+            let mut answers = lock(&program.answers);
+            if let Some(started) = answers.started.take() {
+                let _ = started.send(Err(NotStarted { host: true, reason: reason.to_owned() }));
+            }
+            if let Some(ended) = answers.ended.take() {
+                for (index, _) in program.logged.iter().enumerate().filter(|(_, logged)| **logged) {
+                    program.log.end_output(stream(index), at);
+                }
+                let (stdout, stderr) = (vec![], vec![]);
+                let _ = ended.send(ProgramEnd { status: Status::Unknown, at, stdout, stderr, dropped: 0 });
+            }
+        }
+    }
+}
+
+async fn read(socket: Arc<UnixStream>, link: std::sync::Weak<Link>) {
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; 64 * 1024].into_boxed_slice();
+    let reason = loop {
+        if let Err(error) = socket.readable().await {
+            break error.to_string();
+        }
+        let count = match socket.try_read(&mut buffer) {
+            Ok(0) => break "the spawner has ended".to_owned(),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) => break format!("the connection to the spawner broke: {error}"),
+        };
+        let Some(link) = link.upgrade() else { return };
+        decoder.feed(&buffer[..count]);
+        loop {
+            match decoder.next() {
+                Ok(Some(frame)) => link.take_frame(&frame),
+                Ok(None) => break,
+                Err(_) => return link.die("the spawner speaks another protocol"),
+            }
+        }
+    };
+    if let Some(link) = link.upgrade() {
+        link.die(&reason);
+    }
+}
+
+/// Ends, and closes the connection, when the last user of the link is gone.
+async fn write(socket: Arc<UnixStream>, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
+    let mut waiting = vec![];
+    while outgoing.recv_many(&mut waiting, 1000).await > 0 {
+        let mut messages = waiting.drain(..).peekable();
+        while let Some(Outgoing { mut bytes, mut descriptors }) = messages.next() {
+            while let Some(next) = messages.next_if(|next| {
+                bytes.len() < BATCH && descriptors.len() + next.descriptors.len() <= DESCRIPTORS
+            }) {
+                bytes.extend_from_slice(&next.bytes);
+                descriptors.extend(next.descriptors);
+            }
+            if send_all(&socket, &bytes, &descriptors).await.is_err() {
+                return;
+            }
+        }
+    }
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+}
+
+async fn send_all(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> std::io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        socket.writable().await?;
+        let result = socket.try_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            if sent == 0 && !borrowed.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(&borrowed));
+            }
+            let parts = [IoSlice::new(&bytes[sent..])];
+            Ok(rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?)
+        });
+        match result {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn stream(index: usize) -> Stream {
+    if index == 0 { Stream::Stdout } else { Stream::Stderr }
+}
+
+/// What follows the first `lines` lines, and how many of them have not ended yet.
+fn after_lines(mut bytes: &[u8], mut lines: u64) -> (&[u8], u64) {
+    while lines > 0 {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return (&[], lines) };
+        bytes = &bytes[end + 1..];
+        lines -= 1;
+    }
+    (bytes, 0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_the_log_has_are_passed_over() {
+        assert_eq!(after_lines(b"one\ntwo\nthr", 0), (&b"one\ntwo\nthr"[..], 0));
+        assert_eq!(after_lines(b"one\ntwo\nthr", 2), (&b"thr"[..], 0));
+        assert_eq!(after_lines(b"one\ntwo\nthr", 3), (&b""[..], 1));
+    }
+}

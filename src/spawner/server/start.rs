@@ -1,0 +1,130 @@
+//! Starting one program: descriptors in place, `posix_spawn`, and the reason where it fails.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::fs::OFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::super::protocol::{Sink, Start};
+use super::program::Stream;
+use crate::host::exec::{self, Become};
+use crate::host::process::is_shortage;
+
+pub(super) struct Started {
+    pub(super) pid: i32,
+    pub(super) streams: [Stream; 2],
+    pub(super) starting: Option<OwnedFd>,
+}
+
+pub(super) struct Failure {
+    pub(super) host: bool,
+    pub(super) reason: String,
+}
+
+/// `limit`: the limits of open files for programs and for the spawner itself.
+pub(super) fn start(
+    request: &Start,
+    descriptors: Vec<OwnedFd>,
+    limit: Option<&(Rlimit, Rlimit)>,
+) -> Result<Started, Failure> {
+    let mut descriptors = descriptors.into_iter();
+    let host = |error: io::Error| Failure { host: true, reason: error.to_string() };
+    // Descriptors 0 to 2 of the spawner are /dev/null, so that inheriting them costs nothing.
+    let stdin = if request.stdin { Stdio::from(passed(&mut descriptors)?) } else { Stdio::inherit() };
+    let (stdout, out) = output(request.stdout, &mut descriptors)?;
+    let (stderr, err) = output(request.stderr, &mut descriptors)?;
+
+    let shim = request.user.is_some() || request.nice > 0 || request.io.is_some();
+    // The writing end is inherited on purpose; nothing else is started before it is closed here.
+    let report = if shim { Some(report_pipe().map_err(host)?) } else { None };
+    let mut command = match &report {
+        None => {
+            let mut command = command(&request.path);
+            command.arg0(&request.argv[0]);
+            if let Some(cwd) = &request.cwd {
+                command.current_dir(cwd);
+            }
+            command
+        }
+        Some((_, writing)) => {
+            let become_program = Become {
+                report: writing.as_raw_fd(),
+                user: request.user.clone(),
+                nice: request.nice,
+                io: request.io,
+                cwd: request.cwd.clone(),
+            };
+            let mut command = command(Path::new("/proc/self/exe"));
+            command.arg(exec::VERB).arg(serde_json::to_string(&become_program).unwrap_or_default());
+            command.arg(&request.path).arg(&request.argv[0]);
+            command
+        }
+    };
+    command.args(&request.argv[1..]).env_clear();
+    command.envs(request.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+
+    if let Some((programs, _)) = limit {
+        let _ = setrlimit(Resource::Nofile, *programs);
+    }
+    let spawned = command.spawn();
+    if let Some((_, own)) = limit {
+        let _ = setrlimit(Resource::Nofile, *own);
+    }
+    let child = spawned.map_err(|error| Failure {
+        host: is_shortage(&error),
+        reason: crate::host::process::explain_exec(&error),
+    })?;
+    let starting = match report {
+        None => None,
+        Some((reading, _)) => {
+            unblock(&reading).map_err(host)?;
+            Some(reading)
+        }
+    };
+    Ok(Started { pid: child.id().cast_signed(), streams: [out, err], starting })
+}
+
+fn output(sink: Sink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<(Stdio, Stream), Failure> {
+    match sink {
+        Sink::Null => Ok((Stdio::inherit(), Stream::new(sink, None))),
+        Sink::Passed => Ok((passed(descriptors)?.into(), Stream::new(sink, None))),
+        Sink::Log { .. } | Sink::Capture { .. } => {
+            let made =
+                pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).and_then(|(reading, writing)| {
+                    unblock(&reading)?;
+                    Ok((Stdio::from(writing), Stream::new(sink, Some(reading))))
+                });
+            made.map_err(|error| Failure { host: true, reason: format!("no pipe for its output: {error}") })
+        }
+    }
+}
+
+/// The reading end is ours alone; the writing end goes through the next exec.
+fn report_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reading, writing) = pipe_with(PipeFlags::empty())?;
+    rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
+    Ok((reading, writing))
+}
+
+/// Only our end: the program must find an ordinary, blocking pipe.
+fn unblock(reading: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::fs::fcntl_setfl(reading, OFlags::NONBLOCK)?)
+}
+
+fn passed(descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<OwnedFd, Failure> {
+    descriptors.next().ok_or_else(|| Failure {
+        host: true,
+        reason: "the spawner has too few free descriptors to take the daemon's".into(),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the spawner is where programs are started")]
+fn command(program: &Path) -> Command {
+    Command::new(program)
+}

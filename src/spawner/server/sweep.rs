@@ -1,0 +1,280 @@
+//! Nothing outlives its run: finding what a run left behind, and ending it.
+//!
+//! Looks only among this spawner's own descendants, so that two daemons on one host never touch each other's
+//! processes. Whatever a run's process leaves behind becomes, when its parent ends, a child of the spawner: a
+//! run has no process left when the spawner has no child that belongs to it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::super::protocol::{RunKey, ToDaemon};
+use super::Server;
+use crate::clock::Clock;
+use crate::host::process::{MARKER_JOB, MARKER_RUN, Process};
+use crate::host::procfs::{self, ProcessStat};
+
+/// How long KILL may take before what is left counts as unkillable.
+const BOUND: Duration = Duration::from_secs(5);
+/// Between two rounds of KILL: what forks meanwhile is found by the next.
+const ROUND: Duration = Duration::from_millis(20);
+/// Names of ended processes that are kept of one run.
+const NAMES: usize = 50;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    /// What the run's programs left behind; not the programs.
+    Strays,
+    /// Programs that can't outlive their daemon, in a run that has one that can.
+    Unkept,
+    All,
+}
+
+pub(super) struct Sweep {
+    target: Target,
+    phase: Phase,
+    /// On the clock that never steps.
+    deadline: Duration,
+    tokens: Vec<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was sent yet.
+    New {
+        grace: Duration,
+    },
+    Term,
+    Kill {
+        next: Duration,
+    },
+}
+
+/// One look at the children and, where there is any need, at /proc; shared by all sweeps of a turn.
+#[derive(Default)]
+struct Look {
+    /// Children that were not started as programs, by the run that they belong to.
+    strays: HashMap<RunKey, Vec<i32>>,
+    /// No mark, group or session tells whose these are.
+    unknown: Vec<i32>,
+    processes: Option<Vec<ProcessStat>>,
+}
+
+impl Server {
+    pub(super) fn begin_sweep(&mut self, run: &RunKey, target: Target, grace: Duration, token: Option<u64>) {
+        let now = self.clock.since_boot();
+        let fresh = Sweep { target, phase: Phase::New { grace }, deadline: now + grace, tokens: vec![] };
+        let sweep = self.sweeps.entry(run.clone()).or_insert(fresh);
+        if target > sweep.target || (now + grace < sweep.deadline && sweep.phase == Phase::Term) {
+            sweep.target = sweep.target.max(target);
+            sweep.phase = Phase::New { grace };
+            sweep.deadline = now + grace;
+        }
+        sweep.tokens.extend(token);
+        self.look = true;
+    }
+
+    /// How long the loop may sleep.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        if self.look && !self.sweeps.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.since_boot();
+        self.sweeps.values().map(|sweep| sweep.wakes_at().saturating_sub(now)).min()
+    }
+
+    /// Takes every sweep a step further where something may have changed.
+    pub(super) fn sweep(&mut self) {
+        if self.sweeps.is_empty() {
+            self.look = false;
+            return;
+        }
+        let now = self.clock.since_boot();
+        let changed = std::mem::take(&mut self.look);
+        if !changed && self.sweeps.values().all(|sweep| sweep.wakes_at() > now) {
+            return;
+        }
+        self.reap();
+        let mut look = self.look_around();
+        let runs: Vec<RunKey> = self.sweeps.keys().cloned().collect();
+        for run in runs {
+            self.step(&run, now, &mut look);
+        }
+    }
+
+    fn step(&mut self, run: &RunKey, now: Duration, look: &mut Look) {
+        let Some(sweep) = self.sweeps.get(run) else { return };
+        let (target, phase, deadline) = (sweep.target, sweep.phase, sweep.deadline);
+        let roots = self.roots(run, target, look);
+        if roots.is_empty() {
+            return self.finish(run, vec![]);
+        }
+        let phase = match phase {
+            Phase::New { grace } if !grace.is_zero() => {
+                self.signal(run, &roots, Signal::TERM, look);
+                Phase::Term
+            }
+            Phase::Term if now < deadline => Phase::Term,
+            Phase::New { .. } | Phase::Term => {
+                self.signal(run, &roots, Signal::KILL, look);
+                if let Some(sweep) = self.sweeps.get_mut(run) {
+                    sweep.deadline = now + BOUND;
+                }
+                Phase::Kill { next: now + ROUND }
+            }
+            Phase::Kill { .. } if now >= deadline => {
+                let processes = look.processes();
+                let left = procfs::family(processes, &roots).into_iter().map(named).collect();
+                return self.finish(run, left);
+            }
+            Phase::Kill { .. } => {
+                self.signal(run, &roots, Signal::KILL, look);
+                Phase::Kill { next: now + ROUND }
+            }
+        };
+        if let Some(sweep) = self.sweeps.get_mut(run) {
+            sweep.phase = phase;
+        }
+    }
+
+    fn finish(&mut self, run: &RunKey, survivors: Vec<Process>) {
+        let Some(sweep) = self.sweeps.remove(run) else { return };
+        // Whoever still holds a pipe of an ended program open is beyond reach.
+        let ended: Vec<u64> =
+            self.of_run(run).filter(|program| !program.is_live()).map(|program| program.id).collect();
+        for id in ended {
+            self.close_pipes(id);
+        }
+        let whole = sweep.target == Target::All;
+        if !sweep.tokens.is_empty() {
+            let ended = self.runs.get_mut(run).map(|run| std::mem::take(&mut run.ended)).unwrap_or_default();
+            for token in sweep.tokens {
+                let (ended, survivors) = (ended.clone(), survivors.clone());
+                self.say(&ToDaemon::Swept { token, ended, survivors });
+            }
+        }
+        let kept = self.of_run(run).next().is_some();
+        if whole && !kept {
+            self.runs.remove(run);
+        }
+        if self.connection.is_none() && self.programs.is_empty() && self.sweeps.is_empty() {
+            self.end_the_unknown();
+        }
+    }
+
+    /// Before this process ends: what belongs to no run that is known any more.
+    fn end_the_unknown(&mut self) {
+        let none = RunKey { run: 0, job: String::new() };
+        let look = self.look_around();
+        if let Some(run) = look.strays.keys().next().cloned() {
+            self.begin_sweep(&run, Target::All, Duration::ZERO, None);
+        } else if !look.unknown.is_empty() {
+            self.runs.clear();
+            self.begin_sweep(&none, Target::All, Duration::ZERO, None);
+        }
+    }
+
+    fn look_around(&self) -> Look {
+        let mut look = Look::default();
+        for pid in procfs::own_children() {
+            if self.by_pid.contains_key(&pid) {
+                continue;
+            }
+            let Some(stat) = procfs::stat(pid).filter(|stat| !stat.is_zombie()) else { continue };
+            match self.owner(&stat) {
+                Some(run) => look.strays.entry(run).or_default().push(pid),
+                None => look.unknown.push(pid),
+            }
+        }
+        look
+    }
+
+    /// Whose run a process is, by its group, its session, or the mark in its environment.
+    fn owner(&self, stat: &ProcessStat) -> Option<RunKey> {
+        let led = |pid: i32| {
+            self.runs.iter().find(|(_, run)| run.groups.contains(&pid)).map(|(key, _)| key.clone())
+        };
+        led(stat.group).or_else(|| led(stat.session)).or_else(|| {
+            let [run, job] = procfs::environment(stat.pid, [MARKER_RUN, MARKER_JOB])?;
+            Some(RunKey { run: run?.parse().ok()?, job: job? })
+        })
+    }
+
+    /// The children of this process that belong to the run.
+    fn roots(&self, run: &RunKey, target: Target, look: &Look) -> Vec<i32> {
+        let mut roots = vec![];
+        if target > Target::Strays {
+            let programs = self.of_run(run).filter(|program| program.is_live());
+            let meant = programs.filter(|program| target == Target::All || program.keep.is_none());
+            roots.extend(meant.map(|program| program.pid));
+        }
+        if target != Target::Unkept {
+            roots.extend(look.strays.get(run).into_iter().flatten());
+            // What hides every mark is the only run's, where there is only one.
+            if self.runs.keys().all(|other| other == run) {
+                roots.extend(&look.unknown);
+            }
+        }
+        roots
+    }
+
+    fn signal(&mut self, run: &RunKey, roots: &[i32], signal: Signal, look: &mut Look) {
+        let own = procfs::own_pid();
+        let family = procfs::family(look.processes(), roots);
+        if signal == Signal::KILL {
+            // A group is killed in one stroke, so that nothing in it can fork away. A root is a child that only
+            // this process reaps: its group can't have become somebody else's.
+            for one in &family {
+                if roots.contains(&one.pid) && one.group != own && one.group == one.pid {
+                    let _ = Pid::from_raw(one.group)
+                        .map(|group| rustix::process::kill_process_group(group, Signal::KILL));
+                }
+            }
+        }
+        for one in &family {
+            send(one, signal);
+        }
+        let names: Vec<Process> = family.into_iter().map(named).collect();
+        let ended = &mut self.runs.entry(run.clone()).or_default().ended;
+        for name in names {
+            if ended.len() < NAMES && !ended.iter().any(|one| one.pid == name.pid) {
+                ended.push(name);
+            }
+        }
+    }
+}
+
+impl Sweep {
+    fn wakes_at(&self) -> Duration {
+        match self.phase {
+            Phase::New { .. } => Duration::ZERO,
+            Phase::Term => self.deadline,
+            Phase::Kill { next } => next.min(self.deadline),
+        }
+    }
+}
+
+impl Look {
+    fn processes(&mut self) -> &[ProcessStat] {
+        self.processes.get_or_insert_with(procfs::all)
+    }
+}
+
+/// Through a descriptor of the process, looked at again after it was opened: a number may be reused between.
+fn send(process: &ProcessStat, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if procfs::stat(process.pid).is_none_or(|now| now.start != process.start) {
+        return;
+    }
+    let _ = pidfd_send_signal(&descriptor, signal);
+    if signal == Signal::TERM {
+        // A stopped process would not hear it.
+        let _ = pidfd_send_signal(&descriptor, Signal::CONT);
+    }
+}
+
+fn named(process: &ProcessStat) -> Process {
+    Process { pid: process.pid.unsigned_abs(), name: process.name.clone() }
+}
