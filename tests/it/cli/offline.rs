@@ -87,7 +87,6 @@ fn a_wrong_command_line_has_exit_code_2_and_says_what_is_wrong() {
         "error: --timezone: `Europe/Pariss` is not a zone of this system's tz database",
     );
     check(&["--config", "HERE.yaml", "status"], "error: HERE.yaml: No such file or directory (os error 2)");
-    check(&["list"], "error: there is no jobs.yaml: neither /etc/punk-eco-sched/jobs.yaml nor ./jobs.yaml");
 }
 
 #[test]
