@@ -3,7 +3,9 @@
 //! A kind is one file here: a struct of options (serde reads it, schemars describes it), `run`, its tests. A
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
+pub mod command;
 pub mod pg_dump;
+pub mod prune_backups;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,7 +27,8 @@ use crate::model::{JobName, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries};
 
 /// Every kind, in the order in which the README lists them.
-pub const KINDS: &[Kind] = &[kind::<pg_dump::PgDump>()];
+pub const KINDS: &[Kind] =
+    &[kind::<command::Command>(), kind::<pg_dump::PgDump>(), kind::<prune_backups::PruneBackups>()];
 
 /// A kind of job.
 pub struct Kind {
@@ -92,6 +95,8 @@ pub struct JobContext {
     pub attempt: u32,
     pub trigger: Trigger,
     pub slot: Option<Timestamp>,
+    /// When the attempt times out, by the wall clock: for the daemon that may have to judge it.
+    pub deadline: Option<Timestamp>,
     /// Do nothing that lasts; say what would be done.
     pub dry_run: bool,
     pub clock: Arc<dyn Clock>,
@@ -109,6 +114,10 @@ pub struct JobContext {
 pub struct HostContext {
     pub connections: Arc<BTreeMap<String, Connection>>,
     pub clock: Arc<dyn Clock>,
+    /// The job's `user`.
+    pub user: Option<String>,
+    /// The PATH that the job's `env` sets.
+    pub path: Option<String>,
 }
 
 /// Something that the host lacks.

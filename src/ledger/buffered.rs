@@ -25,7 +25,7 @@ const CHUNK: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_IN_TROUBLE: Duration = Duration::from_millis(50);
 
-type Open<L> = Box<dyn FnMut() -> Result<L, LedgerError> + Send>;
+type Open<L> = Box<dyn FnMut(bool) -> Result<L, LedgerError> + Send>;
 
 pub struct Buffered<L> {
     /// Absent while it can't be opened.
@@ -33,11 +33,13 @@ pub struct Buffered<L> {
     open: Open<L>,
     owner: Owner,
     host: String,
+    /// It was closed since it is damaged.
+    damaged: bool,
     kept: Option<Kept>,
     highest: RunId,
     /// Provisional numbers that became others.
     renumbered: HashMap<RunId, RunId>,
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 /// What waits.
@@ -53,17 +55,19 @@ struct Kept {
 }
 
 impl<L: Ledger> Buffered<L> {
-    /// Opens the store by `open`, now and again whenever it is found damaged or could not be opened.
+    /// Opens the store by `open`, now and again whenever it was found damaged (`open` is told `true`) or
+    /// could not be opened.
     pub fn new(
         owner: Owner,
         host: &str,
-        open: impl FnMut() -> Result<L, LedgerError> + Send + 'static,
+        open: impl FnMut(bool) -> Result<L, LedgerError> + Send + 'static,
     ) -> Self {
         let mut this = Self {
             store: None,
             open: Box::new(open),
             owner,
             host: host.to_owned(),
+            damaged: false,
             kept: None,
             highest: RunId(0),
             renumbered: HashMap::new(),
@@ -92,7 +96,8 @@ impl<L: Ledger> Buffered<L> {
     /// Why it does not; what waits goes on waiting.
     pub fn retry(&mut self) -> Result<(), LedgerError> {
         if self.store.is_none() {
-            let store = (self.open)()?;
+            let store = (self.open)(self.damaged)?;
+            self.damaged = false;
             self.highest = self.highest.max(store.last_run()?.unwrap_or(RunId(0)));
             self.store = Some(store);
         }
@@ -163,7 +168,10 @@ impl<L: Ledger> Buffered<L> {
                 self.highest = numbers.fold(self.highest, RunId::max);
             }
             // What is damaged is opened anew, so that it can be set aside.
-            Err(LedgerError::Damaged { .. }) => self.store = None,
+            Err(LedgerError::Damaged { .. }) => {
+                self.store = None;
+                self.damaged = true;
+            }
             Err(_) => {}
         }
         applied

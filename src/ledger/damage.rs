@@ -36,8 +36,9 @@ pub fn open_or_set_aside(
     owner: Owner,
     host: &str,
     now: Timestamp,
+    suspect: bool,
 ) -> Result<(SqliteLedger, Option<SetAside>), LedgerError> {
-    let reason = match SqliteLedger::open(path, owner.clone(), host) {
+    let reason = match SqliteLedger::open_suspected(path, owner.clone(), host, suspect) {
         Err(LedgerError::Damaged { reason, .. }) => reason,
         other => return other.map(|ledger| (ledger, None)),
     };

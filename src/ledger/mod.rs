@@ -11,6 +11,13 @@ mod schema;
 mod sqlite;
 mod write;
 
+#[cfg(test)]
+mod buffered_tests;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
+
 pub use buffered::Buffered;
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;

@@ -15,6 +15,10 @@ type Result<T> = rusqlite::Result<T>;
 const RECORD: &str = "runs.id, runs.job, kind, trigger, slot, outcome, reason, started_at, finished_at, host, \
                       summary, facts, findings, moment";
 
+/// In the words of the partial index, so that it is used.
+pub(super) const OPEN_RUNS: &str = "FROM runs JOIN owners ON owners.id = runs.owner
+     WHERE outcome = 'running' AND outcome <> 'succeeded'";
+
 /// Where a row stands in the order of `history`.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
@@ -33,8 +37,24 @@ pub(super) fn history(
     below: Position,
     limit: usize,
 ) -> Result<Vec<(Position, RunRecord)>> {
+    let (sql, mut values) = history_sql(filter);
+    values.insert(0, below.moment.into());
+    values.insert(1, below.run.into());
+    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record = record(connection, row)?;
+        found.push((Position { moment: row.get(13)?, run: record.run.0 }, record));
+    }
+    Ok(found)
+}
+
+/// The question, and the values of the filter: those of the position come before them, the limit after.
+pub(super) fn history_sql(filter: &Filter) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {RECORD} FROM runs WHERE (moment, id) < (?, ?)");
-    let mut values = vec![Value::from(below.moment), Value::from(below.run)];
+    let mut values = Vec::new();
     if let Some(job) = &filter.job {
         sql.push_str(" AND job = ?");
         values.push(job.clone().into());
@@ -52,15 +72,7 @@ pub(super) fn history(
         values.push(micros(since).into());
     }
     sql.push_str(" ORDER BY moment DESC, id DESC LIMIT ?");
-    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let record = record(connection, row)?;
-        found.push((Position { moment: row.get(13)?, run: record.run.0 }, record));
-    }
-    Ok(found)
+    (sql, values)
 }
 
 pub(super) fn run(connection: &Connection, run: RunId) -> Result<Option<RunRecord>> {
@@ -125,13 +137,10 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
     Ok(Past { accounted, table, open: open_runs(connection)?, pauses, jobs })
 }
 
-/// Oldest first.
+/// In the order of their claims.
 fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
-    let sql = format!(
-        "SELECT {RECORD}, epoch, role, boot, pid, start_time FROM runs JOIN owners ON owners.id = runs.owner
-         WHERE outcome = 'running' AND outcome <> 'succeeded' ORDER BY runs.id"
-    );
-    connection
+    let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time {OPEN_RUNS}");
+    let mut open: Vec<OpenRun> = connection
         .prepare(&sql)?
         .query_map((), |row| {
             let record = record(connection, row)?;
@@ -146,7 +155,9 @@ fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
             let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
             Ok(OpenRun { record, epoch, owner, queued })
         })?
-        .collect()
+        .collect::<Result<_>>()?;
+    open.sort_by_key(|open| open.record.run);
+    Ok(open)
 }
 
 pub(super) fn events(connection: &Connection, from: Timestamp) -> Result<Vec<Event>> {

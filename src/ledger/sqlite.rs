@@ -41,8 +41,18 @@ impl SqliteLedger {
     /// # Errors
     /// [`LedgerError::Open`], [`LedgerError::TooNew`], [`LedgerError::Damaged`]
     pub fn open(path: &Path, owner: Owner, host: &str) -> Result<Self, LedgerError> {
+        Self::open_suspected(path, owner, host, false)
+    }
+
+    /// `suspect`: look for damage even where the last writer ended well.
+    pub(super) fn open_suspected(
+        path: &Path,
+        owner: Owner,
+        host: &str,
+        suspect: bool,
+    ) -> Result<Self, LedgerError> {
         make_file(path).map_err(|reason| LedgerError::Open { path: show(path), reason })?;
-        let suspect = damage::left_unclean(path);
+        let suspect = suspect || damage::left_unclean(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |error| opening(path, Mismatch::Sqlite(error));
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;

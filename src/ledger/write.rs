@@ -245,16 +245,16 @@ fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {
     Ok(())
 }
 
+/// By `moment`, which has an index and is hardly ever after the end: so nothing newer is looked at.
+pub(super) const PRUNABLE: &str = "SELECT id FROM runs
+     WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1
+     ORDER BY moment, id LIMIT ?2";
+
 /// Deletes old rows, and the events and tables that explain no row that is left.
 pub(super) fn prune(connection: &Connection, before: Timestamp, batch: usize) -> Result<usize> {
     let before = micros(before);
-    // By `moment`, which has an index and is never after the end: so nothing newer is looked at.
     let old: Vec<i64> = connection
-        .prepare_cached(
-            "SELECT id FROM runs
-             WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1
-             ORDER BY moment, id LIMIT ?2",
-        )?
+        .prepare_cached(PRUNABLE)?
         .query_map(params![before, i64::try_from(batch).unwrap_or(i64::MAX)], |row| row.get(0))?
         .collect::<Result<_>>()?;
     for run in &old {

@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{
-    Ack, Decoder, Frame, Listed, Position, RunKey, Start, ToDaemon, ToSpawner, kind, put_ack, put_message,
+    Ack, Decoder, Ended, Frame, Listed, Position, RunKey, Start, ToDaemon, ToSpawner, kind, put_ack,
+    put_message,
 };
 use crate::clock::Clock;
 use crate::host::process::{OutputLog, Status, Swept};
@@ -79,6 +80,7 @@ pub(crate) struct ProgramEnd {
     pub(crate) at: Timestamp,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    pub(crate) written: u64,
     pub(crate) dropped: u64,
 }
 
@@ -300,7 +302,8 @@ impl Link {
                 format!("{} bytes of output were dropped: more than `max_output` allows", head.dropped);
             program.log.note(head.at, &text);
         }
-        let end = ProgramEnd { status: head.status, at: head.at, stdout, stderr, dropped: head.dropped };
+        let Ended { status, at, written, dropped, .. } = head;
+        let end = ProgramEnd { status, at, stdout, stderr, written, dropped };
         if let Some(ended) = lock(&program.answers).ended.take() {
             let _ = ended.send(end);
         }
@@ -327,8 +330,14 @@ impl Link {
                 for (index, _) in program.logged.iter().enumerate().filter(|(_, logged)| **logged) {
                     program.log.end_output(stream(index), at);
                 }
-                let (stdout, stderr) = (vec![], vec![]);
-                let _ = ended.send(ProgramEnd { status: Status::Unknown, at, stdout, stderr, dropped: 0 });
+                let _ = ended.send(ProgramEnd {
+                    status: Status::Unknown,
+                    at,
+                    stdout: vec![],
+                    stderr: vec![],
+                    written: 0,
+                    dropped: 0,
+                });
             }
         }
     }

@@ -151,6 +151,7 @@ pub(crate) struct Ended {
     pub(crate) id: u64,
     pub(crate) status: Status,
     pub(crate) at: Timestamp,
+    pub(crate) written: u64,
     pub(crate) dropped: u64,
     pub(crate) stdout: usize,
     pub(crate) stderr: usize,
@@ -321,7 +322,8 @@ mod tests {
         let at: Timestamp = "2026-11-22T23:00:00.123456789Z".parse().unwrap();
         let piece = Piece { id: 7, stream: 1, at, bytes: b"half a li" };
         let ack = Ack { id: 7, stream: 1, taken: 300, safe: Position { offset: 290, lines: 12 } };
-        let head = Ended { id: 7, status: Status::Signal(9), at, dropped: 5, stdout: 3, stderr: 2 };
+        let head =
+            Ended { id: 7, status: Status::Signal(9), at, written: 6, dropped: 5, stdout: 3, stderr: 2 };
         let mut bytes = vec![];
         put_message(&mut bytes, &ToSpawner::Attach { id: 9 }, 2);
         put_piece(&mut bytes, &piece);

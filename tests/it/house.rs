@@ -97,8 +97,9 @@ fn every_example_in_the_documents_passes_check() {
 }
 
 #[test]
-fn every_kind_is_in_the_readme_and_in_the_schema() {
+fn every_kind_is_in_the_documents_and_in_the_schema() {
     assert!(!KINDS.is_empty());
+    let reference = read(&root().join("docs/jobs-yaml.md"));
     let readme = read(&root().join("README.md"));
     let output = program().arg("schema").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -106,7 +107,16 @@ fn every_kind_is_in_the_readme_and_in_the_schema() {
     for kind in KINDS {
         let row = format!("| `{}` |", kind.name);
         assert!(readme.lines().any(|line| line.starts_with(&row)), "README.md has no row that begins {row}");
-        assert!(has_property(&schema, kind.name), "the schema knows no key {}", kind.name);
+        let options = options_of(&schema, kind.name);
+        assert!(!options.is_empty(), "the schema knows no options of {}", kind.name);
+        let section = section(&reference, &format!("### {}", kind.name));
+        for option in options {
+            assert!(
+                section.contains(&format!("{option}: ")),
+                "docs/jobs-yaml.md: {} has no {option}:",
+                kind.name
+            );
+        }
     }
 }
 
@@ -121,15 +131,32 @@ fn check_file(file: &Path) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-fn has_property(schema: &serde_json::Value, name: &str) -> bool {
-    match schema {
-        serde_json::Value::Object(map) => {
-            map.get("properties").is_some_and(|properties| properties.get(name).is_some())
-                || map.values().any(|value| has_property(value, name))
+/// The names of the options of a kind, wherever the schema holds them.
+fn options_of(schema: &serde_json::Value, kind: &str) -> Vec<String> {
+    let mut found = vec![];
+    let mut waiting = vec![schema];
+    while let Some(value) = waiting.pop() {
+        if let Some(key) = value.get("properties").and_then(|properties| properties.get(kind)) {
+            let options = match key.get("$ref").and_then(|reference| reference.as_str()) {
+                Some(reference) => schema.pointer(reference.trim_start_matches('#')).unwrap_or(key),
+                None => key,
+            };
+            let names = options.get("properties").and_then(|properties| properties.as_object());
+            found.extend(names.into_iter().flat_map(|names| names.keys().cloned()));
         }
-        serde_json::Value::Array(items) => items.iter().any(|item| has_property(item, name)),
-        _ => false,
+        match value {
+            serde_json::Value::Object(map) => waiting.extend(map.values()),
+            serde_json::Value::Array(items) => waiting.extend(items),
+            _ => {}
+        }
     }
+    found
+}
+
+/// From this heading to the next one.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("\n{heading}\n")).unwrap_or_default();
+    rest.split("\n##").next().unwrap_or_default()
 }
 
 /// The blocks of Markdown that are fenced as `language`, with the line they begin on.

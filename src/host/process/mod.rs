@@ -90,6 +90,8 @@ pub struct Exit {
     /// What [`Output::Log`] (the tail) or [`Output::Capture`] (the head) kept.
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+    /// Bytes that came through logged and captured streams.
+    pub written: u64,
     /// Bytes of output that `max_output` or a capture's limit dropped.
     pub dropped: u64,
 }
@@ -235,6 +237,7 @@ mod tests {
                 at: Timestamp::UNIX_EPOCH,
                 stdout: vec![],
                 stderr: stderr.as_bytes().to_vec(),
+                written: 0,
                 dropped: 0,
             };
             let keep = Keep { success_codes: vec![0, 24], deadline: None };

@@ -254,14 +254,15 @@ impl Running {
         let exit = match &mut self.ended {
             Ended::Was(exit) => return exit.clone(),
             Ended::NotYet(ended) => match ended.await {
-                Ok(ProgramEnd { status, at, stdout, stderr, dropped }) => {
-                    Exit { status, at, stdout, stderr, dropped }
+                Ok(ProgramEnd { status, at, stdout, stderr, written, dropped }) => {
+                    Exit { status, at, stdout, stderr, written, dropped }
                 }
                 Err(_) => Exit {
                     status: Status::Unknown,
                     at: Timestamp::UNIX_EPOCH,
                     stdout: vec![],
                     stderr: vec![],
+                    written: 0,
                     dropped: 0,
                 },
             },

@@ -86,7 +86,7 @@ impl Job for PgDump {
 
 impl PgDump {
     fn connection<'a>(&self, known: &'a BTreeMap<String, Connection>) -> Result<&'a Connection, String> {
-        let Some(connection) = known.get(&self.connection) else {
+        let Some(connection) = known.get(self.connection.as_str()) else {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             return Err(format!(
                 "connection {} is not among those under postgres: ({})",

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::backup::codec::Compression;
-use crate::document::Invalid;
+use crate::document::{ConnectionName, Invalid};
 use crate::host::files::Owner;
 use crate::units::{HumanDuration, Percent};
 
@@ -15,7 +15,7 @@ use crate::units::{HumanDuration, Percent};
 #[serde(deny_unknown_fields)]
 pub struct PgDump {
     /// Which entry of `postgres:` to dump.
-    pub connection: String,
+    pub connection: ConnectionName,
     /// Where the dump, its roles and its manifest go; made with mode 0700 where it is missing.
     pub directory: PathBuf,
     /// `plain` is SQL for psql; `custom` is for pg_restore.

@@ -345,6 +345,7 @@ impl Server {
             keep: request.keep.clone(),
             streams: started.streams,
             allowance: request.max_output,
+            written: 0,
             dropped: 0,
             starting: started.starting,
             exit: None,

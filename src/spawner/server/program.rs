@@ -21,6 +21,7 @@ pub(super) struct Program {
     pub(super) streams: [Stream; 2],
     /// What may still be logged of both streams together.
     pub(super) allowance: u64,
+    pub(super) written: u64,
     pub(super) dropped: u64,
     /// The pipe through which `__exec` says why it failed; it closes when the program runs.
     pub(super) starting: Option<OwnedFd>,
@@ -144,6 +145,7 @@ impl Program {
     }
 
     fn take(&mut self, index: usize, at: Timestamp, bytes: &[u8], out: Option<&mut Vec<u8>>) {
+        self.written += bytes.len() as u64;
         let stream = &mut self.streams[index];
         let passed = match stream.kind {
             Kind::None => 0,
@@ -238,6 +240,7 @@ impl Program {
             id: self.id,
             status,
             at,
+            written: self.written,
             dropped: self.dropped,
             stdout: stdout.len(),
             stderr: stderr.len(),
@@ -272,6 +275,7 @@ mod tests {
             keep: keep.then(|| Keep { success_codes: vec![0], deadline: None }),
             streams: [log(), log()],
             allowance: max_output,
+            written: 0,
             dropped: 0,
             starting: None,
             exit: None,
