@@ -3,6 +3,7 @@
 
 pub mod args;
 mod cancel;
+mod check;
 mod completions;
 mod daemon;
 mod edit;
@@ -18,6 +19,7 @@ mod pause;
 mod reload;
 mod resume;
 pub mod run_now;
+mod schema;
 pub mod show;
 mod status;
 mod stored;
@@ -137,6 +139,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
-        _ => Err(Failure::wrong("")),
+        Verb::Check(args) => check::run(&context, &args),
+        Verb::Schema => schema::run(),
     }
 }
