@@ -332,11 +332,10 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// What is wrong, or odd, with a schedule that can be read.
+    /// What is odd about a schedule that can be read.
     fn lint(&mut self, schedule: &Schedule, node: &Node<'_>, path: &str) {
-        if !schedule.at_boot() && schedule.next_after(self.environment.now).is_none() {
-            let message = "the schedule has no slot in the coming 50 years";
-            self.report(ProblemSeverity::Error, node.place, path, message, None);
+        for lint in schedule.lint(self.environment.now) {
+            self.report(ProblemSeverity::Warning, node.place, path, lint.message, lint.hint);
         }
     }
 

@@ -4,9 +4,9 @@ use super::problem::Mask;
 use super::tree::{Node, Place, Value};
 
 /// Parts of keys that hold secrets, misspelt ones included.
-const TELLING: &[&str] = &["pas", "pwd", "pw", "tok", "secret", "hook", "cred", "key", "auth"];
+const TELLING: &[&str] = &["pas", "pwd", "pw", "tok", "secret", "hook", "cred", "key", "auth", "env", "evn"];
 
-fn tells(key: &str) -> bool {
+pub(super) fn tells(key: &str) -> bool {
     let key = key.to_lowercase();
     TELLING.iter().any(|part| key.contains(part))
 }
@@ -14,13 +14,9 @@ fn tells(key: &str) -> bool {
 /// A value that will never be read as what it is: its key is unknown, or here a second time.
 pub(super) fn mask_secrets(key: &str, node: &Node<'_>, masks: &mut Vec<Mask>) {
     match &node.value {
-        Value::Map(entries) => {
-            for entry in entries {
-                mask_secrets(&entry.key, &entry.node, masks);
-            }
-        }
+        _ if tells(key) => mask_node(node, masks),
+        Value::Map(entries) => entries.iter().for_each(|entry| mask_secrets(&entry.key, &entry.node, masks)),
         Value::List(items) => items.iter().for_each(|item| mask_secrets(key, item, masks)),
-        Value::Plain(_) | Value::Text(_) if tells(key) => mask_node(node, masks),
         Value::Plain(_) | Value::Text(_) => {}
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::problem::{Mask, Problem, ProblemSeverity};
-use super::secrecy::{mask_secrets, mask_text};
+use super::secrecy::{mask_secrets, mask_text, tells};
 
 /// Values of one document, aliases counted as what they stand for. 10 000 jobs with all their policies are about half.
 pub(super) const MAX_VALUES: usize = 500_000;
@@ -77,6 +77,7 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
         parser: Parser::new_from_str_with_options(text, options),
         values: 0,
         anchors: HashMap::new(),
+        way: vec![],
         problems: vec![],
         masks: vec![],
     };
@@ -183,6 +184,8 @@ struct Builder<'t> {
     values: usize,
     /// A finished node and how many values it holds; `None` while it is still open.
     anchors: HashMap<usize, Option<(Node<'t>, usize)>>,
+    /// The keys that lead to where the parser stands.
+    way: Vec<Cow<'t, str>>,
     problems: Vec<Problem>,
     masks: Vec<Mask>,
 }
@@ -302,7 +305,10 @@ impl<'t> Builder<'t> {
                 }
             };
             let (event, value_span) = self.next()?;
-            let mut node = self.node(event, value_span, depth + 1)?;
+            self.way.push(key.clone().unwrap_or_default());
+            let node = self.node(event, value_span, depth + 1);
+            self.way.pop();
+            let mut node = node?;
             if node.is_nothing() && node.place == node.end {
                 // Nothing is nowhere: the key is what a person looks for.
                 node.place = place;
@@ -323,8 +329,11 @@ impl<'t> Builder<'t> {
             if let Some(line) = first {
                 let message =
                     format!("`{}` is here a second time: the first is in line {line}", shortened(&key));
-                self.problems.push(problem(place, &key, message, Some("remove one, or rename it".into())));
-                mask_secrets(&key, &node, &mut self.masks);
+                let path: Vec<&str> = self.way.iter().map(|key| &**key).chain([&*key]).collect();
+                let hint = Some("remove one, or rename it".to_owned());
+                self.problems.push(problem(place, &path.join("."), message, hint));
+                let telling = path.iter().copied().find(|key| tells(key)).unwrap_or(&key);
+                mask_secrets(telling, &node, &mut self.masks);
                 continue;
             }
             if !seen.is_empty() {

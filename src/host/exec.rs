@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -54,6 +54,10 @@ fn become_program(settings: &Become, program: &OsStr, name: &OsStr, arguments: &
     if let Err(reason) = change(settings) {
         return reason;
     }
+    // exec() here would give such a file to a shell, posix_spawn() in the spawner does not: one answer for both.
+    if is_shapeless(program) {
+        return super::process::explain_exec(&rustix::io::Errno::NOEXEC.into());
+    }
     let error = match settings.io {
         None => command(program).arg0(name).args(arguments).exec(),
         Some(class) => {
@@ -71,6 +75,15 @@ fn become_program(settings: &Become, program: &OsStr, name: &OsStr, arguments: &
         }
     };
     super::process::explain_exec(&error)
+}
+
+/// A text without a first line that names its interpreter. (Other formats may be known to binfmt_misc.)
+fn is_shapeless(program: &OsStr) -> bool {
+    let mut start = [0; 128];
+    let Ok(mut file) = std::fs::File::open(program) else { return false };
+    let Ok(length) = file.read(&mut start) else { return false };
+    let start = &start[..length];
+    !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") && !start.contains(&0)
 }
 
 fn change(settings: &Become) -> Result<(), String> {

@@ -103,6 +103,15 @@ pub fn environment<const N: usize>(pid: i32, names: [&str; N]) -> Option<[Option
     }))
 }
 
+/// The inodes of the pipes that a process has as standard input, output and error.
+pub fn standard_pipes(pid: i32) -> Vec<u64> {
+    let pipe = |number: i32| {
+        let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+        target.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok()
+    };
+    (0..3).filter_map(pipe).collect()
+}
+
 /// The resident memory of a process in bytes.
 ///
 /// # Errors

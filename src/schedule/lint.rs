@@ -7,7 +7,8 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use super::expression::{Calendar, Expression, Weekdays};
-use super::parse::{self, Part};
+use super::field::Part;
+use super::parse;
 use super::{HORIZON, REFERENCE, Schedule, ScheduleError};
 
 /// A warning about a schedule that works.

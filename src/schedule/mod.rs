@@ -1,11 +1,12 @@
 //! When a job is due: cron expressions, `@every`, `@reboot`, in a time zone.
 //!
-//! Owns the meaning of an expression (`parse`, `expression`), its slots on the time line of a zone
+//! Owns the meaning of an expression (`parse`, `field`, `expression`), its slots on the time line of a zone
 //! (`occurrence`), what looks like a slip (`lint`) and the words for it (`explain`). Pure: reads no clock
 //! and looks up no zone; both are handed in.
 
 mod explain;
 mod expression;
+mod field;
 mod lint;
 mod occurrence;
 mod parse;

@@ -284,21 +284,27 @@ async fn a_whole_tree_ends_whatever_it_does_and_another_run_goes_on() {
     let their = stranger.programs("one");
     let mut same_name = their.start(program(&["sleep", "1002"])).await.unwrap();
 
-    let stubborn = r#"trap "" TERM; while :; do sleep 1000; done"#;
+    let stubborn = r#"trap "" TERM; : > ready; while :; do sleep 1000; done"#;
     let scripts = [
-        format!("{stubborn}"),
-        format!("setsid sh -c '{stubborn}' & {stubborn}"),
-        format!("(setsid sh -c '{stubborn}' &) & {stubborn}"),
-        format!("setsid setsid sh -c 'setsid sh -c \"sleep 1003\" & {stubborn}' & exit 0"),
+        stubborn.to_owned(),
+        format!("setsid sh -c '{stubborn}' & trap '' TERM; wait"),
+        format!("(setsid sh -c '{stubborn}' &) & trap '' TERM; wait"),
+        format!(
+            "setsid sh -c 'setsid sh -c \"sleep 1003\" & {stubborn}' & while [ ! -e ready ]; do sleep 0.01; done"
+        ),
         // Without the marks, in a group of its own.
-        format!("env -i /bin/bash -c 'set -m; {stubborn} & disown' & {stubborn}"),
+        format!("env -i /bin/bash -c 'set -m; {stubborn} & disown' & trap '' TERM; wait; sleep 1000"),
         // Forks while it is being killed.
-        format!("trap '' TERM; while :; do sleep 1000 & sleep 0.001; done"),
+        "trap '' TERM; while :; do sleep 1000 & : > ready; sleep 0.001; done".to_owned(),
     ];
     for script in scripts {
         let programs = host.programs("one");
-        let mut running = programs.start(shell(&script)).await.unwrap();
-        until("the tree has grown", || host.descendants().len() >= 3).await;
+        let ready = host.folder.path().join("ready");
+        let mut one = shell(&script);
+        one.cwd = Some(host.folder.path().to_owned());
+        let mut running = programs.start(one).await.unwrap();
+        until(&format!("the tree has grown: {script}"), || ready.exists()).await;
+        std::fs::remove_file(&ready).unwrap();
         let swept = programs.end_all(GRACE).await;
         assert_eq!(swept.survivors, [], "{script}");
         assert!(!swept.ended.is_empty(), "{script}");
@@ -314,12 +320,17 @@ async fn a_whole_tree_ends_whatever_it_does_and_another_run_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_hides_every_mark_ends_with_the_last_run() {
+async fn what_hides_every_mark_ends_with_the_only_run_that_can_have_started_it() {
     let host = Host::new().await;
     let programs = host.programs("one");
+    // Not older than what is hidden, so that it is out of question.
+    let later = host.programs("later");
     let hidden = "env -i setsid sh -c 'setsid sleep 1000 & exit 0' >/dev/null 2>&1; sleep 0.05";
     programs.start(shell(hidden)).await.unwrap().wait().await;
+    later.start(program(&["sleep", "1000"])).await.unwrap();
     programs.end_all(GRACE).await;
+    assert_eq!(host.descendants(), ["sleep"]);
+    later.end_all(GRACE).await;
     assert_eq!(host.descendants(), [""; 0]);
 }
 
@@ -334,7 +345,7 @@ async fn a_program_that_can_not_start_says_why() {
         std::fs::set_permissions(&path, mode).unwrap();
         path
     };
-    let shapeless = script("shapeless", "echo no first line");
+    let shapeless = script("shapeless", "echo no first line, $1");
     let dangling = script("dangling", "#!/no/such/interpreter\n");
     for nice in [0, 5] {
         let mut context = host.context("one");

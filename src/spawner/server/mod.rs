@@ -81,6 +81,8 @@ struct Server {
 /// A run from its first program until it was swept.
 #[derive(Default)]
 struct Run {
+    /// Of its first program, since boot.
+    since: Duration,
     programs: Vec<u64>,
     /// The process groups that its programs lead or led.
     groups: Vec<i32>,
@@ -326,7 +328,9 @@ impl Server {
                 return self.say(&ToDaemon::Failed { id, host: failure.host, reason: failure.reason });
             }
         };
-        let run = self.runs.entry(request.run.clone()).or_default();
+        let since = self.clock.since_boot();
+        let fresh = || Run { since, ..Run::default() };
+        let run = self.runs.entry(request.run.clone()).or_insert_with(fresh);
         run.programs.push(id);
         run.groups.push(started.pid);
         self.by_pid.insert(started.pid, id);

@@ -180,6 +180,12 @@ impl Program {
         }
     }
 
+    /// The inodes of its pipes that are open still.
+    pub(super) fn pipes(&self) -> impl Iterator<Item = u64> {
+        let open = self.streams.iter().filter_map(|stream| stream.pipe.as_ref());
+        open.filter_map(|pipe| Some(rustix::fs::fstat(pipe).ok()?.st_ino))
+    }
+
     pub(super) fn acknowledge(&mut self, ack: &Ack) {
         let stream = &mut self.streams[ack.stream];
         stream.taken = stream.taken.max(ack.taken.min(stream.end));

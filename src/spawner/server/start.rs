@@ -80,13 +80,7 @@ pub(super) fn start(
         host: is_shortage(&error),
         reason: crate::host::process::explain_exec(&error),
     })?;
-    let starting = match report {
-        None => None,
-        Some((reading, _)) => {
-            unblock(&reading).map_err(host)?;
-            Some(reading)
-        }
-    };
+    let starting = report.map(|(reading, _)| reading);
     Ok(Started { pid: child.id().cast_signed(), streams: [out, err], starting })
 }
 
@@ -109,6 +103,7 @@ fn output(sink: Sink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result
 fn report_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reading, writing) = pipe_with(PipeFlags::empty())?;
     rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
+    unblock(&reading)?;
     Ok((reading, writing))
 }
 

@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::super::protocol::{RunKey, ToDaemon};
 use super::Server;
+use super::program::Program;
 use crate::clock::Clock;
 use crate::host::process::{MARKER_JOB, MARKER_RUN, Process};
 use crate::host::procfs::{self, ProcessStat};
@@ -19,6 +20,8 @@ use crate::host::procfs::{self, ProcessStat};
 const BOUND: Duration = Duration::from_secs(5);
 /// Between two rounds of KILL: what forks meanwhile is found by the next.
 const ROUND: Duration = Duration::from_millis(20);
+/// Milliseconds of a clock tick, the unit of /proc/PID/stat (USER_HZ is 100 on every Linux machine of today).
+const TICK: u64 = 10;
 /// Names of ended processes that are kept of one run.
 const NAMES: usize = 50;
 
@@ -56,8 +59,8 @@ enum Phase {
 struct Look {
     /// Children that were not started as programs, by the run that they belong to.
     strays: HashMap<RunKey, Vec<i32>>,
-    /// No mark, group or session tells whose these are.
-    unknown: Vec<i32>,
+    /// Nothing tells whose these are; each with the time since boot at which it started at the latest.
+    unknown: Vec<(i32, Duration)>,
     processes: Option<Vec<ProcessStat>>,
 }
 
@@ -184,20 +187,26 @@ impl Server {
             let Some(stat) = procfs::stat(pid).filter(|stat| !stat.is_zombie()) else { continue };
             match self.owner(&stat) {
                 Some(run) => look.strays.entry(run).or_default().push(pid),
-                None => look.unknown.push(pid),
+                None => look.unknown.push((pid, Duration::from_millis((stat.start + 1) * TICK))),
             }
         }
         look
     }
 
-    /// Whose run a process is, by its group, its session, or the mark in its environment.
+    /// Whose run a process is, by its group, its session, the mark in its environment, or the output that it
+    /// holds open.
     fn owner(&self, stat: &ProcessStat) -> Option<RunKey> {
         let led = |pid: i32| {
             self.runs.iter().find(|(_, run)| run.groups.contains(&pid)).map(|(key, _)| key.clone())
         };
-        led(stat.group).or_else(|| led(stat.session)).or_else(|| {
+        let known = led(stat.group).or_else(|| led(stat.session)).or_else(|| {
             let [run, job] = procfs::environment(stat.pid, [MARKER_RUN, MARKER_JOB])?;
             Some(RunKey { run: run?.parse().ok()?, job: job? })
+        });
+        known.or_else(|| {
+            let held = procfs::standard_pipes(stat.pid);
+            let holds = |program: &&Program| program.pipes().any(|pipe| held.contains(&pipe));
+            self.programs.values().find(holds).map(|program| program.run.clone())
         })
     }
 
@@ -211,10 +220,11 @@ impl Server {
         }
         if target != Target::Unkept {
             roots.extend(look.strays.get(run).into_iter().flatten());
-            // What hides every mark is the only run's, where there is only one.
-            if self.runs.keys().all(|other| other == run) {
-                roots.extend(&look.unknown);
-            }
+            // What hides every mark is this run's where it is older than all others that are under way.
+            let others = self.runs.iter().filter(|(other, _)| *other != run);
+            let oldest = others.map(|(_, other)| other.since).min();
+            let ours = look.unknown.iter().filter(|(_, start)| oldest.is_none_or(|oldest| *start <= oldest));
+            roots.extend(ours.map(|(pid, _)| *pid));
         }
         roots
     }
