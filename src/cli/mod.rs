@@ -3,6 +3,7 @@
 
 pub mod args;
 mod cancel;
+pub mod check;
 mod completions;
 mod daemon;
 mod edit;
@@ -18,6 +19,7 @@ mod pause;
 mod reload;
 mod resume;
 pub mod run_now;
+pub mod schema;
 pub mod show;
 mod status;
 mod stored;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Cli, Verb};
+use self::args::{CheckArgs, Cli, Verb};
 use self::failure::Failure;
 use self::output::{Colour, Paint};
 use crate::api::Refused;
@@ -137,6 +139,13 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
-        _ => Err(Failure::wrong("")),
+        Verb::Check(CheckArgs { no_host, json }) => {
+            let options = check::Options { no_host, json: json.wanted };
+            Ok(check::check(&context.file(), options, &mut output::data(), &mut std::io::stderr())?)
+        }
+        Verb::Schema => {
+            schema::schema(&mut output::data())?;
+            Ok(failure::code::DONE)
+        }
     }
 }

@@ -193,3 +193,83 @@ fn ending(outcome: String, job: &str, run: RunId, details: [&Option<String>; 3])
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::*;
+    use crate::api::{Refused, Reloaded, Started, Status};
+    use crate::cli::args::Verb;
+    use crate::cli::testing::verb;
+
+    /// One run, which ends as the test says, or as cancelled once it is.
+    #[derive(Default)]
+    struct Alone {
+        ended: Option<Outcome>,
+        log: Mutex<Option<UnboundedSender<RunEvent>>>,
+    }
+
+    fn end(outcome: Outcome) -> RunEvent {
+        RunEvent::Ended { outcome, reason: None, summary: None, error: None }
+    }
+
+    #[async_trait]
+    impl Control for Alone {
+        async fn run_now(&self, job: &str, _dry_run: bool, _by: &str) -> Result<Started, Refused> {
+            if job != "a" {
+                return Err(Refused::RunsAlready { job: job.into(), run: RunId(6) });
+            }
+            let (tell, events) = unbounded_channel();
+            match self.ended {
+                Some(outcome) => tell.send(end(outcome)).unwrap(),
+                None => {
+                    *self.log.lock().unwrap() = Some(tell);
+                    let me = rustix::process::getpid();
+                    rustix::process::kill_process(me, rustix::process::Signal::INT).unwrap();
+                }
+            }
+            Ok(Started { run: RunId(7), events })
+        }
+
+        async fn cancel(&self, run: RunId, _by: &str) -> Result<(), Refused> {
+            assert_eq!(run, RunId(7));
+            self.log.lock().unwrap().take().unwrap().send(end(Outcome::Cancelled)).unwrap();
+            Ok(())
+        }
+
+        async fn pause(&self, _: Option<&str>, _: Option<Timestamp>, _: &str) -> Result<(), Refused> {
+            unreachable!()
+        }
+
+        async fn resume(&self, _: Option<&str>, _: &str) -> Result<(), Refused> {
+            unreachable!()
+        }
+
+        async fn reload(&self, _: &str) -> Result<Reloaded, Refused> {
+            unreachable!()
+        }
+
+        async fn status(&self) -> Status {
+            unreachable!()
+        }
+    }
+
+    fn code_of(job: &str, ended: Option<Outcome>) -> Result<u8, Failure> {
+        let Verb::RunNow(args) = verb(&format!("run-now {job}")) else { panic!("{job}") };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(follow(Arc::new(Alone { ended, log: Mutex::default() }), &args))
+    }
+
+    #[test]
+    fn without_a_daemon_the_exit_code_is_the_runs_and_an_interrupt_cancels_it() {
+        assert_eq!(code_of("a", Some(Outcome::Succeeded)), Ok(0));
+        assert_eq!(code_of("a", Some(Outcome::TimedOut)), Ok(1));
+        assert_eq!(code_of("a", None), Ok(1));
+        assert_eq!(code_of("b", None), Err(Failure::new(4, "not run: b runs already (run 6)")));
+    }
+}

@@ -1,5 +1,7 @@
 //! Verbs that talk to the daemon, with a daemon that says what the test wants.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, mpsc};
 
 use async_trait::async_trait;
@@ -22,6 +24,8 @@ struct Daemon {
 
 struct Script {
     asked: Arc<Mutex<Vec<String>>>,
+    /// The log of a run that goes on until somebody cancels it.
+    open: Mutex<Vec<tokio::sync::mpsc::UnboundedSender<RunEvent>>>,
     events: Vec<RunEvent>,
     bad_file: bool,
 }
@@ -34,6 +38,12 @@ impl Control for Script {
             "hello" => {
                 let (tell, events) = unbounded_channel();
                 self.events.iter().for_each(|event| tell.send(event.clone()).unwrap());
+                Ok(Started { run: RunId(7), events })
+            }
+            "long" => {
+                let (tell, events) = unbounded_channel();
+                self.events.iter().for_each(|event| tell.send(event.clone()).unwrap());
+                self.open.lock().unwrap().push(tell);
                 Ok(Started { run: RunId(7), events })
             }
             "busy" => Err(Refused::RunsAlready { job: job.into(), run: RunId(6) }),
@@ -93,7 +103,7 @@ impl Daemon {
     fn start(events: Vec<RunEvent>, bad_file: bool) -> Self {
         let place = Place::new().with_table();
         let asked = Arc::new(Mutex::new(vec![]));
-        let script = Arc::new(Script { asked: asked.clone(), events, bad_file });
+        let script = Arc::new(Script { asked: asked.clone(), open: Mutex::default(), events, bad_file });
         let stop = CancellationToken::new();
         let (bound, ready) = mpsc::channel();
         let thread = std::thread::spawn({
@@ -265,4 +275,31 @@ fn status() {
             ""
         )
     );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the program under test, which is to be interrupted")]
+fn an_interrupt_detaches_from_a_run_that_goes_on() {
+    let daemon = Daemon::start(vec![line(Stream::Stdout, "begun")], false);
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("punk-eco-sched"))
+        .args(["run-now", "long"])
+        .current_dir(daemon.place.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first line shows that it follows, and so that the interrupt is awaited.
+    let mut stdout = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut stdout).unwrap();
+    assert_eq!(stdout, "begun\n");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(
+        stderr,
+        "run 7 goes on: `punk-eco-sched cancel 7` ends it, `punk-eco-sched logs long -f` follows it\n"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(daemon.asked(), ["run long false"]);
 }
