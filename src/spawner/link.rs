@@ -1,18 +1,15 @@
 //! The daemon's end of one connection to one spawner: requests out, starts, output and exits in.
 
 use std::collections::HashMap;
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::outgoing::{self, Outgoing};
 use super::protocol::{
     Ack, Decoder, Ended, Frame, Listed, Position, RunKey, Start, ToDaemon, ToSpawner, kind, put_ack,
     put_message,
@@ -21,22 +18,12 @@ use crate::clock::Clock;
 use crate::host::process::{OutputLog, Status, Swept};
 use crate::logs::Stream;
 
-/// Descriptors that fit into one message (unix(7), SCM_MAX_FD is 253).
-const DESCRIPTORS: usize = 200;
-/// Bytes gathered for one message, many requests together.
-const BATCH: usize = 64 * 1024;
-
 pub(crate) struct Link {
     out: mpsc::UnboundedSender<Outgoing>,
     state: Mutex<State>,
     /// The spawner's process.
     pid: AtomicI32,
     clock: Arc<dyn Clock>,
-}
-
-struct Outgoing {
-    bytes: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
 }
 
 #[derive(Default)]
@@ -53,6 +40,9 @@ struct State {
 pub(crate) struct Welcome {
     pub(crate) programs: Vec<Listed>,
 }
+
+/// How a spawner answers a hello.
+pub(crate) type Answer = oneshot::Receiver<Result<Welcome, Refusal>>;
 
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -115,15 +105,15 @@ impl Link {
         state: std::path::PathBuf,
         retire: bool,
         clock: Arc<dyn Clock>,
-    ) -> std::io::Result<(Arc<Self>, oneshot::Receiver<Result<Welcome, Refusal>>)> {
+    ) -> std::io::Result<(Arc<Self>, Answer)> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixStream::from_std(socket)?);
-        let (out, outgoing) = mpsc::unbounded_channel();
+        let (out, requests) = mpsc::unbounded_channel();
         let (welcome, welcomed) = oneshot::channel();
         let start = State { welcome: Some(welcome), next_id: 1, ..State::default() };
         let link = Arc::new(Self { out, state: Mutex::new(start), pid: AtomicI32::new(0), clock });
         link.send(&ToSpawner::Hello { version: super::protocol::VERSION, state, retire }, vec![]);
-        tokio::spawn(write(socket.clone(), outgoing));
+        tokio::spawn(outgoing::write(socket.clone(), requests));
         tokio::spawn(read(socket, Arc::downgrade(&link)));
         Ok((link, welcomed))
     }
@@ -137,7 +127,6 @@ impl Link {
     }
 
     /// Asks for a start; the receivers tell of it and of the end.
-    #[expect(clippy::type_complexity, reason = "two receivers, each named where it is bound")]
     pub(crate) fn start(
         &self,
         request: Request,
@@ -369,49 +358,6 @@ async fn read(socket: Arc<UnixStream>, link: std::sync::Weak<Link>) {
     if let Some(link) = link.upgrade() {
         link.die(&reason);
     }
-}
-
-/// Ends, and closes the connection, when the last user of the link is gone.
-async fn write(socket: Arc<UnixStream>, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
-    let mut waiting = vec![];
-    while outgoing.recv_many(&mut waiting, 1000).await > 0 {
-        let mut messages = waiting.drain(..).peekable();
-        while let Some(Outgoing { mut bytes, mut descriptors }) = messages.next() {
-            while let Some(next) = messages.next_if(|next| {
-                bytes.len() < BATCH && descriptors.len() + next.descriptors.len() <= DESCRIPTORS
-            }) {
-                bytes.extend_from_slice(&next.bytes);
-                descriptors.extend(next.descriptors);
-            }
-            if send_all(&socket, &bytes, &descriptors).await.is_err() {
-                return;
-            }
-        }
-    }
-    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
-}
-
-async fn send_all(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> std::io::Result<()> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        socket.writable().await?;
-        let result = socket.try_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            if sent == 0 && !borrowed.is_empty() {
-                control.push(SendAncillaryMessage::ScmRights(&borrowed));
-            }
-            let parts = [IoSlice::new(&bytes[sent..])];
-            Ok(rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?)
-        });
-        match result {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn stream(index: usize) -> Stream {

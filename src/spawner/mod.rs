@@ -7,10 +7,11 @@
 
 mod client;
 mod link;
+mod outgoing;
 mod protocol;
 mod rendezvous;
 pub mod server;
 
 pub use client::{AdoptedProgram, Adoption, Launched, Settings, Spawner};
-pub(crate) use link::{Link, ProgramEnd, Request};
+pub(crate) use link::{Link, NotStarted, ProgramEnd, Request};
 pub(crate) use protocol::{RunKey, Sink, Start};

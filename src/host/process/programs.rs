@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{JobName, RunId};
 use crate::policy::IoClass;
-use crate::spawner::{Link, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
+use crate::spawner::{Link, NotStarted, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
 
 /// Output that is logged of one program where its job doesn't say.
 const MAX_OUTPUT: u64 = 10 << 20;
@@ -57,6 +57,13 @@ struct Started {
     /// None: nothing was ever started, so that there is nothing to end.
     link: Option<Arc<Link>>,
     pids: Vec<u32>,
+}
+
+/// A request with the job's own ends of its pipes.
+struct Prepared {
+    request: Request,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
 }
 
 pub struct Running {
@@ -115,8 +122,8 @@ impl Programs {
             let program = name.clone();
             if host { StartError::Host { program, reason } } else { StartError::Program { program, reason } }
         };
-        let (request, stdout, stderr) =
-            self.request(program).map_err(|(host, reason)| failed(host, reason))?;
+        let Prepared { request, stdout, stderr } =
+            self.request(program).map_err(|NotStarted { host, reason }| failed(host, reason))?;
         let link = self.link().await.map_err(|error| failed(true, format!("{error:#}")))?;
         let (started, ended) = link.start(request);
         match started.await {
@@ -148,25 +155,23 @@ impl Programs {
         swept
     }
 
-    fn request(
-        &self,
-        program: Program,
-    ) -> Result<(Request, Option<OwnedFd>, Option<OwnedFd>), (bool, String)> {
+    fn request(&self, program: Program) -> Result<Prepared, NotStarted> {
+        let never = |reason: String| NotStarted { host: false, reason };
         let context = &self.inner.context;
         let Program { argv, mut env, cwd, stdin, stdout, stderr, max_output, account, keep } = program;
-        let Some(name) = argv.first() else { return Err((false, "no program is named".to_owned())) };
+        let Some(name) = argv.first() else { return Err(never("no program is named".to_owned())) };
         let folder = cwd.as_deref().unwrap_or(Path::new("/"));
         match std::fs::metadata(folder) {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err((false, format!("working folder {}: not a folder", folder.display()))),
-            Err(error) => return Err((false, format!("working folder {}: {error}", folder.display()))),
+            Ok(_) => return Err(never(format!("working folder {}: not a folder", folder.display()))),
+            Err(error) => return Err(never(format!("working folder {}: {error}", folder.display()))),
         }
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
-        let path = find_program(name, path, folder).map_err(|reason| (false, reason))?;
-        let user = account.as_ref().map_or(Ok(None), |account| change_to(account));
-        let user = user.map_err(|reason| (false, reason))?;
+        let path = find_program(name, path, folder).map_err(never)?;
+        let user = account.as_ref().map_or(Ok(None), change_to);
+        let user = user.map_err(never)?;
 
-        let host = |error: std::io::Error| (true, error.to_string());
+        let host = |error: std::io::Error| NotStarted { host: true, reason: error.to_string() };
         let mut descriptors = vec![];
         let fed = match stdin {
             Stdin::Null => false,
@@ -202,7 +207,8 @@ impl Programs {
             io: context.io,
             keep,
         };
-        Ok((Request { start, descriptors, log: context.log.clone() }, our_stdout, our_stderr))
+        let request = Request { start, descriptors, log: context.log.clone() };
+        Ok(Prepared { request, stdout: our_stdout, stderr: our_stderr })
     }
 
     /// The spawner of this attempt's programs; another one where it died.

@@ -157,9 +157,14 @@ impl Server {
                 self.say(&ToDaemon::Swept { token, ended, survivors });
             }
         }
-        let kept = self.of_run(run).next().is_some();
-        if whole && !kept {
-            self.runs.remove(run);
+        if whole && let Some(swept) = self.runs.get_mut(run) {
+            for group in swept.groups.drain(..) {
+                self.groups.remove(&group);
+            }
+            swept.swept = true;
+            if swept.programs.is_empty() {
+                self.runs.remove(run);
+            }
         }
         if self.connection.is_none() && self.programs.is_empty() && self.sweeps.is_empty() {
             self.end_the_unknown();
@@ -178,15 +183,22 @@ impl Server {
         }
     }
 
-    fn look_around(&self) -> Look {
+    fn look_around(&mut self) -> Look {
         let mut look = Look::default();
         for pid in procfs::own_children() {
             if self.by_pid.contains_key(&pid) {
                 continue;
             }
+            if let Some(run) = self.strays.get(&pid) {
+                look.strays.entry(run.clone()).or_default().push(pid);
+                continue;
+            }
             let Some(stat) = procfs::stat(pid).filter(|stat| !stat.is_zombie()) else { continue };
             match self.owner(&stat) {
-                Some(run) => look.strays.entry(run).or_default().push(pid),
+                Some(run) => {
+                    self.strays.insert(pid, run.clone());
+                    look.strays.entry(run).or_default().push(pid);
+                }
                 None => look.unknown.push((pid, Duration::from_millis((stat.start + 1) * TICK))),
             }
         }
@@ -196,14 +208,12 @@ impl Server {
     /// Whose run a process is, by its group, its session, the mark in its environment, or the output that it
     /// holds open.
     fn owner(&self, stat: &ProcessStat) -> Option<RunKey> {
-        let led = |pid: i32| {
-            self.runs.iter().find(|(_, run)| run.groups.contains(&pid)).map(|(key, _)| key.clone())
-        };
-        let known = led(stat.group).or_else(|| led(stat.session)).or_else(|| {
+        let led = self.groups.get(&stat.group).or_else(|| self.groups.get(&stat.session));
+        let marked = || {
             let [run, job] = procfs::environment(stat.pid, [MARKER_RUN, MARKER_JOB])?;
             Some(RunKey { run: run?.parse().ok()?, job: job? })
-        });
-        known.or_else(|| {
+        };
+        led.cloned().or_else(marked).or_else(|| {
             let held = procfs::standard_pipes(stat.pid);
             let holds = |program: &&Program| program.pipes().any(|pipe| held.contains(&pipe));
             self.programs.values().find(holds).map(|program| program.run.clone())
@@ -221,7 +231,7 @@ impl Server {
         if target != Target::Unkept {
             roots.extend(look.strays.get(run).into_iter().flatten());
             // What hides every mark is this run's where it is older than all others that are under way.
-            let others = self.runs.iter().filter(|(other, _)| *other != run);
+            let others = self.runs.iter().filter(|(key, other)| *key != run && !other.swept);
             let oldest = others.map(|(_, other)| other.since).min();
             let ours = look.unknown.iter().filter(|(_, start)| oldest.is_none_or(|oldest| *start <= oldest));
             roots.extend(ours.map(|(pid, _)| *pid));

@@ -1,0 +1,152 @@
+//! Daemons die; their programs, the output and the exits go to the next one.
+
+use super::*;
+
+const DAEMON: &str = "PUNK_ECO_TEST_DAEMON";
+
+/// Not a test by itself: the daemon that the tests below kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_daemon() {
+    let Some(folder) = std::env::var_os(DAEMON).map(PathBuf::from) else { return };
+    let launched = Spawner::launch(settings(&folder)).unwrap();
+    let spawner = Spawner::connect(launched, Arc::new(SystemClock)).await.unwrap();
+    let programs = spawner.programs(context(Log::new(&folder.join("log")), "kept"));
+    let script = std::fs::read_to_string(folder.join("script")).unwrap();
+    let mut one = shell(&script);
+    one.cwd = Some(folder.clone());
+    one.keep = (!folder.join("unkept").exists())
+        .then(|| Keep { success_codes: vec![9], deadline: Some(Timestamp::UNIX_EPOCH) });
+    programs.start(one).await.unwrap();
+    std::fs::write(folder.join("spawner"), spawner.pid().await.to_string()).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "a daemon to kill")]
+fn start_daemon(folder: &Path) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["spawner::adoption::another_daemon", "--exact", "--nocapture"])
+        .env(DAEMON, folder)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+const COUNTING: &str = "i=0; while [ ! -e stop ]; do i=$((i+1)); echo line $i; echo $i > count; sleep 0.001; done; \
+                        echo $i > last; echo problem >&2; printf unended; exit 9";
+
+/// What the daemon's program has counted to; the daemon is gone when this returns.
+async fn kill_daemon_after(folder: &Path, lines: usize) -> i32 {
+    let mut daemon = start_daemon(folder);
+    let logged = || std::fs::read_to_string(folder.join("log/Stdout")).unwrap_or_default().lines().count();
+    until("the daemon logs", || folder.join("spawner").exists() && logged() >= lines).await;
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    std::fs::read_to_string(folder.join("spawner")).unwrap().parse().unwrap()
+}
+
+fn count(folder: &Path) -> u64 {
+    std::fs::read_to_string(folder.join("count")).unwrap_or_default().trim().parse().unwrap_or(0)
+}
+
+/// The one program that an earlier daemon left.
+async fn adopted(host: &Host) -> AdoptedProgram {
+    let start = Instant::now();
+    loop {
+        let adoption = host.spawner.adopt_all().await;
+        assert_eq!(adoption.problems, [""; 0]);
+        // Empty while the spawner still believes in the daemon before.
+        let mut programs = adoption.programs;
+        if let Some(one) = programs.pop() {
+            assert!(programs.is_empty());
+            return one;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing to adopt");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_daemon_adopts_what_runs_and_no_line_is_lost_or_doubled() {
+    for stops_alone in [false, true] {
+        let host = Host::new().await;
+        let folder = host.folder.path();
+        std::fs::write(folder.join("script"), COUNTING).unwrap();
+        let old = kill_daemon_after(folder, 50).await;
+        let at_death = count(folder);
+        until("it goes on alone", || count(folder) > at_death + 20).await;
+        if stops_alone {
+            std::fs::write(folder.join("stop"), "").unwrap();
+            until("it has ended alone", || folder.join("last").exists()).await;
+        }
+        let log = Log::new(&folder.join("log"));
+        if !stops_alone {
+            // A daemon that adopts it and dies as well.
+            let second = adopted(&host).await.attach(context(log.clone(), "kept"));
+            let at_adoption = log.lines_logged(Stream::Stdout);
+            until("its log goes on", || log.lines_logged(Stream::Stdout) > at_adoption + 50).await;
+            drop(second);
+        }
+        let adopted = adopted(&host).await;
+        assert_eq!((adopted.run, adopted.attempt, adopted.job.as_str()), (RunId(7), 1, "kept"));
+        assert_eq!(adopted.keep, Keep { success_codes: vec![9], deadline: Some(Timestamp::UNIX_EPOCH) });
+        let log = Log::new(&folder.join("log"));
+        let (programs, mut running) = adopted.attach(context(log.clone(), "kept"));
+        std::fs::write(folder.join("stop"), "").unwrap();
+        let exit = running.wait().await;
+        assert_eq!((exit.status, text(&exit.stderr)), (Status::Code(9), "problem\n".into()));
+        let last: u64 = std::fs::read_to_string(folder.join("last")).unwrap().trim().parse().unwrap();
+        let expected: String = (1..=last).map(|number| format!("line {number}\n")).collect();
+        assert_eq!(log.text("Stdout"), expected + "unended");
+        assert_eq!(log.text("Stderr"), "problem\n");
+        assert_eq!(programs.end_all(GRACE).await, Default::default());
+        drop((programs, running));
+        until("the old spawner ends", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
+        let socket = folder.join(format!("control.sock.spawner-{old}"));
+        until("its socket is removed", || !socket.exists()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_that_was_not_put_on_record_is_told_to_the_next_daemon_too() {
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    std::fs::write(folder.join("script"), "echo only; exit 9").unwrap();
+    kill_daemon_after(folder, 1).await;
+    let log = Log::new(&folder.join("log"));
+    let (_programs, mut running) = adopted(&host).await.attach(context(log.clone(), "kept"));
+    assert_eq!(running.wait().await.status, Status::Code(9));
+    assert_eq!(log.text("Stdout"), "only\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_outlive_its_daemon_ends_with_it_and_the_spawner_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("script"), "echo here; sleep 1000 & wait").unwrap();
+    std::fs::write(folder.join("unkept"), "").unwrap();
+    let old = kill_daemon_after(folder, 1).await;
+    until("the spawner has ended", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
+    assert_eq!(
+        std::fs::read_dir(folder)
+            .unwrap()
+            .flatten()
+            .filter(|one| { one.file_name().to_string_lossy().contains("spawner-") })
+            .count(),
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spawners_of_other_instances_and_dead_ones_are_not_adopted() {
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    let mut elsewhere = settings(folder);
+    elsewhere.state = "/".into();
+    let other = Spawner::connect(Spawner::launch(elsewhere).unwrap(), Arc::new(SystemClock)).await.unwrap();
+    let stale = folder.join("control.sock.spawner-999999999");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let adoption = host.spawner.adopt_all().await;
+    assert!(adoption.programs.is_empty());
+    assert_eq!(adoption.problems, [""; 0]);
+    assert!(!stale.exists());
+    assert!(folder.join(format!("control.sock.spawner-{}", other.pid().await)).exists());
+}
