@@ -292,8 +292,18 @@ impl Runs {
         self.running
     }
 
-    /// A table came into force: what it allows may differ.
-    pub(super) fn look_again(&mut self) {
+    /// Another table came into force: running jobs hold the groups that it gives them; those that are gone keep
+    /// theirs.
+    pub(super) fn regroup<'a>(&mut self, spec: impl Fn(&JobName) -> Option<&'a JobSpec>) {
+        self.groups.clear();
+        for run in self.runs.values_mut().filter(|run| run.started) {
+            if let Some(spec) = spec(&run.job) {
+                run.group.clone_from(&spec.group);
+            }
+            if let Some(group) = &run.group {
+                *self.groups.entry(group.clone()).or_default() += 1;
+            }
+        }
         self.changed = true;
     }
 
