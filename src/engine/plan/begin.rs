@@ -71,8 +71,8 @@ impl Plan {
         (plan, out)
     }
 
-    /// Another table comes into force. What was due by now the old one has dealt with; a job whose schedule is
-    /// the same goes on with its next slot, the others count from now.
+    /// Another table comes into force. A job whose schedule is the same goes on with its next slot; the others
+    /// count from now, after what was left of the old schedule.
     pub(super) fn reload(&mut self, table: Arc<JobTable>, now: Timestamp, out: &mut Vec<Decision>) {
         let mut old = std::mem::take(&mut self.jobs);
         self.due.clear();
@@ -114,10 +114,10 @@ impl Plan {
         self.boots.retain(|(_, job)| jobs.get(job).is_some_and(|state| boots(&state.spec)));
         self.after_held.retain(|job| jobs.contains_key(job));
         let dropped = self.runs.drop_waiting(SkipReason::Removed, |job| !jobs.contains_key(job));
+        self.runs.regroup(|job| jobs.get(job).map(|state| &*state.spec));
         self.tell(dropped, out);
         self.carry_out(found, now, out);
         self.settle(now, out);
-        self.runs.look_again();
         self.account(now, out);
     }
 
@@ -213,6 +213,11 @@ impl Plan {
             if let (Some(mut from), Some((one, schedule))) = (accounted, before) {
                 // Slots are claimed in their order, so those up to the newest row have theirs, though `accounted`
                 // waited for another job's jitter. Not so in a later epoch, which comes by the same hours again.
+                // A job without jitter left no slot undone when that table came into force; its schedule may be
+                // newer than `accounted`. Of the others rather one row too many than one too few.
+                if let (Some(since), true) = (recovered.past_since, spec.jitter.is_zero()) {
+                    from = from.max(slots::earlier(since, slots::TICK));
+                }
                 if let Some(last) = last.filter(|slot| epoch == 0 && *slot <= horizon) {
                     from = from.max(last);
                 }

@@ -136,6 +136,8 @@ pub struct Recovered {
     pub accounted: Option<Timestamp>,
     /// The schedules by which slots since then are judged: the table that was in force.
     pub past: Vec<PastJob>,
+    /// When that table came into force.
+    pub past_since: Option<Timestamp>,
     /// Runs that go on: adopted, to be rerun, queued, or of a living `run-now`.
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
@@ -209,15 +211,15 @@ impl JobState {
 }
 
 impl Plan {
-    /// What to do about `event`. Whatever the event, slots that are due by `now` are dealt with first, except
-    /// where the ledger answers.
+    /// What to do about `event`. Slots that are due by `now` are dealt with first, except where the ledger
+    /// answers, and at a reload, whose claims are all of jobs of the new table.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Decision> {
         let mut out = vec![];
         let back = if let Event::ClockStepped { back } = &event { *back } else { None };
         self.observe(now, back);
         // After a step back that is too small to count, time stands still until it has caught up.
         let now = now.max(self.latest);
-        if !matches!(event, Event::Claimed { .. } | Event::AlreadyClaimed { .. }) {
+        if !matches!(event, Event::Claimed { .. } | Event::AlreadyClaimed { .. } | Event::Reload(_)) {
             self.settle(now, &mut out);
         }
         match event {

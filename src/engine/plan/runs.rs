@@ -27,6 +27,8 @@ pub(super) struct Runs {
     running: usize,
     /// Something has become free since waiting runs were last looked at.
     changed: bool,
+    /// A run that could begin was passed over, as the ledger had not yet numbered it.
+    passed_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +157,7 @@ impl Runs {
         let replaces = std::mem::take(&mut run.replaces);
         let doomed = run.doomed;
         self.by_id.insert(id, token);
-        self.changed = true;
+        self.changed |= std::mem::take(&mut self.passed_over);
         let mut consequences = vec![];
         for other in replaces {
             let Some(run) = self.runs.get_mut(&other) else { continue };
@@ -243,9 +245,7 @@ impl Runs {
             {
                 cursor = Bound::Excluded(head);
                 let token = head.1;
-                let Some(Run { id: Some(id), job, serial, doomed: None, .. }) = self.runs.get(&token) else {
-                    continue;
-                };
+                let Some(Run { id, job, serial, doomed: None, .. }) = self.runs.get(&token) else { continue };
                 let (id, job, serial) = (*id, job.clone(), *serial);
                 let Some(spec) = spec(&job) else { continue };
                 let busy = self.by_job.get(&job).is_some_and(|of_job| !of_job.running.is_empty());
@@ -253,6 +253,10 @@ impl Runs {
                 if (busy && !beside) || !self.group_is_free(spec) {
                     continue;
                 }
+                let Some(id) = id else {
+                    self.passed_over = true;
+                    continue;
+                };
                 if let Some(mut run) = self.remove(token) {
                     run.started = true;
                     run.group.clone_from(&spec.group);
@@ -292,8 +296,18 @@ impl Runs {
         self.running
     }
 
-    /// A table came into force: what it allows may differ.
-    pub(super) fn look_again(&mut self) {
+    /// Another table came into force: running jobs hold the groups that it gives them; those that are gone keep
+    /// theirs.
+    pub(super) fn regroup<'a>(&mut self, spec: impl Fn(&JobName) -> Option<&'a JobSpec>) {
+        self.groups.clear();
+        for run in self.runs.values_mut().filter(|run| run.started) {
+            if let Some(spec) = spec(&run.job) {
+                run.group.clone_from(&spec.group);
+            }
+            if let Some(group) = &run.group {
+                *self.groups.entry(group.clone()).or_default() += 1;
+            }
+        }
         self.changed = true;
     }
 

@@ -198,7 +198,7 @@ fn reboot_jobs_are_claimed_at_start_with_the_boots_time() {
             job("a", "@reboot"),
             job("b", "@reboot + */30 * * * *"),
             job("c", "@reboot").disabled(),
-            job("d", "@reboot").jitter(6000),
+            job("d", "@reboot").jitter(28800),
         ]
     };
     check_from(
@@ -208,8 +208,8 @@ fn reboot_jobs_are_claimed_at_start_with_the_boots_time() {
         "11:00 tick",
         "10:00:01 a 09:00 schedule started as 1
          10:00:01 b 09:00 schedule started as 2
-         10:25:19.046 d 09:00 schedule started as 3
          10:30 b 10:30 skipped overlap
+         10:32:07.724 d 09:00 schedule started as 3
          11:00 b 11:00 skipped overlap",
     );
 }

@@ -220,8 +220,8 @@ fn jitter_delays_by_a_share_fixed_for_host_and_job() {
         slots::share(host, &job(name, "* * * * *").jitter(jitter)).as_millis()
     };
     assert_eq!(share("host", "a", 60), 57_642);
-    assert_eq!(share("host", "b", 60), 14_478);
-    assert_eq!(share("other", "a", 60), 4_921);
+    assert_eq!(share("host", "b", 60), 49_891);
+    assert_eq!(share("other", "a", 60), 58_886);
     assert_eq!(share("host", "a", 0), 0);
 }
 

@@ -167,6 +167,7 @@ struct World {
     /// Runs that have not ended.
     runs: BTreeMap<RunId, Playing>,
     last_run: i64,
+    pauses: BTreeMap<Option<JobName>, PauseRecord>,
     accounted: Option<Timestamp>,
     shows_accounted: bool,
     transcript: String,
@@ -175,16 +176,20 @@ struct World {
 #[derive(Clone, Debug)]
 struct Playing {
     job: JobName,
+    slot: Option<Timestamp>,
     started: bool,
     ending: bool,
-    row: Option<NewRow>,
+    /// One of several that catch up one at a time.
+    serial: bool,
+    /// When it started.
+    group: Option<String>,
 }
 
 impl World {
     fn new(tables: Vec<Arc<JobTable>>, recovered: Recovered, now: Timestamp) -> Self {
         let playing = |run: &OpenRun| {
-            let playing = Playing { job: run.job.clone(), started: !run.queued, ending: false, row: None };
-            (run.run, playing)
+            let (job, started, slot) = (run.job.clone(), !run.queued, run.slot);
+            (run.run, Playing { job, slot, started, ending: false, serial: false, group: None })
         };
         let runs: BTreeMap<RunId, Playing> = recovered.open.iter().map(playing).collect();
         let (plan, decisions) = Plan::new(tables[0].clone(), recovered, now, "host");
@@ -196,6 +201,7 @@ impl World {
             rows: vec![],
             last_run: runs.keys().map(|run| run.0).max().unwrap_or(0),
             runs,
+            pauses: BTreeMap::new(),
             accounted: None,
             shows_accounted: false,
             transcript: String::new(),
@@ -224,7 +230,7 @@ impl World {
             match decision {
                 Decision::Claim { token, row, request: _ } => answers.push_back(self.claim(token, row)),
                 Decision::Start { run, .. } => {
-                    self.runs.get_mut(&run).unwrap().started = true;
+                    self.start(run);
                     self.say(format!("start {run}"));
                 }
                 Decision::Drop { run, reason } => {
@@ -279,9 +285,37 @@ impl World {
         self.last_run += 1;
         let run = RunId(self.last_run);
         self.say(format!("{what} {} {state} as {run}", row.trigger));
-        let started = row.state == NewState::Started;
-        self.runs.insert(run, Playing { job: row.job.clone(), started, ending: false, row: Some(row) });
+        let serial = row.trigger == Trigger::CatchUp && self.runs_all(&row.job);
+        let (job, slot) = (row.job, row.slot);
+        self.runs.insert(run, Playing { job, slot, started: false, ending: false, serial, group: None });
+        if row.state == NewState::Started {
+            self.start(run);
+        }
         Event::Claimed { token, run }
+    }
+
+    fn runs_all(&self, job: &JobName) -> bool {
+        let policy = self.plan.table().job(job.as_str()).map(|spec| spec.missed.policy);
+        policy == Some(MissedPolicy::RunAll)
+    }
+
+    /// Nobody may start beside those that forbid it.
+    fn start(&mut self, run: RunId) {
+        let table = self.plan.table().clone();
+        let mine = self.runs[&run].clone();
+        let spec = table.job(mine.job.as_str()).unwrap();
+        assert!(!mine.started && !mine.ending, "{run} starts again");
+        for (other, playing) in self.runs.iter().filter(|(_, playing)| playing.started) {
+            let alone = spec.overlap != Overlap::Allow || (mine.serial && playing.serial);
+            assert!(playing.job != mine.job || !alone, "{run} starts beside {other} of its job");
+            let group = table.job(playing.job.as_str()).map_or(&playing.group, |spec| &spec.group);
+            assert!(group.is_none() || *group != spec.group, "{run} starts beside {other} of its group");
+        }
+        let playing = self.runs.get_mut(&run).unwrap();
+        playing.started = true;
+        playing.group.clone_from(&spec.group);
+        let running = self.runs.values().filter(|playing| playing.started).count();
+        assert!(running <= table.max_running, "{run} starts as number {running}");
     }
 
     fn say(&mut self, text: String) {

@@ -25,7 +25,7 @@ fn an_unchanged_schedule_keeps_its_place_and_a_new_one_counts_from_now() {
 }
 
 #[test]
-fn slots_due_before_the_reload_are_dealt_with_by_the_old_table() {
+fn slots_due_before_the_reload_are_found_by_the_old_table() {
     let tables = vec![
         table(64, [job("a", "5 10 * * *"), job("gone", "5 10 * * *")]),
         table(64, [job("a", "9 10 * * *")]),
@@ -38,8 +38,8 @@ fn slots_due_before_the_reload_are_dealt_with_by_the_old_table() {
     world.play("10:10 tick");
     assert_eq!(
         world.transcript,
-        "10:05:03 a 10:05 schedule started as 1\n\
-         10:05:03 gone 10:05 schedule started as 2\n\
+        "10:05:03 gone 10:05 skipped removed\n\
+         10:05:03 a 10:05 schedule started as 1\n\
          10:05:03 accounted 10:05:03\n\
          10:09 a 10:09 skipped overlap\n\
          10:09 accounted 10:09\n"
