@@ -144,3 +144,127 @@ fn what(record: &RunRecord) -> String {
     }
     line.trim_start().to_owned()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ledger::{NewRow, NewState, Owner, SqliteLedger, Write as Change};
+    use crate::model::{Finding, JobName, Report, RunId, SkipReason};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_388_400 + seconds).unwrap()
+    }
+
+    pub(crate) fn view(json: bool) -> View {
+        let zone = TimeZone::get("Europe/Paris").unwrap();
+        View { json, paint: Paint::plain(), zone, now: at(3600) }
+    }
+
+    /// A success in two attempts, a skipped slot, a failure by hand, one that waits, one that runs.
+    pub(crate) fn ledger(folder: &std::path::Path) -> SqliteLedger {
+        let owner = Owner { role: "daemon".into(), boot: String::new(), pid: 1, start_time: 1 };
+        let mut ledger = SqliteLedger::open(&folder.join("ledger.db"), owner, "web1").unwrap();
+        let claim = |job: &str, trigger, slot: Option<i64>, state, now| {
+            Change::Claim(NewRow {
+                job: JobName::new(job).unwrap(),
+                kind: "pg_dump".into(),
+                trigger,
+                slot: slot.map(at),
+                slot_last: None,
+                slots: 1,
+                epoch: 0,
+                state,
+                requested_by: None,
+                at: at(now),
+            })
+        };
+        let failed = |run, seconds, error: &str| Change::AttemptEnded {
+            run: RunId(run),
+            number: 1,
+            at: at(seconds),
+            outcome: Outcome::Failed,
+            error: Some(error.into()),
+        };
+        let finished = |run, seconds, outcome, report| Change::Finished {
+            run: RunId(run),
+            at: at(seconds),
+            outcome,
+            error: (outcome == Outcome::Failed).then(|| "exit code 1:\n\u{1b}[2Jgone".to_owned()),
+            report,
+        };
+        let mut report =
+            Report::new("dumped punk_eco: 412 MiB").fact("bytes", 432_013_312).fact("file", "a.gz");
+        report.findings.push(Finding::warning("roles were not dumped"));
+        ledger
+            .apply(&[
+                claim("db-backup", Trigger::Schedule, Some(0), NewState::Started, 0),
+                claim("db-backup", Trigger::CatchUp, Some(60), NewState::Skipped(SkipReason::Overlap), 60),
+                claim("clean", Trigger::Manual, None, NewState::Started, 120),
+                claim("clean", Trigger::Schedule, Some(180), NewState::Queued, 180),
+                claim("slow", Trigger::After, None, NewState::Started, 200),
+                failed(1, 2, "connection refused"),
+                Change::AttemptStarted { run: RunId(1), number: 2, at: at(32) },
+                finished(1, 95, Outcome::Succeeded, Some(report)),
+                finished(3, 121, Outcome::Failed, None),
+            ])
+            .unwrap();
+        ledger
+    }
+
+    fn printed(filter: &Filter, view: &View) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let mut out = Vec::new();
+        history(&ledger(folder.path()), filter, view, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn people_read_a_table() {
+        assert_eq!(
+            printed(&Filter::default(), &view(false)),
+            "\
+RUN  JOB        SLOT                                  OUTCOME    TOOK    WHAT
+5    slow       2026-11-23 00:03:20+01:00 (after)     running    56m40s
+4    clean      2026-11-23 00:03:00+01:00             queued
+3    clean      2026-11-23 00:02:00+01:00 (manual)    failed     1.0s    exit code 1:
+2    db-backup  2026-11-23 00:01:00+01:00 (catch-up)  skipped            overlap
+1    db-backup  2026-11-23 00:00:00+01:00             succeeded  1m35s   dumped punk_eco: 412 MiB (2 attempts) (1 finding)
+"
+        );
+        assert_eq!(printed(&Filter { job: Some("none".into()), ..Filter::default() }, &view(false)), "");
+    }
+
+    #[test]
+    fn programs_read_one_document() {
+        let failed = Filter { outcome: Some(Outcome::Failed), ..Filter::default() };
+        assert_eq!(
+            printed(&failed, &view(true)),
+            "[\n{\"run\":3,\"job\":\"clean\",\"kind\":\"pg_dump\",\"trigger\":\"manual\",\"slot\":null,\
+             \"outcome\":\"failed\",\"reason\":null,\"started_at\":\"2026-11-22T23:02:00Z\",\
+             \"finished_at\":\"2026-11-22T23:02:01Z\",\"host\":\"web1\",\"attempts\":[{\"number\":1,\
+             \"started_at\":\"2026-11-22T23:02:00Z\",\"finished_at\":\"2026-11-22T23:02:01Z\",\
+             \"outcome\":\"failed\",\"error\":\"exit code 1:\\n\\u001b[2Jgone\"}],\"summary\":null,\
+             \"facts\":{},\"findings\":[]}\n]\n"
+        );
+        let all: Vec<RunRecord> = serde_json::from_str(&printed(&Filter::default(), &view(true))).unwrap();
+        let queued = &all[1];
+        assert_eq!(
+            (queued.outcome, queued.started_at, queued.reason.as_deref()),
+            (Outcome::Running, None, Some("queued"))
+        );
+        assert_eq!(printed(&Filter { job: Some("none".into()), ..Filter::default() }, &view(true)), "[]\n");
+    }
+
+    #[test]
+    fn durations_are_as_fine_as_they_matter() {
+        let check = |milliseconds: i64, expected: &str| {
+            let end = Timestamp::from_millisecond(milliseconds).unwrap();
+            assert_eq!(took(Some(Timestamp::UNIX_EPOCH), Some(end), end), expected);
+        };
+        check(0, "0.0s");
+        check(9_990, "9.9s");
+        check(10_000, "10s");
+        check(95_000, "1m35s");
+        check(-1, "?");
+    }
+}

@@ -132,3 +132,96 @@ fn report(record: &RunRecord, view: &View, out: &mut dyn Write) -> anyhow::Resul
 fn section(name: &str, view: &View, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(writeln!(out, "{}", view.paint.on(Colour::Bold, name))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::tests::{ledger, view};
+    use super::*;
+
+    fn shown(run: i64, json: bool) -> anyhow::Result<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let line =
+            "2026-11-22T23:00:00.123Z 1 stderr| refused\n2026-11-22T23:00:00.124Z 9 stdout| of another\n";
+        std::fs::write(folder.path().join("db-backup.log"), line).unwrap();
+        let mut out = Vec::new();
+        show(&ledger(folder.path()), folder.path(), RunId(run), &view(json), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_run_is_shown_whole() {
+        assert_eq!(
+            shown(1, false).unwrap(),
+            "\
+run 1 of db-backup (pg_dump) on web1
+  outcome   succeeded
+  trigger   schedule
+  slot      2026-11-23 00:00:00+01:00
+  started   2026-11-23 00:00:00+01:00
+  finished  2026-11-23 00:01:35+01:00
+  took      1m35s
+  summary   dumped punk_eco: 412 MiB
+attempts
+  1  2026-11-23 00:00:00+01:00  failed  2.0s
+     connection refused
+  2  2026-11-23 00:00:32+01:00  succeeded  1m3s
+facts
+  bytes  432013312
+  file   a.gz
+findings
+  warning: roles were not dumped
+log
+  2026-11-22T23:00:00.123Z 1 stderr| refused
+"
+        );
+        assert_eq!(
+            shown(3, false).unwrap().lines().skip(6).collect::<Vec<_>>(),
+            [
+                "attempts",
+                "  1  2026-11-23 00:02:00+01:00  failed  1.0s",
+                "     exit code 1:",
+                "     \\x1b[2Jgone"
+            ]
+        );
+    }
+
+    #[test]
+    fn programs_get_the_record_and_its_log() {
+        let document: serde_json::Value = serde_json::from_str(&shown(1, true).unwrap()).unwrap();
+        let keys: Vec<&String> = document.as_object().unwrap().keys().collect();
+        assert_eq!(
+            keys,
+            [
+                "run",
+                "job",
+                "kind",
+                "trigger",
+                "slot",
+                "outcome",
+                "reason",
+                "started_at",
+                "finished_at",
+                "host",
+                "attempts",
+                "summary",
+                "facts",
+                "findings",
+                "log",
+                "log_error"
+            ]
+        );
+        assert_eq!(
+            document["log"].to_string(),
+            r#"[{"time":"2026-11-22T23:00:00.123Z","run":1,"stream":"stderr","text":"refused"}]"#
+        );
+    }
+
+    #[test]
+    fn a_run_that_is_not_there_says_whether_it_was() {
+        assert_eq!(shown(6, false).unwrap_err().to_string(), "there is no run 6 yet: the newest is 5");
+        assert_eq!(
+            shown(0, false).unwrap_err().to_string(),
+            "there is no run 0 any more: it is older than logs.keep_history"
+        );
+    }
+}

@@ -36,7 +36,9 @@ pub struct Buffered<L> {
     /// It was closed since it is damaged.
     damaged: bool,
     kept: Option<Kept>,
+    /// The highest number given, and the highest of those that the store gave.
     highest: RunId,
+    written: RunId,
     /// Provisional numbers that became others.
     renumbered: HashMap<RunId, RunId>,
     pub(super) limit: usize,
@@ -70,6 +72,7 @@ impl<L: Ledger> Buffered<L> {
             damaged: false,
             kept: None,
             highest: RunId(0),
+            written: RunId(0),
             renumbered: HashMap::new(),
             limit: LIMIT,
         };
@@ -96,9 +99,15 @@ impl<L: Ledger> Buffered<L> {
     /// Why it does not; what waits goes on waiting.
     pub fn retry(&mut self) -> Result<(), LedgerError> {
         if self.store.is_none() {
-            let store = (self.open)(self.damaged)?;
+            let mut store = (self.open)(self.damaged)?;
             self.damaged = false;
-            self.highest = self.highest.max(store.last_run()?.unwrap_or(RunId(0)));
+            let last = store.last_run()?.unwrap_or(RunId(0));
+            if last < self.written {
+                // It is a new one, in the place of one that was damaged.
+                store.continue_after(self.written)?;
+            }
+            self.written = self.written.max(last);
+            self.highest = self.highest.max(self.written);
             self.store = Some(store);
         }
         while self.kept.as_ref().is_some_and(|kept| !kept.changes.is_empty()) {
@@ -165,7 +174,8 @@ impl<L: Ledger> Buffered<L> {
                     Applied::Claimed(run) => Some(*run),
                     _ => None,
                 });
-                self.highest = numbers.fold(self.highest, RunId::max);
+                self.written = numbers.fold(self.written, RunId::max);
+                self.highest = self.highest.max(self.written);
             }
             // What is damaged is opened anew, so that it can be set aside.
             Err(LedgerError::Damaged { .. }) => {
@@ -196,7 +206,7 @@ impl<L: Ledger> Buffered<L> {
         if let Some(kept) = self.kept.as_mut() {
             kept.reason = error.to_string();
         }
-        batch.iter().map(|write| self.keep_one(self.renumber(write))).collect()
+        batch.iter().map(|write| self.keep_one(write)).collect()
     }
 
     fn begin_keeping(&self, error: &LedgerError) -> Option<Kept> {
@@ -217,7 +227,8 @@ impl<L: Ledger> Buffered<L> {
         Some(Kept { changes: VecDeque::new(), rows, since: None, newest: None, reason, lost: 0 })
     }
 
-    fn keep_one(&mut self, mut write: Write) -> Applied {
+    fn keep_one(&mut self, original: &Write) -> Applied {
+        let mut write = self.renumber(original);
         let claim = matches!(write, Write::Claim(_));
         if let Write::Claim(row) = &write
             && let Some(slot) = row.slot
@@ -245,7 +256,8 @@ impl<L: Ledger> Buffered<L> {
                             self.highest = self.highest.max(run);
                             kept.changes.push_back((write, Some(run)));
                         }
-                        Applied::Done => kept.changes.push_back((write, None)),
+                        // As it came: it is renumbered once, when it is written.
+                        Applied::Done => kept.changes.push_back((original.clone(), None)),
                     }
                     return applied;
                 }
@@ -260,7 +272,7 @@ impl<L: Ledger> Buffered<L> {
         }
         // It runs all the same, under a number that no other row gets.
         self.highest = RunId(self.highest.0 + 1);
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = &mut self.kept {
             let _ = kept.rows.continue_after(self.highest);
         }
         Applied::Claimed(self.highest)
@@ -289,14 +301,16 @@ impl<L: Ledger> Buffered<L> {
 impl<L: Ledger + 'static> Ledger for Buffered<L> {
     /// Never fails: what can't be written waits, and [`Buffered::state`] says so.
     fn apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
-        let renumbered: Vec<Write>;
-        let batch = if self.renumbered.is_empty() {
-            batch
-        } else {
-            renumbered = batch.iter().map(|write| self.renumber(write)).collect();
-            &renumbered
-        };
-        let written = self.retry().and_then(|()| self.store_apply(batch));
+        let written = self.retry().and_then(|()| {
+            let renumbered: Vec<Write>;
+            let now = if self.renumbered.is_empty() {
+                batch
+            } else {
+                renumbered = batch.iter().map(|write| self.renumber(write)).collect();
+                &renumbered
+            };
+            self.store_apply(now)
+        });
         Ok(written.unwrap_or_else(|error| self.keep(batch, &error)))
     }
 
@@ -397,6 +411,15 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
 
     fn patience(&self, wait: Duration) {
         self.set_patience(wait);
+    }
+
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
+        self.highest = self.highest.max(run);
+        self.written = self.written.max(run);
+        if let Some(kept) = self.kept.as_mut() {
+            kept.rows.continue_after(run)?;
+        }
+        self.store.as_mut().map_or(Ok(()), |store| store.continue_after(run))
     }
 
     fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {

@@ -65,6 +65,17 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     pauses_replace_each_other(make());
     events_and_tables_are_kept(make());
     a_thousand_claims_are_one_batch(make());
+    numbers_go_on_above_those_given(make());
+}
+
+fn numbers_go_on_above_those_given<L: Ledger>(mut ledger: L) {
+    let mut check = |after, expected| {
+        ledger.continue_after(RunId(after)).unwrap();
+        let run = claimed(&ledger.apply(&[claim("a", None, NewState::Started)]).unwrap())[0];
+        assert_eq!((run, ledger.last_run().unwrap()), (RunId(expected), Some(run)));
+    };
+    check(41, 42);
+    check(7, 43);
 }
 
 fn an_empty_ledger_knows_nothing<L: Ledger>(mut ledger: L) {

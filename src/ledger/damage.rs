@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::sqlite::beside;
-use super::{LedgerError, Owner, SqliteLedger};
+use super::{Ledger, LedgerError, Owner, SqliteLedger};
 use crate::model::RunId;
 
 /// Reading every page takes about a second a gigabyte from a warm disk; a start must not wait for that. In a
@@ -47,7 +47,7 @@ pub fn open_or_set_aside(
         path: path.display().to_string(),
         reason: format!("{reason}; and it can't be moved out of the way: {error}"),
     })?;
-    let ledger = SqliteLedger::open(path, owner, host)?;
+    let mut ledger = SqliteLedger::open(path, owner, host)?;
     ledger.continue_after(last)?;
     Ok((ledger, Some(SetAside { moved_to, reason })))
 }

@@ -311,6 +311,12 @@ pub trait Ledger: Send {
     /// How long a call may wait for another process that holds the store. Five seconds at first.
     fn patience(&self, _wait: Duration) {}
 
+    /// The next row gets a number above `run`: logs name runs by number, so that none may come twice.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError>;
+
     /// Deletes at most `batch` rows that ended before `before`; how many it deleted. Call again while it is `batch`.
     ///
     /// # Errors

@@ -95,11 +95,6 @@ impl SqliteLedger {
         Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner })
     }
 
-    /// Gives the next row a number above `run`.
-    pub(super) fn continue_after(&self, run: RunId) -> Result<(), LedgerError> {
-        continue_after(&self.connection, run).map_err(|error| self.writing(error))
-    }
-
     /// Takes a row over from another ledger as it is, with its number.
     pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
         write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
@@ -213,6 +208,10 @@ impl Ledger for SqliteLedger {
         let _ = self.connection.busy_timeout(wait);
     }
 
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
+        continue_after(&self.connection, run).map_err(|error| self.writing(error))
+    }
+
     fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {
         let connection = &mut self.connection;
         let mut prune = || {
@@ -244,7 +243,7 @@ fn continue_after(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
     connection.execute(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
+         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
         [run.0],
     )?;
     Ok(())
