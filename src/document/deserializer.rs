@@ -111,7 +111,14 @@ impl<'s> Session<'s> {
     }
 
     /// serde says which key is missing first; the schema knows the others.
-    fn missing_keys(&self, failed: Failed, structure: &'static str, node: &Node<'_>, key: Place, path: &Path<'_>) -> Failed {
+    fn missing_keys(
+        &self,
+        failed: Failed,
+        structure: &'static str,
+        node: &Node<'_>,
+        key: Place,
+        path: &Path<'_>,
+    ) -> Failed {
         let Some(first) = failed.missing else { return failed };
         let mut missing = (self.required)(structure);
         if !missing.iter().any(|name| name == first) {
@@ -264,7 +271,8 @@ impl<'a> ValueDeserializer<'a> {
         };
         let refers = ["${env:", "${file:", "${credential:"].iter().any(|begin| text.starts_with(begin));
         if refers && text.ends_with('}') && !self.secret {
-            let message = format!("`{}` can't be used here: only secrets and addresses may refer", shortened(text));
+            let message =
+                format!("`{}` can't be used here: only secrets and addresses may refer", shortened(text));
             return Err(Failed::new(message).hint("write the value itself"));
         }
         Ok(text)
@@ -325,7 +333,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
-        let (Value::Plain(text) | Value::Text(text)) = &self.node.value else { return Err(self.wrong("true or false")) };
+        let (Value::Plain(text) | Value::Text(text)) = &self.node.value else {
+            return Err(self.wrong("true or false"));
+        };
         match (&self.node.value, plain(text)) {
             (Value::Plain(_), Plain::Bool(value)) => visitor.visit_bool(value),
             _ => {
@@ -334,7 +344,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
                     "no" | "n" | "off" | "false" => "false",
                     _ => return Err(self.wrong("true or false")),
                 };
-                Err(self.wrong("true or false").hint(format!("write {meant}: yes, no, on and off are texts in YAML")))
+                Err(self
+                    .wrong("true or false")
+                    .hint(format!("write {meant}: yes, no, on and off are texts in YAML")))
             }
         }
     }
@@ -352,7 +364,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
         let Value::Plain(text) = &self.node.value else { return Err(self.wrong("a number")) };
         match (plain(text), text.parse::<f64>()) {
-            (Plain::Integer(_) | Plain::Float(_), Ok(number)) if number.is_finite() => visitor.visit_f64(number),
+            (Plain::Integer(_) | Plain::Float(_), Ok(number)) if number.is_finite() => {
+                visitor.visit_f64(number)
+            }
             _ => Err(self.wrong("a number")),
         }
     }
@@ -373,7 +387,11 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         if self.node.is_nothing() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(mut self, name: &'static str, visitor: V) -> Result<V::Value, Failed> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Failed> {
         if name == "SecretText" {
             self.secret = true;
             mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
@@ -403,7 +421,12 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         self.deserialize_seq(visitor)
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value, Failed> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Failed> {
         self.deserialize_seq(visitor)
     }
 
@@ -439,7 +462,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, Failed> {
         match &self.node.value {
-            Value::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant { of: self, entry: &entries[0] }),
+            Value::Map(entries) if entries.len() == 1 => {
+                visitor.visit_enum(Variant { of: self, entry: &entries[0] })
+            }
             Value::Map(_) | Value::List(_) => Err(self.wrong(format_args!("one of {}", variants.join(", ")))),
             Value::Plain(text) if plain(text) == Plain::Nothing => {
                 Err(self.wrong(format_args!("one of {}", variants.join(", "))))
@@ -496,8 +521,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
             let path = Path::key(self.of.path, &entry.key);
             let mut state = session.state.borrow_mut();
             if state.skipped.insert(address(&entry.node)) {
-                let problem =
-                    located(ProblemSeverity::Error, entry.place, path.to_string(), failed.message, failed.hint);
+                let problem = located(
+                    ProblemSeverity::Error,
+                    entry.place,
+                    path.to_string(),
+                    failed.message,
+                    failed.hint,
+                );
                 state.found.problems.push(problem);
             }
             Failed::placed()
@@ -538,7 +568,13 @@ impl Variant<'_> {
     fn within<T>(self, read: impl FnOnce(ValueDeserializer<'_>) -> Result<T, Failed>) -> Result<T, Failed> {
         let (session, entry) = (self.of.session, self.entry);
         let path = Path::key(self.of.path, &entry.key);
-        let value = ValueDeserializer { node: &entry.node, key: entry.place, path: &path, session, secret: self.of.secret };
+        let value = ValueDeserializer {
+            node: &entry.node,
+            key: entry.place,
+            path: &path,
+            session,
+            secret: self.of.secret,
+        };
         read(value).map_err(|failed| {
             let failed = session.place(failed, &entry.node, entry.place, &path);
             // The variant can't be made without what it holds: both are left out.
@@ -563,7 +599,11 @@ impl<'de> de::VariantAccess<'de> for Variant<'_> {
         self.within(|value| de::Deserializer::deserialize_seq(value, visitor))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Failed> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failed> {
         self.within(|value| de::Deserializer::deserialize_struct(value, "", fields, visitor))
     }
 }

@@ -6,7 +6,9 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed(candidate.chars().count().max(lower.chars().count())))
+        .filter(|(distance, candidate)| {
+            *distance <= allowed(candidate.chars().count().max(lower.chars().count()))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

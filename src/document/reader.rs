@@ -71,7 +71,10 @@ impl<'a> Reader<'a> {
 
     /// Reads the value as the struct `T`, leaving the keys in `beside` alone. What is left after every wrong entry was
     /// dropped, and whether nothing was dropped.
-    pub(crate) fn read_beside<T: DeserializeOwned + JsonSchema>(&mut self, beside: &[&str]) -> (Option<T>, bool) {
+    pub(crate) fn read_beside<T: DeserializeOwned + JsonSchema>(
+        &mut self,
+        beside: &[&str],
+    ) -> (Option<T>, bool) {
         let session = Session::new(self.node, beside, required_of::<T>);
         let path = Path::root(&self.path);
         let mut known = 0;
@@ -82,7 +85,10 @@ impl<'a> Reader<'a> {
                 Ok(value) => break Some(value),
                 Err(failed) => session.place(failed, self.node, self.key, &path),
             };
-            if session.is_skipped(self.node) || session.skipped_count() == known || session.problem_count() >= MOST {
+            if session.is_skipped(self.node)
+                || session.skipped_count() == known
+                || session.problem_count() >= MOST
+            {
                 break None;
             }
             known = session.skipped_count();
@@ -109,7 +115,8 @@ impl<'a> Reader<'a> {
             };
             place = node.map_or(place, |node| node.place);
         }
-        let path = [self.path.as_str(), &one.key].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let path =
+            [self.path.as_str(), &one.key].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
         let problem = located(ProblemSeverity::Error, place, path.join("."), &one.message, one.hint.clone());
         self.collected.problems.push(problem);
     }

@@ -39,7 +39,8 @@ pub(super) fn mask_node(node: &Node<'_>, masks: &mut Vec<Mask>) {
 pub(super) fn mask_text(text: &str, number: u32, masks: &mut Vec<Mask>) {
     let Some(line) = text.split('\n').nth((number as usize).saturating_sub(1)) else { return };
     let Some(colon) = line.find(':').filter(|_| tells(line)) else { return };
-    let column = |bytes: usize| u32::try_from(line[..bytes].chars().count()).unwrap_or(u32::MAX).saturating_add(1);
+    let column =
+        |bytes: usize| u32::try_from(line[..bytes].chars().count()).unwrap_or(u32::MAX).saturating_add(1);
     let from = Place { line: number, column: column(colon + 1) };
     masks.push(Mask { from, to: Place { line: number, column: column(line.len()) } });
 }

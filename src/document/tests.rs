@@ -65,8 +65,19 @@ fn check(text: &str, expected: &[&str]) {
 fn show() {
     for text in [
         "text: 5\nflag: yes\nsmall: 300\nwait: 30\nwords: a\ncolour: rde\ninner: {}\nmap: {a: 1, b: x, a: 2}\nfla: 1\n",
-        "a: b\n\tc: d\n", "text: * * * * *\n", "text: @daily\n", "", "---\na: 1\n---\nb: 2\n", "text: \"abc\n",
-        "inner: { first: x, secnd: a }\ncolour: {mixed: {first: 1}}", "[1,2]", "just", "text:\nflag:\n", "a: &x [*x]", "- [}", "text: !foo 5",
+        "a: b\n\tc: d\n",
+        "text: * * * * *\n",
+        "text: @daily\n",
+        "",
+        "---\na: 1\n---\nb: 2\n",
+        "text: \"abc\n",
+        "inner: { first: x, secnd: a }\ncolour: {mixed: {first: 1}}",
+        "[1,2]",
+        "just",
+        "text:\nflag:\n",
+        "a: &x [*x]",
+        "- [}",
+        "text: !foo 5",
     ] {
         println!("-----\n{}", problems(text));
     }

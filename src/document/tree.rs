@@ -138,7 +138,11 @@ impl Node<'_> {
 
 pub(crate) fn shortened(text: &str) -> String {
     const MOST: usize = 60;
-    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain(['…']).collect() }
+    if text.chars().count() <= MOST {
+        text.to_owned()
+    } else {
+        text.chars().take(MOST).chain(['…']).collect()
+    }
 }
 
 pub(crate) fn plain(text: &str) -> Plain {
@@ -155,7 +159,9 @@ pub(crate) fn plain(text: &str) -> Plain {
         _ => return Plain::Text,
     }
     let radix = |prefix: &str, base| {
-        text.strip_prefix(prefix).and_then(|digits| i128::from_str_radix(digits, base).ok()).map(Plain::Integer)
+        text.strip_prefix(prefix)
+            .and_then(|digits| i128::from_str_radix(digits, base).ok())
+            .map(Plain::Integer)
     };
     if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)) {
         return number;
@@ -164,7 +170,9 @@ pub(crate) fn plain(text: &str) -> Plain {
         return text.parse().map_or(Plain::Float(f64::INFINITY), Plain::Integer);
     }
     match text.parse::<f64>() {
-        Ok(number) if unsigned.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b)) => Plain::Float(number),
+        Ok(number) if unsigned.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b)) => {
+            Plain::Float(number)
+        }
         _ => Plain::Text,
     }
 }
@@ -200,7 +208,11 @@ impl<'t> Builder<'t> {
                 Event::DocumentStart(..) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(stop(span.place, "a second document begins here: the file must hold one", None));
+                        return Err(stop(
+                            span.place,
+                            "a second document begins here: the file must hold one",
+                            None,
+                        ));
                     }
                 }
                 Event::StreamStart | Event::DocumentEnd => {}
@@ -309,7 +321,8 @@ impl<'t> Builder<'t> {
                 seen.get(&key).copied()
             };
             if let Some(line) = first {
-                let message = format!("`{}` is here a second time: the first is in line {line}", shortened(&key));
+                let message =
+                    format!("`{}` is here a second time: the first is in line {line}", shortened(&key));
                 self.problems.push(problem(place, &key, message, Some("remove one, or rename it".into())));
                 mask_secrets(&key, &node, &mut self.masks);
                 continue;
@@ -338,7 +351,8 @@ impl<'t> Builder<'t> {
         if self.values <= MAX_VALUES {
             return Ok(());
         }
-        let message = format!("the file holds more than {MAX_VALUES} values (aliases counted as what they stand for)");
+        let message =
+            format!("the file holds more than {MAX_VALUES} values (aliases counted as what they stand for)");
         Err(stop(place, message, Some("is this the right file?".into())))
     }
 
@@ -357,10 +371,15 @@ impl<'t> Builder<'t> {
 
     /// The parser stumbles over a tab with many different words, in its line or at the end of the line before.
     fn tab_near(&self, line: u32) -> Option<Place> {
-        (line..).zip(self.text.split('\n').skip((line as usize).checked_sub(1)?)).take(2).find_map(|(line, text)| {
-            let blanks = text.chars().take_while(|letter| letter.is_whitespace()).position(|letter| letter == '\t')?;
-            Some(Place { line, column: u32::try_from(blanks).ok()?.saturating_add(1) })
-        })
+        (line..).zip(self.text.split('\n').skip((line as usize).checked_sub(1)?)).take(2).find_map(
+            |(line, text)| {
+                let blanks = text
+                    .chars()
+                    .take_while(|letter| letter.is_whitespace())
+                    .position(|letter| letter == '\t')?;
+                Some(Place { line, column: u32::try_from(blanks).ok()?.saturating_add(1) })
+            },
+        )
     }
 
     /// What crontab users trip over: `*`, `@` and `%` can't begin a text without quotes.

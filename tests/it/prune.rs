@@ -1,0 +1,1 @@
+//! Pruning against real folders.
