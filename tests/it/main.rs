@@ -1,4 +1,6 @@
-//! One binary for all integration tests: real processes, temporary folders, conditions instead of sleeps.
+//! The program from outside: one binary for all integration tests, one file a behaviour.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod pg_dump;
 mod prune;

