@@ -25,7 +25,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, JobTable, Problems};
 use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
 use crate::host::procfs;
-use crate::ledger::{self, Buffered, Ledger, Owner};
+use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::spawner::{self, Spawner};
 
@@ -82,7 +82,7 @@ async fn serve(
     let clock = Arc::new(SystemClock);
     let now = clock.now();
     let owner = Owner::current("daemon");
-    let ledger = open_ledger(&table.paths.state, &owner, clock.clone());
+    let ledger = open_ledger(&table.paths.state, &owner, clock.clone())?;
     let spawner = Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
     let adoption = spawner.adopt_all().await;
     for problem in &adoption.problems {
@@ -174,9 +174,13 @@ async fn wait_for_the_end(
 
 /// Opens the ledger for writing. One that is damaged is set aside, and where none can be written the rows wait
 /// in memory: jobs must go on.
-fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> Box<dyn Ledger> {
+fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Result<Box<dyn Ledger>> {
     let path = state.join("ledger.db");
     let host = procfs::host_name();
+    // A newer program has written it: this one must not begin another beside it.
+    if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
+        return Err(error.into());
+    }
     let ledger = Buffered::new(owner.clone(), &host.clone(), {
         let owner = owner.clone();
         move |suspect| {
@@ -196,7 +200,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> Box<dyn Le
     if let Some(problem) = ledger.problem() {
         tracing::error!("{problem}");
     }
-    Box::new(ledger)
+    Ok(Box::new(ledger))
 }
 
 fn say_warnings(warnings: &Problems) {

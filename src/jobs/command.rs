@@ -115,6 +115,10 @@ impl Job for Command {
         Ok(report)
     }
 
+    fn outlives_daemon(&self) -> bool {
+        true
+    }
+
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
         let mut lacks = vec![];
         let mut lack = |message: String, hint: Option<String>| {

@@ -6,5 +6,7 @@ mod cli;
 mod command;
 mod house;
 mod lifecycle;
+mod pg_dump;
+mod prune;
 mod spawner;
 mod support;

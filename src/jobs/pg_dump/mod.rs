@@ -328,7 +328,7 @@ impl Dump<'_> {
         match worked {
             Err(error) => Err(Failure::Stream(error).of(&name, self.connection)),
             Ok(made) if exit.status == Status::Code(0) => Ok(made),
-            Ok(_) => Err(Failure::Program(tools::explain(&name, self.connection, &exit))),
+            Ok(_) => Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::host::process::{Exit, Output, Program, Programs, Status};
+use crate::host::process::{Output, Program, Programs, Status};
 use crate::jobs::{JobError, Lack};
 
 use super::Compression;
@@ -46,16 +46,24 @@ impl Tools {
                 pg_dump.display()
             )));
         };
-        if major < facts.major {
-            return Err(JobError::permanent(anyhow!(
-                "PostgreSQL at {address} is version {}, and {} is {version}, which can't dump a newer server: install \
-                 the package postgresql-client-{}",
-                facts.version,
-                pg_dump.display(),
-                facts.major
-            )));
+        let tools = Self { pg_dump, version, major };
+        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
+        Ok(tools)
+    }
+
+    /// pg_dump dumps servers of its own version and of older ones.
+    fn fit(&self, facts: &ServerFacts, address: &str) -> Result<(), String> {
+        if self.major >= facts.major {
+            return Ok(());
         }
-        Ok(Self { pg_dump, version, major })
+        Err(format!(
+            "PostgreSQL at {address} is version {}, and {} is {}, which can't dump a newer server: install the package \
+             postgresql-client-{}",
+            facts.version,
+            self.pg_dump.display(),
+            self.version,
+            facts.major
+        ))
     }
 
     pub(super) fn dump(&self, connection: &Connection, options: &PgDump) -> Result<Program, JobError> {
@@ -128,13 +136,13 @@ pub(super) fn name_of(program: &Program) -> String {
 }
 
 /// What a program that didn't end well has said last.
-pub(super) fn explain(name: &str, connection: &Connection, exit: &Exit) -> JobError {
-    let ended = match exit.status {
+pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
+    let ended = match status {
         Status::Code(code) => format!("ended with code {code}"),
         Status::Signal(signal) => format!("was ended by signal {signal}"),
         Status::Unknown => "ended, and nobody knows how".to_owned(),
     };
-    let said = String::from_utf8_lossy(&exit.stderr);
+    let said = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines[lines.len().saturating_sub(4)..].join("; ");
     let said = if last.is_empty() { "it said nothing".to_owned() } else { last };
@@ -219,4 +227,89 @@ fn as_parameter(database: &str) -> String {
         return format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"));
     }
     database.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_program_of_the_server_s_version_is_chosen_and_one_that_the_path_names_goes_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        for version in ["13", "15", "17"] {
+            program(&at(&format!("lib/{version}/bin/pg_dump")));
+        }
+        std::fs::create_dir(at("lib/18")).unwrap();
+        program(&at("share/pg_wrapper"));
+        std::fs::create_dir(at("bin")).unwrap();
+        std::os::unix::fs::symlink("../share/pg_wrapper", at("bin/pg_dump")).unwrap();
+        program(&at("own/pg_dump"));
+        let check = |path: Option<&str>, server: u32, expected: &str| {
+            let path = path.map(|folder| format!("relative::{}", at(folder).display()));
+            assert_eq!(choose(path.as_deref(), &at("lib"), server), Some(at(expected)), "{path:?} {server}");
+        };
+        check(None, 15, "lib/15/bin/pg_dump");
+        check(None, 14, "lib/15/bin/pg_dump");
+        check(None, 9, "lib/13/bin/pg_dump");
+        check(None, 18, "lib/17/bin/pg_dump");
+        check(Some("bin"), 15, "lib/15/bin/pg_dump");
+        check(Some("own"), 15, "own/pg_dump");
+        assert_eq!(choose(None, &at("nowhere"), 15), None);
+    }
+
+    #[test]
+    fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
+        let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
+        let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major };
+        let facts = ServerFacts { version: "15.8".into(), major: 15, superuser: true, database_bytes: 1 };
+        assert_eq!(
+            tools.fit(&facts, "db:5432").unwrap_err(),
+            "PostgreSQL at db:5432 is version 15.8, and /usr/bin/pg_dump is 13.5 (Debian 13.5-1), which can't dump a \
+             newer server: install the package postgresql-client-15"
+        );
+        assert!(tools.fit(&ServerFacts { major: 13, ..facts }, "db:5432").is_ok());
+        assert_eq!(version_of("pg_dump (PostgreSQL) 18beta1").unwrap().1, 18);
+        assert_eq!(version_of("something else"), None);
+    }
+
+    #[test]
+    fn a_failed_program_is_told_by_its_last_words() {
+        let connection = Connection {
+            host: "db".into(),
+            port: 5432,
+            database: "shop".into(),
+            user: "me".into(),
+            password: None,
+            container: None,
+            tls: crate::host::postgres::Tls::Prefer,
+        };
+        let check = |status, stderr: &str, lasting: bool, expected: &str| {
+            let error = explain("pg_dump", &connection, status, stderr.as_bytes());
+            assert_eq!(
+                (error.to_string().as_str(), matches!(error, JobError::Permanent(_))),
+                (expected, lasting)
+            );
+        };
+        check(
+            Status::Signal(9),
+            "",
+            false,
+            "pg_dump of shop at db:5432 was ended by signal 9: it said nothing",
+        );
+        check(
+            Status::Code(1),
+            "1\n2\n3\n4\n\npermission denied for table t\n",
+            true,
+            "pg_dump of shop at db:5432 ended with code 1: 2; 3; 4; permission denied for table t",
+        );
+    }
 }
