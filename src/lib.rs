@@ -5,6 +5,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod document;
 pub mod engine;
 pub mod host;

@@ -2,10 +2,14 @@
 
 use super::Context;
 use super::args::DaemonArgs;
-use super::failure::Failure;
+use super::failure::{Failure, code};
+use crate::daemon::{self, DaemonError, Options};
 
 pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<u8, Failure> {
-    // INTEGRATION: crate::daemon::run(&context.file(), args.grace.0)
-    let _ = (context.file(), args.grace.0);
-    Err(Failure::wrong("not wired"))
+    let options = Options { config: context.file(), grace: args.grace.0 };
+    match daemon::run(&options) {
+        Ok(()) => Ok(code::DONE),
+        Err(DaemonError::File(problems)) => Err(super::wrong_file(problems)),
+        Err(DaemonError::Other(error)) => Err(error.into()),
+    }
 }

@@ -13,6 +13,9 @@ use super::failure::{Failure, code};
 use super::output::{self, Colour, Data, Paint};
 use crate::api::client::{Client, ClientError, Followed};
 use crate::api::{Control, RunEvent};
+use crate::clock::SystemClock;
+use crate::config::Environment;
+use crate::daemon::standalone;
 use crate::logs::Stream;
 use crate::model::{Outcome, RunId};
 
@@ -79,17 +82,21 @@ fn followed(mut daemon: Client, args: &RunNowArgs) -> Result<u8, Failure> {
 
 /// The job in this process, with the same ledger and locks as a daemon's.
 fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
-    // INTEGRATION: let own = crate::daemon::standalone(&context.file())?;  (no thread may have been started yet)
-    //              let code = own.runtime.block_on(follow(own.control.clone(), args));  own.finish();  code
-    let _ = (context.file(), args);
-    Err(Failure::wrong("not wired"))
+    let table = context.table()?;
+    if table.job(&args.job).is_none() {
+        return Err(super::unknown_job(&args.job, table.jobs.iter().map(|job| job.name.as_str())));
+    }
+    let own = standalone(&context.file(), Environment::of_process(&SystemClock), table)?;
+    let code = own.runtime().block_on(follow(own.control(), args));
+    own.close();
+    code
 }
 
 /// Runs the job through a [`Control`] of this process and follows it; Ctrl-C cancels it.
 ///
 /// # Errors
 /// What the control refuses.
-pub async fn follow(control: Arc<dyn Control>, args: &RunNowArgs) -> Result<u8, Failure> {
+async fn follow(control: Arc<dyn Control>, args: &RunNowArgs) -> Result<u8, Failure> {
     let by = crate::api::name_of(rustix::process::getuid().as_raw());
     // Installed before the run is, so that no interrupt leaves one behind.
     let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())

@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Collected, Problems, Reader, Value, located, parse};
+use crate::document::{Collected, Reader, Value, located, parse};
 use crate::jobs::{KINDS, Kind};
 
-pub use crate::document::{Problem, ProblemSeverity};
+pub use crate::document::{Problem, ProblemSeverity, Problems};
 pub use environment::Environment;
 pub use schema::schema;
 pub use table::*;
@@ -100,6 +100,14 @@ pub fn read_with(
         Some(table) if !problems.has_errors() => Ok((table, problems)),
         _ => Err(problems),
     }
+}
+
+/// What [`JobTable::hash`] would be of the file as it is now.
+///
+/// # Errors
+/// Why it can't be read.
+pub fn hash_of(path: &Path, environment: &Environment) -> Result<String, Problems> {
+    file::read(path, environment).map(|text| hash(&text))
 }
 
 /// The paths of a file, whatever else is wrong with it, for verbs that only read what the daemon wrote.

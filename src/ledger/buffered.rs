@@ -379,6 +379,10 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
         Ok(Some(self.highest).filter(|run| *run > RunId(0)))
     }
 
+    fn problem(&self) -> Option<String> {
+        self.state()
+    }
+
     fn events(&self, from: Timestamp) -> Result<Vec<Event>, LedgerError> {
         let (mut events, above) = self.both(|ledger| ledger.events(from))?;
         events.extend(above.unwrap_or_default());

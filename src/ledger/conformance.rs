@@ -367,12 +367,12 @@ fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
     let table = |hash: &str, from| TableRecord {
         in_force_from: at(from),
         hash: hash.into(),
+        zones: [("Africa/Casablanca".to_owned(), vec![(at(0), 3600)])].into(),
         jobs: vec![TableJob {
             job: JobName::new("a").unwrap(),
             kind: "command".into(),
             schedule: vec!["0 0 * * *".into()],
             timezone: "Africa/Casablanca".into(),
-            offsets: vec![(at(0), 3600)],
             enabled: true,
         }],
     };
@@ -454,7 +454,12 @@ fn pauses_replace_each_other<L: Ledger>(mut ledger: L) {
 fn events_and_tables_are_kept<L: Ledger>(mut ledger: L) {
     let event =
         |seconds, kind: &str| Event { at: at(seconds), kind: kind.into(), detail: json!({"pid": seconds}) };
-    let table = |seconds| TableRecord { in_force_from: at(seconds), hash: seconds.to_string(), jobs: vec![] };
+    let table = |seconds| TableRecord {
+        in_force_from: at(seconds),
+        hash: seconds.to_string(),
+        zones: Default::default(),
+        jobs: vec![],
+    };
     ledger.apply(&[Write::Event(event(0, "daemon_started")), Write::Table(table(0))]).unwrap();
     ledger.apply(&[Write::Event(event(9, "daemon_stopped")), Write::Table(table(9))]).unwrap();
     assert_eq!(ledger.events(at(0)).unwrap(), [event(0, "daemon_started"), event(9, "daemon_stopped")]);

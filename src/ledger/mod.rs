@@ -22,6 +22,7 @@ pub use buffered::Buffered;
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -140,6 +141,9 @@ pub struct TableRecord {
     pub in_force_from: Timestamp,
     /// SHA-256 of the file's text, in hex.
     pub hash: String,
+    /// The UTC offset changes of each zone as the tz database told them then: `(instant, seconds east)`,
+    /// beginning with the one in force.
+    pub zones: BTreeMap<String, Vec<(Timestamp, i32)>>,
     pub jobs: Vec<TableJob>,
 }
 
@@ -150,9 +154,6 @@ pub struct TableJob {
     /// The expressions as written; none for a manual job.
     pub schedule: Vec<String>,
     pub timezone: String,
-    /// UTC offset changes of that zone as the tz database told them then: `(instant, seconds east)`,
-    /// beginning with the one in force.
-    pub offsets: Vec<(Timestamp, i32)>,
     pub enabled: bool,
 }
 
@@ -301,6 +302,11 @@ pub trait Ledger: Send {
     /// # Errors
     /// [`LedgerError::Read`]
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError>;
+
+    /// What an operator should know: since when and why rows are not durable.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 
     /// How long a call may wait for another process that holds the store. Five seconds at first.
     fn patience(&self, _wait: Duration) {}

@@ -2,6 +2,9 @@
 //!
 //! A pid alone is given out again; with the boot and the start time it names one process for ever (proc(5)).
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use super::Owner;
 
 impl Owner {
@@ -14,6 +17,19 @@ impl Owner {
     /// Whether that process runs now. A zombie runs no more.
     pub fn alive(&self) -> bool {
         self.boot == boot_id() && start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// Blocks until that process has ended; asks the kernel to be told, and never polls.
+    pub fn wait_for_end(&self) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let Some(handle) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return };
+        // Now the handle names one process for ever: is it the one that is meant?
+        while self.alive() {
+            let mut ended = [PollFd::new(&handle, PollFlags::IN)];
+            if matches!(poll(&mut ended, None), Ok(1..)) {
+                return;
+            }
+        }
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
     let accounted =
         connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()?;
     let table = connection
-        .query_row("SELECT in_force_from, hash, jobs FROM tables ORDER BY id DESC LIMIT 1", (), table)
+        .query_row("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC LIMIT 1", (), table)
         .optional()?;
     let pauses = connection
         .prepare("SELECT job, since, until, paused_by FROM pauses ORDER BY job")?
@@ -172,7 +172,7 @@ pub(super) fn events(connection: &Connection, from: Timestamp) -> Result<Vec<Eve
 pub(super) fn tables(connection: &Connection, from: Timestamp) -> Result<Vec<TableRecord>> {
     connection
         .prepare_cached(
-            "SELECT in_force_from, hash, jobs FROM tables
+            "SELECT in_force_from, hash, jobs, zones FROM tables
              WHERE in_force_from >= ifnull((SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1), ?1)
              ORDER BY in_force_from, id",
         )?
@@ -181,7 +181,12 @@ pub(super) fn tables(connection: &Connection, from: Timestamp) -> Result<Vec<Tab
 }
 
 fn table(row: &Row<'_>) -> Result<TableRecord> {
-    Ok(TableRecord { in_force_from: instant(row, 0)?, hash: row.get(1)?, jobs: json(row, 2)? })
+    Ok(TableRecord {
+        in_force_from: instant(row, 0)?,
+        hash: row.get(1)?,
+        jobs: json(row, 2)?,
+        zones: json(row, 3)?,
+    })
 }
 
 fn record(connection: &Connection, row: &Row<'_>) -> Result<RunRecord> {

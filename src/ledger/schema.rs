@@ -9,7 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+
+/// The offsets of a table's zones are kept once a zone, not once a job.
+const VERSION_2: &str = "ALTER TABLE tables ADD COLUMN zones TEXT NOT NULL DEFAULT '{}';";
 
 /// Instants are microseconds since 1970 in UTC.
 const VERSION_1: &str = "

@@ -240,8 +240,13 @@ fn finished(
 
 fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {
     connection
-        .prepare_cached("INSERT INTO tables (in_force_from, hash, jobs) VALUES (?1, ?2, ?3)")?
-        .execute(params![micros(table.in_force_from), table.hash, as_json(&table.jobs)])?;
+        .prepare_cached("INSERT INTO tables (in_force_from, hash, jobs, zones) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            micros(table.in_force_from),
+            table.hash,
+            as_json(&table.jobs),
+            as_json(&table.zones)
+        ])?;
     Ok(())
 }
 

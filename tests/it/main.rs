@@ -4,4 +4,6 @@
 
 mod cli;
 mod house;
+mod lifecycle;
 mod spawner;
+mod support;

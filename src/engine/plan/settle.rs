@@ -152,7 +152,7 @@ impl Plan {
     }
 
     /// Up to where every slot has its row.
-    pub(super) fn accounted(&self, now: Timestamp) -> Timestamp {
+    pub fn accounted(&self, now: Timestamp) -> Timestamp {
         let first_open = self.held.first().map(|(slot, _)| slots::earlier(*slot, slots::TICK));
         first_open.map_or(now, |before| before.min(now))
     }
