@@ -98,6 +98,8 @@ fn fixed_times_over_an_autumn_overlap() {
         "1867-10-18T00:00:00Z",
         &["1867-10-18T20:57:41Z", "1867-10-20T20:57:41Z"],
     );
+    // Also from long after the seam, within the second pass.
+    check("0 12 * * *", "America/Juneau", "1867-10-19T18:00:00Z", &["1867-10-20T20:57:41Z"]);
 }
 
 #[test]
