@@ -294,6 +294,22 @@ fn describe(path: &str, schema: &serde_json::Value, undescribed: &mut Vec<String
 }
 
 #[test]
+fn the_production_table_is_fine_and_its_first_line_is_for_editors() {
+    let text = include_str!("../../jobs.yaml");
+    assert!(text.starts_with("# yaml-language-server: $schema="));
+    let (table, warnings) = match read(text, Path::new("jobs.yaml"), &environment()) {
+        Ok(read) => read,
+        Err(problems) => panic!("{problems}"),
+    };
+    assert_eq!(told(&warnings), Vec::<String>::new());
+    let schedules = |name: &str| table.job(name).unwrap().schedule.as_ref().unwrap().expressions().to_vec();
+    assert_eq!(schedules("db-backup"), ["0 0 * * *"]);
+    assert_eq!(schedules("backup-retention"), ["0 1 * * 0"]);
+    assert_eq!(schedules("monitoring"), ["*/5 * * * *"]);
+    assert_eq!(schedules("certbot-renew"), ["0 12,23 * * *"]);
+}
+
+#[test]
 fn ten_thousand_jobs_are_read() {
     let mut text = String::from("postgres:\n  app: { database: d, user: u }\njobs:\n");
     for number in 0..10_000 {

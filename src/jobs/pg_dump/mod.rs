@@ -114,15 +114,6 @@ impl From<PostgresError> for JobError {
     }
 }
 
-impl From<StartError> for JobError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Program { .. } => Self::Permanent(error.into()),
-            StartError::Host { .. } => Self::Retryable(error.into()),
-        }
-    }
-}
-
 /// One attempt.
 struct Dump<'a> {
     options: &'a PgDump,
