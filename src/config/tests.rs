@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::*;
 use crate::document::{ConnectionName, Invalid, JobRef};
-use crate::host::secret::SecretText;
 use crate::jobs::{Job, JobContext, JobError, KindOptions, kind};
 use crate::model::Report;
 use crate::policy::{Interrupted, IoClass, Missed, MissedPolicy, Overlap, Retries};
@@ -51,6 +50,7 @@ impl KindOptions for Command {
 #[serde(deny_unknown_fields)]
 struct Dump {
     /// Where the database is
+    #[expect(dead_code, reason = "that it is read is what is tested")]
     connection: ConnectionName,
     /// Where the dump goes
     directory: PathBuf,
@@ -76,6 +76,7 @@ impl KindOptions for Dump {
 #[serde(deny_unknown_fields)]
 struct Verify {
     /// The job that made it
+    #[expect(dead_code, reason = "that it is read is what is tested")]
     of: JobRef,
 }
 
@@ -200,7 +201,7 @@ fn a_secret_is_never_shown() {
                 contacts:\n  me: { webhook: \"https://hunter2/\", mail: x }\n  you: { webhook: hunter2 }\n\
                 dashboard: { listen: x, token: hunter2 }\n\
                 jobs:\n  x: { command: { shell: ls }, env: { A: hunter2, B: 'hunter2', C: 5, A: hunter2 }, nic: 5 }\n";
-    let problems = read_text(&text).unwrap_err();
+    let problems = read_text(text).unwrap_err();
     let shown = format!("{problems}\n{problems:?}\n{}", problems.to_json());
     assert!(problems.len() >= 6, "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
