@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::*;
 use crate::document::{ConnectionName, Invalid, JobRef};
-use crate::host::secret::SecretText;
 use crate::jobs::{Job, JobContext, JobError, KindOptions, kind};
 use crate::model::Report;
 use crate::policy::{Interrupted, IoClass, Missed, MissedPolicy, Overlap, Retries};
@@ -51,6 +50,7 @@ impl KindOptions for Command {
 #[serde(deny_unknown_fields)]
 struct Dump {
     /// Where the database is
+    #[expect(dead_code, reason = "that it is read is what is tested")]
     connection: ConnectionName,
     /// Where the dump goes
     directory: PathBuf,
@@ -76,6 +76,7 @@ impl KindOptions for Dump {
 #[serde(deny_unknown_fields)]
 struct Verify {
     /// The job that made it
+    #[expect(dead_code, reason = "that it is read is what is tested")]
     of: JobRef,
 }
 
@@ -200,7 +201,7 @@ fn a_secret_is_never_shown() {
                 contacts:\n  me: { webhook: \"https://hunter2/\", mail: x }\n  you: { webhook: hunter2 }\n\
                 dashboard: { listen: x, token: hunter2 }\n\
                 jobs:\n  x: { command: { shell: ls }, env: { A: hunter2, B: 'hunter2', C: 5, A: hunter2 }, nic: 5 }\n";
-    let problems = read_text(&text).unwrap_err();
+    let problems = read_text(text).unwrap_err();
     let shown = format!("{problems}\n{problems:?}\n{}", problems.to_json());
     assert!(problems.len() >= 6, "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
@@ -291,6 +292,22 @@ fn describe(path: &str, schema: &serde_json::Value, undescribed: &mut Vec<String
         serde_json::Value::Array(items) => items.iter().for_each(|item| describe(path, item, undescribed)),
         _ => {}
     }
+}
+
+#[test]
+fn the_production_table_is_fine_and_its_first_line_is_for_editors() {
+    let text = include_str!("../../jobs.yaml");
+    assert!(text.starts_with("# yaml-language-server: $schema="));
+    let (table, warnings) = match read(text, Path::new("jobs.yaml"), &environment()) {
+        Ok(read) => read,
+        Err(problems) => panic!("{problems}"),
+    };
+    assert_eq!(told(&warnings), Vec::<String>::new());
+    let schedules = |name: &str| table.job(name).unwrap().schedule.as_ref().unwrap().expressions().to_vec();
+    assert_eq!(schedules("db-backup"), ["0 0 * * *"]);
+    assert_eq!(schedules("backup-retention"), ["0 1 * * 0"]);
+    assert_eq!(schedules("monitoring"), ["*/5 * * * *"]);
+    assert_eq!(schedules("certbot-renew"), ["0 12,23 * * *"]);
 }
 
 #[test]

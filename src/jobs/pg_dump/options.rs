@@ -21,6 +21,7 @@ pub struct PgDump {
     /// `plain` is SQL for psql; `custom` is for pg_restore.
     #[serde(default)]
     pub format: Format,
+    /// How the dump and the roles are compressed.
     #[serde(default)]
     pub compression: Compression,
     /// 1 to 9 for gzip, default 6; 1 to 19 for zstd, default 3.
