@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -139,6 +140,7 @@ impl Plan {
             job: before.name.clone(),
             kind: before.kind.name.to_owned(),
             schedule: Some(schedule.clone()),
+            jitter: Some(before.jitter),
         };
         self.judge_past(&past, schedule, first, now, found);
     }
@@ -194,6 +196,12 @@ impl Plan {
             recovered.slots.iter().map(|(job, slot)| (job, *slot)).collect();
         let epochs: HashMap<&JobName, u32> =
             recovered.epochs.iter().map(|(job, epoch)| (job, *epoch)).collect();
+        // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
+        // undone when that came into force. Of the others rather one row too many than one too few.
+        let since = |one: &PastJob, accounted: Timestamp| match (recovered.past_since, one.jitter) {
+            (Some(since), Some(Duration::ZERO)) => accounted.max(slots::earlier(since, slots::TICK)),
+            _ => accounted,
+        };
         let mut past: HashMap<&JobName, &PastJob> = HashMap::new();
         for one in &recovered.past {
             past.insert(&one.job, one);
@@ -210,14 +218,10 @@ impl Plan {
             let mut epoch = epochs.get(&spec.name).copied().unwrap_or(0);
             let mut next = from_now(spec, now);
             let before = past.get(&spec.name).and_then(|one| Some((*one, one.schedule.as_ref()?)));
-            if let (Some(mut from), Some((one, schedule))) = (accounted, before) {
+            if let (Some(at), Some((one, schedule))) = (accounted, before) {
+                let mut from = since(one, at);
                 // Slots are claimed in their order, so those up to the newest row have theirs, though `accounted`
                 // waited for another job's jitter. Not so in a later epoch, which comes by the same hours again.
-                // A job without jitter left no slot undone when that table came into force; its schedule may be
-                // newer than `accounted`. Of the others rather one row too many than one too few.
-                if let (Some(since), true) = (recovered.past_since, spec.jitter.is_zero()) {
-                    from = from.max(slots::earlier(since, slots::TICK));
-                }
                 if let Some(last) = last.filter(|slot| epoch == 0 && *slot <= horizon) {
                     from = from.max(last);
                 }

@@ -155,6 +155,8 @@ pub struct PastJob {
     pub job: JobName,
     pub kind: String,
     pub schedule: Option<Schedule>,
+    /// Absent: not known; then slots shortly before the table came into force may be judged by it.
+    pub jitter: Option<Duration>,
 }
 
 #[derive(Debug)]

@@ -147,6 +147,7 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
                 job: spec.name.clone(),
                 kind: "nothing".into(),
                 schedule: spec.schedule.clone(),
+                jitter: Some(spec.jitter),
             })
             .collect(),
         ..Recovered::default()
