@@ -32,6 +32,7 @@ pub(super) fn of(table: &JobTable, now: Timestamp) -> TableRecord {
                 .unwrap_or_default(),
             timezone: name.to_owned(),
             enabled: job.enabled,
+            jitter: job.jitter,
         });
     }
     TableRecord { in_force_from: now, hash: table.hash.clone(), zones, jobs }

@@ -61,6 +61,7 @@ pub fn recover(
         recovered: Recovered {
             accounted: past.accounted,
             past: past.table.iter().flat_map(|table| &table.jobs).map(past_job).collect(),
+            past_since: past.table.as_ref().map(|table| table.in_force_from),
             pauses: past.pauses,
             epochs: vec![],
             last: vec![],
@@ -159,5 +160,5 @@ fn past_job(job: &TableJob) -> PastJob {
     } else {
         None
     };
-    PastJob { job: job.job.clone(), kind: job.kind.clone(), schedule }
+    PastJob { job: job.job.clone(), kind: job.kind.clone(), jitter: Some(job.jitter), schedule }
 }

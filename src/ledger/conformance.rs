@@ -385,6 +385,7 @@ fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
             schedule: vec!["0 0 * * *".into()],
             timezone: "Africa/Casablanca".into(),
             enabled: true,
+            jitter: Duration::from_secs(90),
         }],
     };
     ledger

@@ -155,6 +155,9 @@ pub struct TableJob {
     pub schedule: Vec<String>,
     pub timezone: String,
     pub enabled: bool,
+    /// How far its slots could be delayed.
+    #[serde(default)]
+    pub jitter: Duration,
 }
 
 /// Something that explains the rows around it.

@@ -151,11 +151,6 @@ impl Daemon<'_> {
         self.wait()
     }
 
-    pub fn interrupt(mut self) -> std::process::ExitStatus {
-        self.signal(rustix::process::Signal::INT);
-        self.wait()
-    }
-
     pub fn wait(&mut self) -> std::process::ExitStatus {
         let mut ended = None;
         wait_until("the daemon ends", || {

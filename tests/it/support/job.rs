@@ -85,11 +85,17 @@ impl Bench {
             connections: Arc::new(self.connections.clone()),
             state: self.folder.path().to_owned(),
             cancel: self.cancel.clone(),
+            deadline: None,
         }
     }
 
     pub(crate) fn host(&self) -> HostContext {
-        HostContext { connections: Arc::new(self.connections.clone()), clock: self.clock.clone() }
+        HostContext {
+            connections: Arc::new(self.connections.clone()),
+            clock: self.clock.clone(),
+            user: None,
+            path: None,
+        }
     }
 
     fn programs(&self) -> Programs {
