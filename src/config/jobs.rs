@@ -1,6 +1,6 @@
 //! From the tree to the table: the sections, then each job with its kind and its policies.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 
 use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
-use super::{Environment, JobSpec, JobTable, order};
+use super::{Environment, JobSpec, JobTable, order, references};
 use crate::document::{
-    Collected, Entry, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest, unknown_hint,
+    Collected, Entry, Node, Place, ProblemSeverity, Reader, Value, located, nearest, unknown_hint,
 };
 use crate::jobs::{Job, Kind};
 use crate::model::JobName;
@@ -68,7 +68,8 @@ impl<'a> Loading<'a> {
                 .collect(),
         };
         let jobs = self.jobs(entries, shared);
-        self.references(entries);
+        let unknown = references::unknown(self.root, entries, self.collected);
+        self.collected.problems.extend(unknown);
         let circles = order::cycles(entries, self.collected);
         self.collected.problems.extend(circles);
 
@@ -360,45 +361,6 @@ impl<'a> Loading<'a> {
                 zone
             }
         }
-    }
-
-    /// Names that are used and defined nowhere.
-    fn references(&mut self, jobs: &[Entry<'_>]) {
-        let defined = |section: &str| -> HashSet<&'a str> {
-            match self.root.get(section).map(|entry| &entry.node.value) {
-                Some(Value::Map(entries)) => entries.iter().map(|entry| &*entry.key).collect(),
-                _ => HashSet::new(),
-            }
-        };
-        let (connections, contacts) = (defined("postgres"), defined("contacts"));
-        let jobs: HashSet<&str> = jobs.iter().map(|entry| &*entry.key).collect();
-        let mut found = Vec::new();
-        for reference in &self.collected.references {
-            let (known, word, section) = match reference.target {
-                Target::Connection => (&connections, "connection", "postgres:"),
-                Target::Contact => (&contacts, "contact", "contacts:"),
-                Target::Job => (&jobs, "job", "jobs:"),
-            };
-            if known.contains(&*reference.text) {
-                continue;
-            }
-            let mut known: Vec<&str> = known.iter().copied().collect();
-            known.sort_unstable();
-            let hint = match nearest(&reference.text, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => format!("define it under `{section}`"),
-                None => format!("known: {}", crate::document::listed(&known)),
-            };
-            let message = format!("unknown {word} `{}`", reference.text);
-            found.push(located(
-                ProblemSeverity::Error,
-                reference.place,
-                &reference.path,
-                message,
-                Some(hint),
-            ));
-        }
-        self.collected.problems.extend(found);
     }
 
     fn report(

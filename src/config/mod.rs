@@ -8,6 +8,7 @@ mod file;
 mod jobs;
 mod order;
 mod policies;
+mod references;
 mod schema;
 mod sections;
 mod table;

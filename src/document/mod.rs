@@ -8,6 +8,7 @@ mod problem;
 mod reader;
 mod reference;
 mod secrecy;
+mod session;
 mod tree;
 mod word_or;
 
@@ -20,8 +21,8 @@ pub use reader::{Invalid, Reader, from_text};
 pub use reference::{ConnectionName, ContactName, JobRef};
 pub use word_or::WordOr;
 
-pub(crate) use deserializer::unknown_hint;
 pub(crate) use nearest::listed;
 pub(crate) use reader::{Collected, located};
 pub(crate) use reference::Target;
+pub(crate) use session::unknown_hint;
 pub(crate) use tree::{Entry, Node, Place, Value, parse};

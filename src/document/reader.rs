@@ -5,9 +5,10 @@ use std::path::Path as FilePath;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::deserializer::{Path, Session, ValueDeserializer};
+use super::deserializer::ValueDeserializer;
 use super::problem::{Mask, Problem, ProblemSeverity, Problems};
 use super::reference::Target;
+use super::session::{Path, Session};
 use super::tree::{Entry, Node, Place, Value, parse};
 
 /// What a type can't say by itself about an option.
