@@ -164,3 +164,29 @@ fn what_succeeded_before_the_daemon_began_counts() {
          10:01 half after started as 4",
     );
 }
+
+#[test]
+fn a_run_that_overlapped_leaves_the_job_due_at_the_next_success_of_any() {
+    check(
+        [job("a", ""), job("b", ""), job("c", "").after(&["a", "b"])],
+        "10:01 manual a
+         10:02 ok 1
+         10:03 manual b
+         10:04 ok 2
+         10:05 manual a
+         10:06 ok 4
+         10:07 manual b
+         10:08 ok 5
+         10:09 ok 3
+         10:10 manual a
+         10:11 ok 6",
+        "10:01 a manual started as 1
+         10:03 b manual started as 2
+         10:04 c after started as 3
+         10:05 a manual started as 4
+         10:07 b manual started as 5
+         10:08 c skipped overlap
+         10:10 a manual started as 6
+         10:11 c after started as 7",
+    );
+}

@@ -208,3 +208,10 @@ fn ten_thousand_jobs_due_at_one_instant_are_claimed_by_one_call() {
     assert_eq!(decisions.last(), Some(&Decision::Accounted { until: at("10:05") }));
     assert!(size_of::<JobState>() + 2 * size_of::<(Timestamp, JobName)>() <= 200);
 }
+
+#[test]
+fn a_table_of_the_past_is_not_asked_about_slots_before_it_came() {
+    let jobs = || table(64, [job("a", "*/5 * * * *").missed(MissedPolicy::Skip)]);
+    let past = Recovered { past_since: Some(at("09:55:00.5")), ..recovered("09:40", &jobs()) };
+    check_from(vec![jobs()], past, "10:01", "10:02 tick", "10:01 a 10:00 skipped missed");
+}
