@@ -8,39 +8,39 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_punk-eco-sched");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_punk-eco-sched");
 
 /// How long anything may take before a test gives up; only ever reached when something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host's folders: configuration, state, logs, socket. Daemons come and go on it.
-pub struct Host {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Host {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Host {
     /// `jobs` is what stands under `jobs:`, indented by two spaces.
-    pub fn new(jobs: &str) -> Self {
+    pub(crate) fn new(jobs: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("pes-").tempdir().unwrap();
         let host = Self { dir };
         host.write_jobs(jobs);
         host
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("jobs.yaml")
     }
 
-    pub fn write_jobs(&self, jobs: &str) {
+    pub(crate) fn write_jobs(&self, jobs: &str) {
         self.write_table("", jobs);
     }
 
     /// `top` is what stands beside `jobs:`.
-    pub fn write_table(&self, top: &str, jobs: &str) {
+    pub(crate) fn write_table(&self, top: &str, jobs: &str) {
         let dir = self.dir.path().display();
         let text = format!(
             "timezone: UTC\npaths: {{ state: {dir}/state, logs: {dir}/logs, socket: {dir}/control.sock }}\n{top}\njobs:\n{jobs}\n"
@@ -49,13 +49,13 @@ impl Host {
     }
 
     /// Starts a daemon and waits until it answers.
-    pub fn daemon(&self) -> Daemon<'_> {
+    pub(crate) fn daemon(&self) -> Daemon<'_> {
         let daemon = self.spawn_daemon();
         wait_until("the daemon answers", || self.cli(&["status"]).status.success());
         daemon
     }
 
-    pub fn spawn_daemon(&self) -> Daemon<'_> {
+    pub(crate) fn spawn_daemon(&self) -> Daemon<'_> {
         let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
         let child = Command::new(PROGRAM)
@@ -69,19 +69,19 @@ impl Host {
         Daemon { child, host: self }
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(self.config()).args(arguments).stdin(Stdio::null());
         command
     }
 
-    pub fn cli(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a verb that must succeed, and reads what it prints as JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.cli(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout)
@@ -89,7 +89,7 @@ impl Host {
     }
 
     /// Rows of a job, newest first; none where there is no ledger yet.
-    pub fn history(&self, job: &str) -> Vec<Value> {
+    pub(crate) fn history(&self, job: &str) -> Vec<Value> {
         let output = self.cli(&["history", job, "--json"]);
         serde_json::from_slice::<Value>(&output.stdout)
             .ok()
@@ -98,7 +98,7 @@ impl Host {
     }
 
     /// Waits until the newest row of a job satisfies a condition.
-    pub fn wait_for(&self, job: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for(&self, job: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let mut found = Value::Null;
         wait_until(&format!("{job}: {what}"), || {
             found = self.history(job).into_iter().next().unwrap_or(Value::Null);
@@ -107,51 +107,51 @@ impl Host {
         found
     }
 
-    pub fn wait_for_outcome(&self, job: &str, outcome: &str) -> Value {
+    pub(crate) fn wait_for_outcome(&self, job: &str, outcome: &str) -> Value {
         self.wait_for(job, outcome, |row| row["outcome"] == outcome)
     }
 
-    pub fn log(&self, job: &str) -> String {
+    pub(crate) fn log(&self, job: &str) -> String {
         std::fs::read_to_string(self.path(&format!("logs/{job}.log"))).unwrap_or_default()
     }
 
-    pub fn daemon_log(&self) -> String {
+    pub(crate) fn daemon_log(&self) -> String {
         std::fs::read_to_string(self.path("daemon.err")).unwrap_or_default()
     }
 
     /// Everything that was left behind of this host: processes that mention its folder.
-    pub fn processes(&self) -> Vec<(u32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         processes_of(self.dir.path())
     }
 }
 
-pub struct Daemon<'a> {
+pub(crate) struct Daemon<'a> {
     child: Child,
     host: &'a Host,
 }
 
 impl Daemon<'_> {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// As a power cut for the daemon, and for it alone.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn stop(mut self) -> std::process::ExitStatus {
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.wait()
     }
 
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let mut ended = None;
         wait_until("the daemon ends", || {
             ended = self.child.try_wait().unwrap();
@@ -185,7 +185,7 @@ impl Drop for Host {
 }
 
 /// Processes whose command line, environment or working folder mentions a path. Zombies mention nothing.
-pub fn processes_of(path: &Path) -> Vec<(u32, String)> {
+pub(crate) fn processes_of(path: &Path) -> Vec<(u32, String)> {
     let needle = path.to_str().unwrap().as_bytes();
     let mentions = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     let mut found = vec![];
@@ -207,7 +207,7 @@ pub fn processes_of(path: &Path) -> Vec<(u32, String)> {
 
 /// Waits on a condition, never on a time.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
@@ -215,6 +215,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
