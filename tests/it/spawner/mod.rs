@@ -28,12 +28,14 @@ const GRACE: Duration = Duration::from_millis(300);
 struct Log {
     folder: PathBuf,
     partial: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Kill this very process once so many lines are written, before anybody can be told of them.
+    fatal: Option<usize>,
 }
 
 impl Log {
     fn new(folder: &Path) -> Arc<Self> {
         std::fs::create_dir_all(folder).unwrap();
-        Arc::new(Self { folder: folder.to_owned(), partial: Mutex::default() })
+        Arc::new(Self { folder: folder.to_owned(), partial: Mutex::default(), fatal: None })
     }
 
     fn append(&self, stream: &str, bytes: &[u8]) {
@@ -56,6 +58,9 @@ impl OutputLog for Log {
         if let Some(end) = waiting.iter().rposition(|byte| *byte == b'\n') {
             let lines: Vec<u8> = waiting.drain(..=end).collect();
             self.append(&name, &lines);
+        }
+        if self.fatal.is_some_and(|fatal| self.text(&name).lines().count() >= fatal) {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
         }
     }
 
