@@ -1,8 +1,11 @@
 //! punk-eco-sched: one daemon instead of a crontab. (The map is in ARCHITECTURE.md.)
 
 pub mod api;
+pub mod backup;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod document;
 pub mod engine;
 pub mod host;

@@ -1,13 +1,13 @@
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use punk_eco_sched::{host, spawner};
+use punk_eco_sched::{cli, host, spawner};
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    match args.get(1).and_then(|verb| verb.to_str()) {
-        Some(spawner::server::VERB) => spawner::server::main(&args[2..]),
-        Some(host::exec::VERB) => host::exec::main(&args[2..]),
-        _ => ExitCode::from(2),
+    // The program is its own spawner and its own shim before a program; both come before any thread.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.first().and_then(|verb| verb.to_str()) {
+        Some(spawner::server::VERB) => spawner::server::main(&arguments[1..]),
+        Some(host::exec::VERB) => host::exec::main(&arguments[1..]),
+        _ => cli::main(),
     }
 }

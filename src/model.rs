@@ -31,6 +31,11 @@ impl JobName {
         ))
     }
 
+    /// Names the daemon's own log; no job can have it.
+    pub(crate) fn daemon() -> Self {
+        Self("_daemon".into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,9 @@
 //! The socket between the daemon and its clients: one protocol, shared by both ends.
 
+pub mod client;
+pub mod protocol;
+pub mod server;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -110,4 +114,12 @@ pub struct Paused {
     pub since: Timestamp,
     pub until: Option<Timestamp>,
     pub by: String,
+}
+
+/// A user as `who asked` is recorded: `backup (uid 34)`. Asks the user database, which may take its time.
+pub fn name_of(uid: u32) -> String {
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => format!("{} (uid {uid})", user.name),
+        _ => format!("uid {uid}"),
+    }
 }

@@ -37,6 +37,17 @@ pub struct JobTable {
 }
 
 impl JobTable {
+    /// The same jobs, none of which comes due by itself.
+    #[must_use]
+    pub fn without_schedules(mut self) -> Self {
+        self.jobs = self
+            .jobs
+            .iter()
+            .map(|job| Arc::new(JobSpec { schedule: None, after: vec![], ..JobSpec::clone(job) }))
+            .collect();
+        self
+    }
+
     pub fn job(&self, name: &str) -> Option<&Arc<JobSpec>> {
         self.jobs.iter().find(|job| job.name.as_str() == name)
     }
@@ -50,6 +61,7 @@ pub struct Paths {
 }
 
 /// One job with its policies, defaults filled in.
+#[derive(Clone)]
 pub struct JobSpec {
     pub name: JobName,
     pub description: Option<String>,
@@ -72,6 +84,24 @@ pub struct JobSpec {
     pub env: BTreeMap<String, SecretText>,
     pub nice: u8,
     pub io: Option<IoClass>,
+}
+
+impl JobSpec {
+    /// Whether `other` would do the same at the same times. Literal secrets are not looked at.
+    pub fn is_like(&self, other: &Self) -> bool {
+        fn whole(spec: &JobSpec) -> impl PartialEq {
+            let schedule = spec.schedule.as_ref().map(|schedule| {
+                (schedule.expressions().to_vec(), schedule.zone().iana_name().map(str::to_owned))
+            });
+            let options = format!("{:?} {:?}", spec.job, spec.env);
+            let times =
+                (spec.timeout, spec.retries, spec.jitter, spec.missed, spec.interrupted, spec.overlap);
+            let order = (spec.after.clone(), spec.group.clone(), spec.alert.clone(), spec.enabled);
+            let system = (spec.user.clone(), spec.nice, spec.io, spec.description.clone());
+            (spec.kind.name, schedule, options, times, order, system)
+        }
+        whole(self) == whole(other)
+    }
 }
 
 impl std::fmt::Debug for JobSpec {

@@ -1,3 +1,549 @@
-//! Carries out the plan: claims, starts, ends.
+//! Carries out the plan: one thread that reads messages, asks [`plan::Plan`], writes each batch of decisions to
+//! the ledger in one transaction, and then starts what may start.
+//!
+//! Owns the order of things: nothing is started before its claim is durable. Knows nothing of what a job does,
+//! and takes no decision of its own. Never polls: the thread sleeps until a message or the clock's alarm.
 
+mod drift;
+mod handle;
 pub mod plan;
+mod recovery;
+mod requests;
+mod runner;
+mod stop;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use self::drift::Drift;
+pub use self::handle::{EngineHandle, Gone};
+use self::plan::{Decision, Event, Plan, RefuseReason, Token};
+pub use self::recovery::{Recovery, recover, recover_for_one_run};
+use self::runner::{Begin, Held, Run, RunEnd, RunSink, Surroundings};
+use crate::clock::{Alarm, Clock};
+use crate::config::{JobSpec, JobTable};
+use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
+use crate::logs::{LogLine, Logs, RunLog};
+use crate::model::{JobName, Outcome, RunId, Trigger};
+use crate::spawner::Spawner;
+
+/// Rows of history dropped at one go, so that a long history never holds up a start.
+const PRUNE_BATCH: usize = 500;
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the engine is told.
+enum Message {
+    /// The alarm rang or the clock was set: the loop looks at the clock with every message.
+    Wake,
+    BeginAttempt {
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+        written: oneshot::Sender<()>,
+    },
+    AttemptEnded {
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+        outcome: Outcome,
+        error: Option<String>,
+        held: Held,
+    },
+    Finished(RunEnd, Held),
+    /// The living `run-now` that had this run is gone.
+    ForeignGone {
+        run: RunId,
+    },
+    RunNow {
+        job: String,
+        dry_run: bool,
+        by: String,
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    },
+    Cancel {
+        run: RunId,
+        by: String,
+        reply: oneshot::Sender<bool>,
+    },
+    Pause {
+        job: Option<JobName>,
+        until: Option<Timestamp>,
+        by: String,
+        done: oneshot::Sender<()>,
+    },
+    Resume {
+        job: Option<JobName>,
+        by: String,
+        done: oneshot::Sender<()>,
+    },
+    Reload {
+        table: Arc<JobTable>,
+        record: TableRecord,
+        by: String,
+        done: oneshot::Sender<()>,
+    },
+    Note {
+        kind: String,
+        detail: serde_json::Value,
+    },
+    Status {
+        reply: oneshot::Sender<Snapshot>,
+    },
+    Stop {
+        end_programs: bool,
+        grace: Duration,
+        done: oneshot::Sender<()>,
+    },
+    GraceOver,
+}
+
+/// A manual run that was claimed.
+pub struct Accepted {
+    pub run: RunId,
+    pub queued: bool,
+    pub lines: UnboundedReceiver<LogLine>,
+    pub ended: oneshot::Receiver<Ended>,
+}
+
+/// How a followed run ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub reason: Option<String>,
+    pub summary: Option<String>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug)]
+pub enum Refusal {
+    UnknownJob,
+    RunsAlready(RunId),
+    Stopping,
+    NoDryRun { kind: &'static str },
+}
+
+/// What the engine knows at one moment.
+pub struct Snapshot {
+    pub table: Arc<JobTable>,
+    pub runs: Vec<SnapshotRun>,
+    pub next: Option<(JobName, Timestamp)>,
+    pub paused: Vec<ledger::PauseRecord>,
+    /// Why rows wait in memory, where the ledger can't be written.
+    pub ledger_problem: Option<String>,
+}
+
+pub struct SnapshotRun {
+    pub run: RunId,
+    pub job: JobName,
+    pub started_at: Option<Timestamp>,
+    pub attempt: u32,
+    pub queued: bool,
+}
+
+/// What the engine is made of; see [`Engine::start`].
+pub struct Parts {
+    pub table: Arc<JobTable>,
+    /// Absent for a `run-now` that works by itself: it takes no slots and accounts for none.
+    pub opening: Option<Opening>,
+    pub ledger: Box<dyn Ledger>,
+    pub recovery: Recovery,
+    pub clock: Arc<dyn Clock>,
+    pub spawner: Spawner,
+    pub logs: Logs,
+    pub host: String,
+    pub state: PathBuf,
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// What a daemon writes first.
+pub struct Opening {
+    pub table: TableRecord,
+    /// Of the event that tells of the start.
+    pub detail: serde_json::Value,
+}
+
+pub struct Engine {
+    inbox: Receiver<Message>,
+    outbox: Sender<Message>,
+    plan: Plan,
+    table: Arc<JobTable>,
+    ledger: Box<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    alarm: Box<dyn Alarm>,
+    around: Arc<Surroundings>,
+    logs: Logs,
+    runtime: tokio::runtime::Handle,
+    runs: HashMap<RunId, Active>,
+    /// What a manual request waits for, by the number that the plan knows it by.
+    requests: HashMap<u64, Request>,
+    /// Those in force, and some that have ended by themselves.
+    pauses: Vec<ledger::PauseRecord>,
+    next_request: u64,
+    drift: Drift,
+    next_prune: Timestamp,
+    stopping: Option<Stopping>,
+    /// Slots are taken here, so that what is not in the ledger was missed.
+    keeps_account: bool,
+}
+
+/// A run that has no end yet.
+struct Active {
+    job: JobName,
+    trigger: Trigger,
+    slot: Option<Timestamp>,
+    dry_run: bool,
+    spec: Option<Arc<JobSpec>>,
+    log: RunLog,
+    cancel: CancellationToken,
+    started_at: Option<Timestamp>,
+    attempt: u32,
+    queued: bool,
+    ended: Option<oneshot::Sender<Ended>>,
+}
+
+struct Request {
+    dry_run: bool,
+    by: String,
+    reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+struct Stopping {
+    end_programs: bool,
+    /// The grace is over: what works in this process is ended.
+    forced: bool,
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// What one turn of the loop writes, and what it does once that is durable.
+#[derive(Default)]
+struct Turn {
+    writes: Vec<Write>,
+    /// Claims by their place in `writes`.
+    claims: Vec<(usize, Token, Option<u64>)>,
+    then: Vec<Then>,
+}
+
+enum Then {
+    Start(RunId),
+    Cancel(RunId),
+    Tell(oneshot::Sender<()>),
+    TellEnd(RunId, Ended),
+    Forget(RunId),
+    Release(Held),
+}
+
+impl Engine {
+    /// Begins: writes the table in force and what recovery found, starts what goes on, and then takes slots on a
+    /// thread of its own until [`EngineHandle::stop`].
+    ///
+    /// # Errors
+    /// Where the kernel refuses a timer or a thread.
+    pub fn start(parts: Parts) -> std::io::Result<(EngineHandle, std::thread::JoinHandle<()>)> {
+        let (outbox, inbox) = std::sync::mpsc::channel();
+        let wake = outbox.clone();
+        let alarm = parts.clock.alarm(Box::new(move |_| {
+            // The engine has ended: nobody is left to wake.
+            let _ = wake.send(Message::Wake);
+        }))?;
+        let now = parts.clock.now();
+        let Recovery { recovered, writes, resume, foreign, orphans } = parts.recovery;
+        let pauses = recovered.pauses.clone();
+        let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
+        let mut engine = Self {
+            inbox,
+            outbox: outbox.clone(),
+            plan,
+            around: Arc::new(Surroundings {
+                clock: parts.clock.clone(),
+                spawner: parts.spawner,
+                connections: parts.table.connections.clone(),
+                state: parts.state,
+            }),
+            table: parts.table,
+            ledger: parts.ledger,
+            drift: Drift::new(&*parts.clock),
+            clock: parts.clock,
+            alarm,
+            logs: parts.logs,
+            runtime: parts.runtime,
+            runs: HashMap::new(),
+            requests: HashMap::new(),
+            pauses,
+            next_request: 0,
+            next_prune: now,
+            stopping: None,
+            keeps_account: parts.opening.is_some(),
+        };
+        let handle = EngineHandle::new(outbox);
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+            let mut turn = Turn { writes, ..Turn::default() };
+            if let Some(opening) = parts.opening {
+                turn.writes.push(event(now, "daemon_started", opening.detail));
+                turn.writes.push(Write::Table(opening.table));
+            }
+            engine.take_over(resume, foreign);
+            engine.end_orphans(orphans);
+            engine.decide(decisions, &mut turn, now);
+            engine.complete(turn);
+            engine.run();
+        })?;
+        Ok((handle, thread))
+    }
+
+    fn run(&mut self) {
+        while !self.is_done() {
+            self.alarm.set(self.plan.next_wake());
+            let Ok(first) = self.inbox.recv() else { return };
+            let mut messages = vec![first];
+            // What came meanwhile shares one transaction.
+            messages.extend(self.inbox.try_iter().take(10_000));
+            let now = self.clock.now();
+            let mut turn = Turn::default();
+            self.look_at_the_clock(now, &mut turn);
+            for message in messages {
+                self.absorb(message, now, &mut turn);
+            }
+            let decisions = self.plan.handle(Event::Tick, now);
+            self.decide(decisions, &mut turn, now);
+            self.complete(turn);
+            self.prune(now);
+        }
+        self.close();
+    }
+
+    /// Commits the turn, does what follows, and goes on while that leads to further decisions.
+    fn complete(&mut self, mut turn: Turn) {
+        loop {
+            turn = self.commit(turn);
+            if turn.writes.is_empty() && turn.then.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, turn: Turn) -> Turn {
+        let now = self.clock.now();
+        let applied = if turn.writes.is_empty() {
+            vec![]
+        } else {
+            self.ledger.apply(&turn.writes).unwrap_or_else(|error| {
+                tracing::error!("{error}; the rows of this moment are lost, the jobs go on");
+                vec![]
+            })
+        };
+        let mut next = Turn::default();
+        let mut start = vec![];
+        for (index, token, request) in turn.claims {
+            let Write::Claim(row) = &turn.writes[index] else { continue };
+            match applied.get(index) {
+                Some(Applied::Claimed(run)) => {
+                    self.register(*run, row, request, now);
+                    if row.state == NewState::Started {
+                        start.push(*run);
+                    }
+                    let decisions = self.plan.handle(Event::Claimed { token, run: *run }, now);
+                    self.decide(decisions, &mut next, now);
+                }
+                _ => {
+                    let decisions = self.plan.handle(Event::AlreadyClaimed { token }, now);
+                    self.decide(decisions, &mut next, now);
+                }
+            }
+        }
+        for run in start {
+            self.begin(run, Begin::Claimed);
+        }
+        for then in turn.then {
+            match then {
+                Then::Start(run) => self.begin(run, Begin::Claimed),
+                Then::Cancel(run) => self.cancel(run),
+                // Whoever asked may have gone.
+                Then::Tell(done) => drop(done.send(())),
+                Then::TellEnd(run, end) => self.tell_end(run, end),
+                Then::Forget(run) => drop(self.runs.remove(&run)),
+                Then::Release(held) => drop(held),
+            }
+        }
+        next
+    }
+
+    fn decide(&mut self, decisions: Vec<Decision>, turn: &mut Turn, now: Timestamp) {
+        for decision in decisions {
+            match decision {
+                Decision::Claim { token, row, request } => {
+                    turn.claims.push((turn.writes.len(), token, request));
+                    turn.writes.push(Write::Claim(row));
+                }
+                Decision::Start { run, .. } => {
+                    turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
+                    turn.then.push(Then::Start(run));
+                }
+                Decision::Drop { run, reason } => {
+                    turn.writes.push(Write::Dropped { run, at: now, reason });
+                    let reason = Some(reason.to_string());
+                    let end = Ended { outcome: Outcome::Skipped, reason, summary: None, error: None };
+                    turn.then.push(Then::TellEnd(run, end));
+                    turn.then.push(Then::Forget(run));
+                }
+                // A run that still waits has nothing to end: its row ends here.
+                Decision::Cancel { run } if self.runs.get(&run).is_some_and(|active| active.queued) => {
+                    let error = Some("cancelled while it waited for its turn".to_owned());
+                    let end = RunEnd { run, at: now, outcome: Outcome::Cancelled, error, report: None };
+                    self.finished(end, now, turn);
+                }
+                Decision::Cancel { run } => turn.then.push(Then::Cancel(run)),
+                Decision::Refuse { request, reason } => self.refuse(request, &reason),
+                Decision::Accounted { .. } if !self.keeps_account => {}
+                Decision::Accounted { until } => turn.writes.push(Write::Accounted { until }),
+                Decision::Notice(text) => {
+                    tracing::warn!("{text}");
+                    turn.writes.push(event(now, "notice", serde_json::json!({ "text": text })));
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, request: u64, reason: &RefuseReason) {
+        let Some(request) = self.requests.remove(&request) else { return };
+        let refusal = match reason {
+            RefuseReason::UnknownJob => Refusal::UnknownJob,
+            RefuseReason::RunsAlready(run) => Refusal::RunsAlready(*run),
+            RefuseReason::Stopping => Refusal::Stopping,
+        };
+        let _ = request.reply.send(Err(refusal));
+    }
+
+    /// A row that was claimed becomes a run, unless it says that its slot is skipped.
+    fn register(&mut self, run: RunId, row: &ledger::NewRow, request: Option<u64>, now: Timestamp) {
+        if matches!(row.state, NewState::Skipped(_)) {
+            return;
+        }
+        let queued = row.state == NewState::Queued;
+        let log = self.logs.run(&row.job, run);
+        let mut active = Active {
+            job: row.job.clone(),
+            trigger: row.trigger,
+            slot: row.slot,
+            dry_run: false,
+            spec: self.table.job(row.job.as_str()).cloned(),
+            log,
+            cancel: CancellationToken::new(),
+            started_at: (!queued).then_some(now),
+            attempt: u32::from(!queued),
+            queued,
+            ended: None,
+        };
+        if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
+            active.dry_run = request.dry_run;
+            active.log.note(now, &format!("asked for by {}", request.by));
+            let (tell, ended) = oneshot::channel();
+            active.ended = Some(tell);
+            let _ = request.reply.send(Ok(Accepted { run, queued, lines: active.log.follow(), ended }));
+        }
+        self.runs.insert(run, active);
+    }
+
+    fn begin(&mut self, run: RunId, begin: Begin) {
+        let now = self.clock.now();
+        let Some(active) = self.runs.get_mut(&run) else { return };
+        if active.queued {
+            // A queued run uses the table in force when it starts.
+            active.spec = self.table.job(active.job.as_str()).cloned();
+        }
+        active.queued = false;
+        active.started_at.get_or_insert(now);
+        active.attempt = active.attempt.max(1);
+        let run = Run {
+            run,
+            job: active.job.clone(),
+            spec: active.spec.clone(),
+            trigger: active.trigger,
+            slot: active.slot,
+            dry_run: active.dry_run,
+            log: active.log.clone(),
+            cancel: active.cancel.clone(),
+        };
+        let sink = Arc::new(Outbox(self.outbox.clone()));
+        self.runtime.spawn(runner::execute(run, begin, self.around.clone(), sink));
+    }
+
+    fn cancel(&mut self, run: RunId) {
+        if let Some(active) = self.runs.get(&run) {
+            active.cancel.cancel();
+        }
+    }
+
+    fn tell_end(&mut self, run: RunId, end: Ended) {
+        if let Some(tell) = self.runs.get_mut(&run).and_then(|active| active.ended.take()) {
+            let _ = tell.send(end);
+        }
+    }
+
+    fn look_at_the_clock(&mut self, now: Timestamp, turn: &mut Turn) {
+        let Some(step) = self.drift.look(now, self.clock.since_boot()) else { return };
+        let seconds = step.as_secs_f64();
+        tracing::warn!(
+            "the clock was set {} by {:.1} s",
+            if seconds < 0.0 { "back" } else { "forward" },
+            seconds.abs()
+        );
+        turn.writes.push(event(now, "clock_stepped", serde_json::json!({ "seconds": seconds })));
+        let back = step.is_negative().then(|| step.unsigned_abs());
+        self.plan_event(Event::ClockStepped { back }, now, turn);
+    }
+
+    fn prune(&mut self, now: Timestamp) {
+        if now < self.next_prune {
+            return;
+        }
+        let before = now.checked_sub(self.table.keep_history).unwrap_or(Timestamp::MIN);
+        let dropped = self.ledger.prune(before, PRUNE_BATCH).unwrap_or_else(|error| {
+            tracing::warn!("old rows stay in the ledger: {error}");
+            0
+        });
+        if dropped < PRUNE_BATCH {
+            self.next_prune = now.checked_add(PRUNE_EVERY).unwrap_or(Timestamp::MAX);
+        }
+    }
+}
+
+/// The runners' way to the engine. A message that nobody takes any more belongs to a daemon that has ended; the
+/// next one finds the run open.
+struct Outbox(Sender<Message>);
+
+#[async_trait::async_trait]
+impl RunSink for Outbox {
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) {
+        let (written, done) = oneshot::channel();
+        let _ = self.0.send(Message::BeginAttempt { run, number, at, written });
+        let _ = done.await;
+    }
+
+    fn attempt_ended(
+        &self,
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+        outcome: Outcome,
+        error: Option<String>,
+        held: Held,
+    ) {
+        let _ = self.0.send(Message::AttemptEnded { run, number, at, outcome, error, held });
+    }
+
+    fn finished(&self, end: RunEnd, held: Held) {
+        let _ = self.0.send(Message::Finished(end, held));
+    }
+}
+
+fn event(at: Timestamp, kind: &str, detail: serde_json::Value) -> Write {
+    Write::Event(ledger::Event { at, kind: kind.to_owned(), detail })
+}

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod exec;
+pub mod files;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

@@ -1,9 +1,19 @@
 //! PostgreSQL: the connections of jobs.yaml, and what is asked of a server.
+//!
+//! Dumps and restores are PostgreSQL's own programs (`crate::jobs` starts them with [`Connection::program_env`]);
+//! this module speaks to the server only to ask.
+
+mod tls;
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::secret::SecretText;
+use super::secret::{ExposeSecret, SecretError, SecretText};
 
 /// One entry of `postgres:`.
 #[derive(Clone, Debug)]
@@ -33,4 +43,246 @@ pub enum Tls {
     Prefer,
     Require,
     VerifyFull,
+}
+
+/// Why a server can't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// Nobody answers, or not now: it may answer later.
+    #[error("{0}")]
+    Away(String),
+    /// It answered, and will answer the same again: a wrong password, an unknown database, a missing secret.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a job must know of a server before it starts a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// `15.8 (Debian 15.8-0+deb12u1)`
+    pub version: String,
+    /// 15
+    pub major: u32,
+    pub superuser: bool,
+    /// Bytes of the connection's database on the server's disk.
+    pub database_bytes: u64,
+}
+
+/// What a handshake may take before the server counts as away; libpq's programs are told the same.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The bundle of authorities of Debian and its kin, which libpq before 16 doesn't find by itself.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+impl Connection {
+    /// Where the server is, as people write it.
+    pub fn address(&self) -> String {
+        if self.is_socket() {
+            format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port)
+        } else if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// # Errors
+    /// [`PostgresError`], with the address in its text.
+    pub async fn connect(&self) -> Result<Client, PostgresError> {
+        let mut config = Config::new();
+        config
+            .host(&self.host)
+            .port(self.port)
+            .dbname(&self.database)
+            .user(&self.user)
+            .application_name("punk-eco-sched")
+            .connect_timeout(PATIENCE);
+        if let Some(password) = &self.password {
+            let password = password.resolve().map_err(|error| PostgresError::Refused(error.to_string()))?;
+            config.password(password.expose_secret());
+        }
+        match tokio::time::timeout(PATIENCE, self.connect_as(&config)).await {
+            Ok(answer) => answer.map_err(|error| self.explain(&error)),
+            Err(_) => Err(PostgresError::Away(format!(
+                "PostgreSQL at {} doesn't answer within {} s",
+                self.address(),
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    async fn connect_as(&self, config: &Config) -> Result<Client, tokio_postgres::Error> {
+        // libpq passes over sslmode on a socket as well: there is no TLS there.
+        if self.is_socket() || self.tls == Tls::Disable {
+            return plain(config).await;
+        }
+        let mode = if self.tls == Tls::Prefer { SslMode::Prefer } else { SslMode::Require };
+        let answer = tls::connect(config.clone().ssl_mode(mode), self.tls == Tls::VerifyFull).await;
+        match answer {
+            // As libpq does it: a failed handshake, or a pg_hba.conf that wants no TLS, is tried without.
+            Err(error) if self.tls == Tls::Prefer && without_tls_may_help(&error) => {
+                plain(config).await.map_err(|plain| if plain.as_db_error().is_some() { plain } else { error })
+            }
+            other => other,
+        }
+    }
+
+    /// # Errors
+    /// [`PostgresError`]
+    pub async fn facts(&self) -> Result<ServerFacts, PostgresError> {
+        let client = self.connect().await?;
+        // The simple protocol: it works through a pooler that shares its connections.
+        let query = "SELECT pg_catalog.current_setting('server_version'), \
+            pg_catalog.current_setting('server_version_num'), \
+            (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
+            pg_catalog.pg_database_size(pg_catalog.current_database())";
+        let answer = client.simple_query(query).await.map_err(|error| self.explain(&error))?;
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let column = |at: usize| row.and_then(|row| row.get(at)).unwrap_or_default();
+        let number: u32 = column(1).parse().map_err(|_| {
+            PostgresError::Away(format!("{} doesn't say its version: is it PostgreSQL?", self.address()))
+        })?;
+        Ok(ServerFacts {
+            version: column(0).to_owned(),
+            major: number / 10_000,
+            superuser: column(2) == "t",
+            database_bytes: column(3).parse().unwrap_or(0),
+        })
+    }
+
+    /// What libpq's programs are told through their environment, where only root and the same user can read it:
+    /// never through arguments, which everybody can.
+    ///
+    /// # Errors
+    /// Where the password can't be had.
+    pub fn program_env(&self) -> Result<Vec<(String, String)>, SecretError> {
+        let mode = match self.tls {
+            Tls::Disable => "disable",
+            Tls::Prefer => "prefer",
+            Tls::Require => "require",
+            Tls::VerifyFull => "verify-full",
+        };
+        let mut env = vec![
+            ("PGHOST".to_owned(), self.host.clone()),
+            ("PGPORT".to_owned(), self.port.to_string()),
+            ("PGDATABASE".to_owned(), self.database.clone()),
+            ("PGUSER".to_owned(), self.user.clone()),
+            ("PGSSLMODE".to_owned(), mode.to_owned()),
+            ("PGCONNECT_TIMEOUT".to_owned(), PATIENCE.as_secs().to_string()),
+            ("PGAPPNAME".to_owned(), "punk-eco-sched".to_owned()),
+        ];
+        if self.tls == Tls::VerifyFull && std::path::Path::new(AUTHORITIES).exists() {
+            env.push(("PGSSLROOTCERT".to_owned(), AUTHORITIES.to_owned()));
+        }
+        if let Some(password) = &self.password {
+            env.push(("PGPASSWORD".to_owned(), password.resolve()?.expose_secret().to_owned()));
+        }
+        Ok(env)
+    }
+
+    fn explain(&self, error: &tokio_postgres::Error) -> PostgresError {
+        let address = self.address();
+        if let Some(told) = error.as_db_error() {
+            let text = format!(
+                "PostgreSQL at {address} refuses database {} for user {}: {} ({})",
+                self.database,
+                self.user,
+                told.message(),
+                told.code().code()
+            );
+            return if is_lasting(told.code()) {
+                PostgresError::Refused(text)
+            } else {
+                PostgresError::Away(text)
+            };
+        }
+        let mut text = format!("PostgreSQL at {address} can't be reached: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        if text.contains("password missing") {
+            return PostgresError::Refused(format!(
+                "PostgreSQL at {address} asks user {} for a password, and the connection has none: add password:",
+                self.user
+            ));
+        }
+        PostgresError::Away(text)
+    }
+}
+
+async fn plain(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.clone().ssl_mode(SslMode::Disable).connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn without_tls_may_help(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        None => error.to_string().contains("TLS"),
+    }
+}
+
+/// SQLSTATEs that a retry doesn't mend: class 28 (authorization), 3D and 3F (no such database or schema), 42 (no
+/// such thing, no privilege).
+fn is_lasting(code: &SqlState) -> bool {
+    ["28", "3D", "3F", "42"].iter().any(|class| code.code().starts_with(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(host: &str) -> Connection {
+        Connection {
+            host: host.into(),
+            port: 5432,
+            database: "shop".into(),
+            user: "me".into(),
+            password: None,
+            container: None,
+            tls: Tls::Prefer,
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_as_people_do() {
+        assert_eq!(connection("db.example").address(), "db.example:5432");
+        assert_eq!(connection("::1").address(), "[::1]:5432");
+        assert_eq!(connection("/run/postgresql").address(), "/run/postgresql/.s.PGSQL.5432");
+    }
+
+    #[test]
+    fn programs_are_told_through_the_environment() {
+        let env = connection("127.0.0.1").program_env().unwrap();
+        let value = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("PGHOST"), Some("127.0.0.1"));
+        assert_eq!(value("PGDATABASE"), Some("shop"));
+        assert_eq!(value("PGSSLMODE"), Some("prefer"));
+        assert_eq!(value("PGPASSWORD"), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_away_and_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = Connection { port, ..connection("127.0.0.1") }.facts().await.unwrap_err();
+        assert!(matches!(error, PostgresError::Away(_)));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "PostgreSQL at 127.0.0.1:{port} can't be reached: error connecting to server: Connection refused (os error 111)"
+            )
+        );
+    }
 }

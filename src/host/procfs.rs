@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 
+use jiff::Timestamp;
+
 /// One line of /proc/PID/stat, as far as it is needed (proc_pid_stat(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -25,6 +27,18 @@ impl ProcessStat {
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
+}
+
+/// When this machine booted, as the kernel derives it from the present wall clock (`btime` of proc_stat(5)).
+pub fn boot_time() -> Option<Timestamp> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Timestamp::from_second(seconds.trim().parse().ok()?).ok()
+}
+
+/// The name of this host, as the ledger keeps it.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 pub fn own_pid() -> i32 {

@@ -3,9 +3,14 @@
 //! The form is checked when the file is read; the value is fetched when a job needs it, and never kept in a
 //! type that can be printed.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 pub use secrecy::{ExposeSecret, SecretString};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// A text of jobs.yaml that may refer to secrets; its `Debug` shows the references, never a literal.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,7 +22,7 @@ pub struct SecretText {
 enum Part {
     Literal(String),
     Env(String),
-    File(std::path::PathBuf),
+    File(PathBuf),
     Credential(String),
 }
 
@@ -33,16 +38,247 @@ pub enum SecretError {
     NoCredentials { name: String },
 }
 
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Nothing that is a password, a token or an address is longer.
+const LONGEST: u64 = 64 * 1024;
+
+impl SecretText {
+    /// `text` may hold references among literal parts; a `$` without `{` is itself.
+    ///
+    /// # Errors
+    /// What is wrong with a reference. Never shows a literal part.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            if at > 0 {
+                parts.push(Part::Literal(rest[..at].to_owned()));
+            }
+            let inner = &rest[at + 2..];
+            let end = inner.find('}').ok_or("`${` is not closed by `}`")?;
+            parts.push(reference(&inner[..end])?);
+            rest = &inner[end + 1..];
+        }
+        if !rest.is_empty() || parts.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The text, where it refers to nothing.
+    pub fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// References and literal parts as in the file: for addresses, which are shown.
+    pub(crate) fn as_written(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(text) => text.clone(),
+                reference => reference.to_string(),
+            })
+            .collect()
+    }
+
+    /// Reads what the text refers to, now.
+    ///
+    /// # Errors
+    /// [`SecretError`]: the reference and what is wrong with it; never a value.
+    pub fn resolve(&self) -> Result<SecretString, SecretError> {
+        self.resolve_in(&|name| std::env::var(name).ok())
+    }
+
+    /// As [`Self::resolve`], with the environment given.
+    ///
+    /// # Errors
+    /// [`SecretError`]
+    pub fn resolve_in(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, SecretError> {
+        let mut whole = String::new();
         for part in &self.parts {
             match part {
-                Part::Literal(_) => f.write_str("***")?,
-                Part::Env(name) => write!(f, "${{env:{name}}}")?,
-                Part::File(path) => write!(f, "${{file:{}}}", path.display())?,
-                Part::Credential(name) => write!(f, "${{credential:{name}}}")?,
+                Part::Literal(text) => whole.push_str(text),
+                Part::Env(name) => {
+                    whole.push_str(&variable(name).ok_or_else(|| SecretError::Env { name: name.clone() })?);
+                }
+                Part::File(path) => whole.push_str(&read(path, part)?),
+                Part::Credential(name) => {
+                    let directory = variable("CREDENTIALS_DIRECTORY")
+                        .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
+                    whole.push_str(&read(&Path::new(&directory).join(name), part)?);
+                }
             }
         }
-        Ok(())
+        Ok(whole.into())
+    }
+}
+
+fn reference(inner: &str) -> Result<Part, String> {
+    const FORMS: &str = "write ${env:NAME}, ${file:PATH} or ${credential:NAME}";
+    let word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match inner.split_once(':') {
+        Some(("env", name)) if word(name) && !name.starts_with(|first: char| first.is_ascii_digit()) => {
+            Ok(Part::Env(name.to_owned()))
+        }
+        Some(("env", _)) => Err("`${env:…}` wants the name of an environment variable".into()),
+        Some(("file", path)) if path.starts_with('/') => Ok(Part::File(path.into())),
+        Some(("file", _)) => Err("`${file:…}` wants a path that begins with `/`".into()),
+        Some(("credential", name)) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {
+            Ok(Part::Credential(name.to_owned()))
+        }
+        Some(("credential", _)) => Err("`${credential:…}` wants the name of a systemd credential".into()),
+        Some((kind, _)) if word(kind) => Err(format!("`${{{kind}:…}}` is not known: {FORMS}")),
+        _ => Err(format!("`${{…}}` says nothing about where the secret is: {FORMS}")),
+    }
+}
+
+fn read(path: &Path, part: &Part) -> Result<String, SecretError> {
+    let failed = |reason: String| SecretError::File {
+        reference: part.to_string(),
+        path: path.display().to_string(),
+        reason,
+    };
+    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
+    if text.len() as u64 > LONGEST {
+        return Err(failed(format!("it is larger than {LONGEST} bytes")));
+    }
+    // Editors and `echo` end a file with one newline that is no part of the secret.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("***"),
+            Self::Env(name) => write!(f, "${{env:{name}}}"),
+            Self::File(path) => write!(f, "${{file:{}}}", path.display()),
+            Self::Credential(name) => write!(f, "${{credential:{name}}}"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| fmt::Display::fmt(part, f))
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = SecretText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretText, E> {
+                SecretText::parse(text).map_err(E::custom)
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<SecretText, D::Error> {
+                inner.deserialize_str(self)
+            }
+        }
+        // The document's reader knows the name: it keeps the value out of messages and source lines.
+        deserializer.deserialize_newtype_struct("SecretText", Text)
+    }
+}
+
+impl JsonSchema for SecretText {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "a text, or where it is found: ${env:NAME}, ${file:PATH} or ${credential:NAME}",
+        })
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.to_owned())] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let secret = SecretText::parse(text)?.resolve_in(&variable).map_err(|error| error.to_string())?;
+        Ok(secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn references_are_resolved_where_they_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "hunter2\n\n").unwrap();
+        let folder = folder.path().display().to_string();
+        let check = |text: &str, expected: Result<&str, &str>| {
+            let variables = [("TOKEN", "abc"), ("CREDENTIALS_DIRECTORY", folder.as_str())];
+            assert_eq!(
+                resolved(text, &variables),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
+        };
+        check("plain $5 {x}", Ok("plain $5 {x}"));
+        check("", Ok(""));
+        check("${env:TOKEN}", Ok("abc"));
+        check("https://x/${env:TOKEN}?a", Ok("https://x/abc?a"));
+        check(&format!("${{file:{folder}/password}}"), Ok("hunter2\n"));
+        check("${credential:password}", Ok("hunter2\n"));
+        check("${env:ABSENT}", Err("${env:ABSENT}: the environment variable ABSENT is not set"));
+        check(
+            "${file:/nowhere/x}",
+            Err("${file:/nowhere/x}: /nowhere/x can't be read: No such file or directory (os error 2)"),
+        );
+        assert_eq!(
+            resolved("${credential:web}", &[]),
+            Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?"
+                .into())
+        );
+    }
+
+    #[test]
+    fn a_wrong_form_is_told_without_the_text_around_it() {
+        let check = |text: &str, expected: &str| {
+            let message = SecretText::parse(text).unwrap_err();
+            assert!(message.starts_with(expected), "{text}: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        };
+        check("hunter2${flie:/x}", "`${flie:…}` is not known: write ${env:NAME}");
+        check("hunter2${env:A", "`${` is not closed");
+        check("${hunter2}", "`${…}` says nothing about where the secret is");
+        check("${env:}", "`${env:…}` wants");
+        check("${env:1A}", "`${env:…}` wants");
+        check("${file:relative}", "`${file:…}` wants");
+        check("${credential:../x}", "`${credential:…}` wants");
+    }
+
+    #[test]
+    fn a_literal_is_never_shown() {
+        let secret = SecretText::parse("hunter2-${env:TOKEN}-${file:/run/x}").unwrap();
+        assert_eq!(format!("{secret:?}"), "***${env:TOKEN}***${file:/run/x}");
+        assert!(!format!("{:?}", secret.resolve_in(&|_| Some("abc".into()))).contains("abc"));
     }
 }

@@ -11,9 +11,7 @@ use serde::Deserialize;
 use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use crate::document::Invalid;
 use crate::host::accounts;
-use crate::host::process::{
-    Keep, Output, Program, StartError, Status, Stdin, find_program, judge, login_path,
-};
+use crate::host::process::{Keep, Output, Program, Status, Stdin, find_program, judge, login_path};
 use crate::model::Report;
 use crate::policy::{Interrupted, TERM_GRACE};
 use crate::units::Size;
@@ -117,6 +115,10 @@ impl Job for Command {
         Ok(report)
     }
 
+    fn outlives_daemon(&self) -> bool {
+        true
+    }
+
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
         let mut lacks = vec![];
         let mut lack = |message: String, hint: Option<String>| {
@@ -163,15 +165,6 @@ impl Command {
             (None, Some(line)) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
             // `invalid` lets none of these through.
             (None, None) => vec![String::new()],
-        }
-    }
-}
-
-impl From<StartError> for JobError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Program { .. } => Self::permanent(error),
-            StartError::Host { .. } => Self::Retryable(error.into()),
         }
     }
 }

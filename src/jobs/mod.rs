@@ -4,6 +4,8 @@
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
 pub mod command;
+pub mod pg_dump;
+pub mod prune_backups;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -19,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::document::{Invalid, Reader};
 use crate::host::postgres::Connection;
-use crate::host::process::Programs;
+use crate::host::process::{Programs, StartError};
 use crate::logs::RunLog;
 use crate::model::{JobName, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries};
 
 /// Every kind, in the order in which the README lists them.
-pub const KINDS: &[Kind] = &[kind::<command::Command>()];
+pub const KINDS: &[Kind] =
+    &[kind::<command::Command>(), kind::<pg_dump::PgDump>(), kind::<prune_backups::PruneBackups>()];
 
 /// A kind of job.
 pub struct Kind {
@@ -83,6 +86,11 @@ pub trait Job: Debug + Send + Sync {
     fn can_dry_run(&self) -> bool {
         false
     }
+
+    /// Whether the work is one program that goes on without this process, for the next daemon to adopt.
+    fn outlives_daemon(&self) -> bool {
+        false
+    }
 }
 
 /// What an attempt is given.
@@ -138,6 +146,15 @@ pub enum JobError {
 impl From<anyhow::Error> for JobError {
     fn from(error: anyhow::Error) -> Self {
         Self::Retryable(error)
+    }
+}
+
+impl From<StartError> for JobError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Program { .. } => Self::permanent(error),
+            StartError::Host { .. } => Self::Retryable(error.into()),
+        }
     }
 }
 

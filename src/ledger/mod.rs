@@ -3,6 +3,29 @@
 //! Owns what is remembered and that it is remembered whole: every change goes through [`Ledger::apply`],
 //! one transaction a batch. Never decides what a job does next; that is the engine's plan.
 
+mod buffered;
+mod damage;
+mod owner;
+mod read;
+mod schema;
+mod sqlite;
+mod write;
+
+#[cfg(test)]
+mod buffered_tests;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
+
+pub use buffered::Buffered;
+pub use damage::{SetAside, open_or_set_aside};
+pub use sqlite::SqliteLedger;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +141,9 @@ pub struct TableRecord {
     pub in_force_from: Timestamp,
     /// SHA-256 of the file's text, in hex.
     pub hash: String,
+    /// The UTC offset changes of each zone as the tz database told them then: `(instant, seconds east)`,
+    /// beginning with the one in force.
+    pub zones: BTreeMap<String, Vec<(Timestamp, i32)>>,
     pub jobs: Vec<TableJob>,
 }
 
@@ -128,9 +154,6 @@ pub struct TableJob {
     /// The expressions as written; none for a manual job.
     pub schedule: Vec<String>,
     pub timezone: String,
-    /// UTC offset changes of that zone as the tz database told them then: `(instant, seconds east)`,
-    /// beginning with the one in force.
-    pub offsets: Vec<(Timestamp, i32)>,
     pub enabled: bool,
 }
 
@@ -229,6 +252,23 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn history(&self, filter: &Filter) -> Result<Vec<RunRecord>, LedgerError>;
 
+    /// As [`Ledger::history`], a row at a time: a ledger of ten million rows is never held whole.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn visit(
+        &self,
+        filter: &Filter,
+        each: &mut dyn FnMut(RunRecord) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        for record in self.history(filter)? {
+            if each(record).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// [`LedgerError::Read`]
     fn run(&self, run: RunId) -> Result<Option<RunRecord>, LedgerError>;
@@ -238,6 +278,44 @@ pub trait Ledger: Send {
     /// # Errors
     /// [`LedgerError::Read`]
     fn latest(&self) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// The row that holds `(job, slot, epoch)`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
+
+    /// The highest number given so far, of rows that were dropped since too.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn last_run(&self) -> Result<Option<RunId>, LedgerError>;
+
+    /// What was told of the time from `from` on, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn events(&self, from: Timestamp) -> Result<Vec<Event>, LedgerError>;
+
+    /// The tables that were in force at `from` or later, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError>;
+
+    /// What an operator should know: since when and why rows are not durable.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
+    /// How long a call may wait for another process that holds the store. Five seconds at first.
+    fn patience(&self, _wait: Duration) {}
+
+    /// The next row gets a number above `run`: logs name runs by number, so that none may come twice.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError>;
 
     /// Deletes at most `batch` rows that ended before `before`; how many it deleted. Call again while it is `batch`.
     ///

@@ -1,5 +1,12 @@
-//! One binary for all integration tests: real processes, temporary folders, conditions instead of sleeps.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
+//! The program from outside: one binary for all integration tests, one file a behaviour.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod cli;
 mod command;
+mod house;
+mod lifecycle;
+mod pg_dump;
+mod prune;
 mod spawner;
+mod support;

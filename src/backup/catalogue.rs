@@ -1,0 +1,448 @@
+//! Finds the backups under a folder, and deletes those that are to go.
+//!
+//! Descends as find(1) does, relative to open folders: never follows a symbolic link, never enters another file
+//! system, never leaves the folder. A dump, its manifest and its roles are one backup. Files are not looked at
+//! where their names say enough, so that a folder of 200 000 costs little more than reading its names.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use super::pattern::Pattern;
+use super::publish;
+use super::retention::Candidate;
+use crate::host::files;
+
+/// A folder with backups in it, or below the one that was asked about.
+#[derive(Debug)]
+pub struct Folder {
+    /// Relative to the folder asked about; empty for itself.
+    pub path: PathBuf,
+    identity: (u64, u64),
+    pub backups: Vec<Backup>,
+}
+
+#[derive(Debug)]
+pub struct Backup {
+    /// In the order in which they are deleted: the manifest first and the dump last, so that an end in the middle
+    /// leaves a dump, which is found again, and no file without its dump.
+    pub files: Vec<Box<[u8]>>,
+    pub candidate: Candidate,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub folders: Vec<Folder>,
+    /// What was passed over although its name matches, or could not be looked at, and why.
+    pub passed_over: Vec<PassedOver>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    pub path: PathBuf,
+    pub why: String,
+    /// Someone should look at it.
+    pub trouble: bool,
+}
+
+/// # Errors
+/// Where the folder itself can't be read, or the work was cancelled.
+pub fn search(root: &OwnedFd, pattern: &Pattern, cancel: &CancellationToken) -> io::Result<Found> {
+    let mut search =
+        Search { pattern, cancel, device: rustix::fs::fstat(root)?.st_dev, found: Found::default() };
+    search.folder(root.try_clone()?, PathBuf::new())?;
+    Ok(search.found)
+}
+
+/// Opens a folder that a search found, by the same steps, and only if it still is the same.
+///
+/// # Errors
+/// Where it was moved, replaced or removed since.
+pub fn reopen(root: &OwnedFd, folder: &Folder) -> io::Result<OwnedFd> {
+    let mut fd = root.try_clone()?;
+    for part in &folder.path {
+        fd = open_below(&fd, part)?;
+    }
+    let stat = rustix::fs::fstat(&fd)?;
+    if (stat.st_dev, stat.st_ino) != folder.identity {
+        return Err(io::Error::other("the folder was replaced while it was looked at"));
+    }
+    Ok(fd)
+}
+
+/// Deletes the files of a backup; the bytes that this frees.
+///
+/// # Errors
+/// The file that stays, and why; those after it stay as well.
+pub fn delete(folder: &OwnedFd, backup: &Backup) -> Result<u64, (String, io::Error)> {
+    let mut bytes = 0;
+    for name in &backup.files {
+        let failed = |error: io::Error| (String::from_utf8_lossy(name).into_owned(), error);
+        let stat = match rustix::fs::statat(folder, &**name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            other => other.map_err(|error| failed(error.into()))?,
+        };
+        if files::remove_file(folder, &**name).map_err(failed)? && stat.st_nlink <= 1 {
+            bytes += u64::try_from(stat.st_size).unwrap_or(0);
+        }
+    }
+    Ok(bytes)
+}
+
+struct Search<'a> {
+    pattern: &'a Pattern,
+    cancel: &'a CancellationToken,
+    device: u64,
+    found: Found,
+}
+
+/// The files of one stem in a folder.
+#[derive(Default)]
+struct Group {
+    dumps: Vec<Box<[u8]>>,
+    roles: Option<Box<[u8]>>,
+    manifest: Option<Box<[u8]>>,
+    /// A dump that the pattern doesn't name: what lies beside it is its own.
+    other_dumps: bool,
+    /// The roles or the manifest match the pattern by themselves.
+    beside_matches: bool,
+}
+
+impl Search<'_> {
+    fn folder(&mut self, fd: OwnedFd, path: PathBuf) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&fd)?;
+        let identity = (stat.st_dev, stat.st_ino);
+        // Groups in the order of the folder: deleting in this order is the fastest.
+        let mut places: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut groups: Vec<Group> = Vec::new();
+        let mut below = Vec::new();
+        let mut buffer = vec![MaybeUninit::uninit(); 256 << 10];
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            if self.cancel.is_cancelled() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                kind = FileType::from_raw_mode(
+                    rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode,
+                );
+            }
+            match kind {
+                FileType::RegularFile => {
+                    let Some(stem) = self.stem(name) else { continue };
+                    let place = match places.get(stem) {
+                        Some(place) => *place,
+                        None => {
+                            places.insert(stem.into(), groups.len());
+                            groups.push(Group::default());
+                            groups.len() - 1
+                        }
+                    };
+                    self.sort_in(&mut groups[place], name);
+                }
+                FileType::Directory => below.push(entry.file_name().to_owned()),
+                FileType::Symlink if self.pattern.matches(name) => {
+                    self.pass_over(
+                        &path,
+                        entry.file_name(),
+                        "a symbolic link, which is never followed",
+                        false,
+                    );
+                }
+                _ if self.pattern.matches(name) => {
+                    self.pass_over(&path, entry.file_name(), "not a regular file", false);
+                }
+                _ => {}
+            }
+        }
+        drop(places);
+        let backups = groups.into_iter().filter_map(|group| backup(&fd, group)).collect();
+        self.found.folders.push(Folder { path: path.clone(), identity, backups });
+        for name in below {
+            let opened = open_below(&fd, &name).and_then(|fd| Ok((rustix::fs::fstat(&fd)?.st_dev, fd)));
+            match opened {
+                Err(error) => self.pass_over(&path, &name, &format!("can't be opened: {error}"), true),
+                Ok((device, _)) if device != self.device => {
+                    self.pass_over(&path, &name, "another file system, which is never entered", false);
+                }
+                Ok((_, fd)) => {
+                    let below = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+                    match self.folder(fd, below) {
+                        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                            self.pass_over(&path, &name, &format!("can't be read: {error}"), true);
+                        }
+                        other => other?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stem under which a file counts; `None`: it is nothing to us.
+    fn stem<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        let text = std::str::from_utf8(name).ok();
+        if text.is_some_and(|name| publish::visible(name).is_some()) {
+            return None;
+        }
+        match text {
+            Some(text) if is_ours(text) => Some(names::stem_of(text).as_bytes()),
+            _ => self.pattern.matches(name).then_some(name),
+        }
+    }
+
+    fn sort_in(&self, group: &mut Group, name: &[u8]) {
+        let matches = self.pattern.matches(name);
+        if name.ends_with(MANIFEST_SUFFIX.as_bytes()) {
+            group.manifest = Some(name.into());
+            group.beside_matches |= matches;
+        } else if name.ends_with(ROLES_SUFFIX.as_bytes()) {
+            group.roles = Some(name.into());
+            group.beside_matches |= matches;
+        } else if matches {
+            group.dumps.push(name.into());
+        } else {
+            group.other_dumps = true;
+        }
+    }
+
+    fn pass_over(&mut self, folder: &Path, name: &CStr, why: &str, trouble: bool) {
+        let path = folder.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        self.found.passed_over.push(PassedOver { path, why: why.to_owned(), trouble });
+    }
+}
+
+/// Names that may belong to a backup of several files.
+fn is_ours(name: &str) -> bool {
+    name.ends_with(MANIFEST_SUFFIX) || names::stem_of(name) != name
+}
+
+fn open_below(folder: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+}
+
+fn backup(folder: &OwnedFd, group: Group) -> Option<Backup> {
+    let alone = group.dumps.is_empty();
+    if alone && (group.other_dumps || !group.beside_matches) {
+        return None;
+    }
+    let candidate = judge(folder, &group);
+    let mut files = Vec::new();
+    if !group.other_dumps {
+        files.extend(group.manifest);
+        files.extend(group.roles);
+    }
+    files.extend(group.dumps);
+    Some(Backup { files, candidate })
+}
+
+/// The keys of a manifest that matter here; other kinds of backup have others beside them.
+#[derive(Deserialize)]
+struct ManifestHead {
+    format_version: u32,
+    database: Option<String>,
+    started_at: Timestamp,
+    file: String,
+    proof: Option<ProofHead>,
+}
+
+#[derive(Deserialize)]
+struct ProofHead {
+    state: String,
+}
+
+fn judge(folder: &OwnedFd, group: &Group) -> Candidate {
+    let name = group.dumps.first().or(group.roles.as_ref()).or(group.manifest.as_ref());
+    let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
+    let by_name: Box<str> = database_in(&name).into();
+    match group.manifest.as_ref().map(|manifest| read_manifest(folder, manifest, group)) {
+        None => {}
+        Some(Ok(head)) => {
+            let verified = head.proof.is_some_and(|proof| proof.state == "verified");
+            let database = head.database.map_or(by_name, Into::into);
+            return Candidate { database, time: Ok(head.started_at), verified };
+        }
+        Some(Err(why)) => {
+            return Candidate { database: by_name, time: Err(why.into()), verified: false };
+        }
+    }
+    let time = names::time_in(&name).map_or_else(|| modified(folder, group), Ok);
+    Candidate { database: by_name, time: time.map_err(Into::into), verified: false }
+}
+
+/// The part of a name before its time; without a time nobody can tell, and all such count as one database.
+fn database_in(name: &str) -> &str {
+    if names::time_in(name).is_none() {
+        return "";
+    }
+    let stem = names::stem_of(name);
+    let numbered = stem.rfind("Z-").filter(|at| stem[at + 2..].bytes().all(|byte| byte.is_ascii_digit()));
+    let stem = numbered.map_or(stem, |at| &stem[..=at]);
+    stem.rsplit_once('-').map_or(stem, |(database, _)| database)
+}
+
+fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<ManifestHead, String> {
+    let shown = String::from_utf8_lossy(name);
+    let wrong = |why: &str| format!("its manifest {shown} {why}: look at it, or delete the backup by hand");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut text = Vec::new();
+    rustix::fs::openat(folder, name, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|fd| File::from(fd).take(64 << 20).read_to_end(&mut text))
+        .map_err(|error| wrong(&format!("can't be read ({error})")))?;
+    let head: ManifestHead =
+        serde_json::from_slice(&text).map_err(|error| wrong(&format!("can't be understood ({error})")))?;
+    if head.format_version > super::manifest::FORMAT_VERSION {
+        return Err(wrong(&format!(
+            "has format_version {}, newer than this program knows",
+            head.format_version
+        )));
+    }
+    if !group.dumps.is_empty() && !group.dumps.iter().any(|dump| **dump == *head.file.as_bytes()) {
+        return Err(wrong(&format!("is that of another file, {}", head.file)));
+    }
+    Ok(head)
+}
+
+/// The newest change of the files that count.
+fn modified(folder: &OwnedFd, group: &Group) -> Result<Timestamp, String> {
+    let files = group.dumps.iter().chain(&group.roles).chain(&group.manifest);
+    let mut newest: Result<Timestamp, String> = Err("it has no file".to_owned());
+    for file in files.take(group.dumps.len().max(1)) {
+        let stat = rustix::fs::statat(folder, &**file, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| format!("its time can't be read: {error}"))?;
+        let time = Timestamp::new(stat.st_mtime, i32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+            .map_err(|error| format!("its time makes no sense: {error}"))?;
+        newest = Ok(newest.map_or(time, |newest| newest.max(time)));
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(files: &[(&str, &str)], pattern: &str, expected: &[(&[&str], &str, Option<&str>)]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let root = files::open_directory(folder.path()).unwrap();
+        let found = search(&root, &Pattern::new(pattern).unwrap(), &CancellationToken::new()).unwrap();
+        let mut got: Vec<(Vec<String>, String, Option<String>)> = found
+            .folders
+            .iter()
+            .flat_map(|folder| &folder.backups)
+            .map(|backup| {
+                let files =
+                    backup.files.iter().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect();
+                let time = backup.candidate.time.as_ref().ok().map(ToString::to_string);
+                (files, backup.candidate.database.to_string(), time)
+            })
+            .collect();
+        got.sort();
+        let expected: Vec<(Vec<String>, String, Option<String>)> = expected
+            .iter()
+            .map(|(files, database, time)| {
+                let files = files.iter().map(|name| (*name).to_owned()).collect();
+                (files, (*database).to_owned(), time.map(str::to_owned))
+            })
+            .collect();
+        assert_eq!(got, expected);
+    }
+
+    fn manifest(file: &str) -> String {
+        format!(
+            r#"{{"format_version": 1, "database": "my shop", "started_at": "2026-01-02T03:04:05Z", "file": "{file}"}}"#
+        )
+    }
+
+    #[test]
+    fn a_dump_its_manifest_and_its_roles_are_one_backup() {
+        check(
+            &[
+                ("shop-20261122T230000Z.sql.gz", ""),
+                ("shop-20261122T230000Z.roles.sql.gz", ""),
+                ("shop-20261122T230000Z.manifest.json", &manifest("shop-20261122T230000Z.sql.gz")),
+                ("shop-20261123T230000Z-2.sql.gz", ""),
+                ("my-db-20261124T230000Z.roles.sql.gz", ""),
+                (".shop-20261122T230000Z.sql.gz.partial-1-1", ""),
+                ("readme.txt", ""),
+            ],
+            "*.sql.gz",
+            &[
+                (&["my-db-20261124T230000Z.roles.sql.gz"], "my-db", Some("2026-11-24T23:00:00Z")),
+                (
+                    &[
+                        "shop-20261122T230000Z.manifest.json",
+                        "shop-20261122T230000Z.roles.sql.gz",
+                        "shop-20261122T230000Z.sql.gz",
+                    ],
+                    "my shop",
+                    Some("2026-01-02T03:04:05Z"),
+                ),
+                (&["shop-20261123T230000Z-2.sql.gz"], "shop", Some("2026-11-23T23:00:00Z")),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_lies_beside_a_dump_that_the_pattern_leaves_out_stays_with_it() {
+        check(&[("a-20261122T230000Z.dump", ""), ("a-20261122T230000Z.roles.sql.gz", "")], "*.sql.gz", &[]);
+        check(
+            &[("a.sql", ""), ("a.sql.gz", ""), ("a.manifest.json", &manifest("a.sql.gz"))],
+            "*.sql.gz",
+            &[(&["a.sql.gz"], "my shop", Some("2026-01-02T03:04:05Z"))],
+        );
+    }
+
+    #[test]
+    fn a_manifest_that_says_nothing_or_something_else_leaves_the_backup_unjudged() {
+        for content in ["{", "", "{}", &manifest("b.sql.gz")] {
+            check(
+                &[("a-20200101T000000Z.sql.gz", ""), ("a-20200101T000000Z.manifest.json", content)],
+                "*.sql.gz",
+                &[(&["a-20200101T000000Z.manifest.json", "a-20200101T000000Z.sql.gz"], "a", None)],
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_swapped_since_is_not_entered() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(below.join("a.sql.gz"), "").unwrap();
+        let root = files::open_directory(folder.path()).unwrap();
+        let found = search(&root, &Pattern::new("*").unwrap(), &CancellationToken::new()).unwrap();
+        let found = found.folders.iter().find(|found| found.path == Path::new("below")).unwrap();
+        assert!(reopen(&root, found).is_ok());
+        std::fs::rename(&below, folder.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink("moved", &below).unwrap();
+        assert!(reopen(&root, found).is_err());
+        std::fs::remove_file(&below).unwrap();
+        std::fs::create_dir(&below).unwrap();
+        let error = reopen(&root, found).unwrap_err().to_string();
+        assert_eq!(error, "the folder was replaced while it was looked at");
+    }
+}

@@ -1,0 +1,123 @@
+//! The names of a backup's files: `<database>-<UTC time>.sql.gz` and what lies beside it.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::codec::Compression;
+
+pub const MANIFEST_SUFFIX: &str = ".manifest.json";
+pub const ROLES_SUFFIX: &str = ".roles.sql.gz";
+
+/// The endings of a dump's own file, the longer first.
+const DUMP_SUFFIXES: [&str; 4] = [".sql.gz", ".sql.zst", ".sql", ".dump"];
+
+/// What the names of one backup begin with: `<database>-<YYYYMMDDTHHMMSSZ>`; `number` tells backups of the same
+/// second apart.
+pub fn stem(database: &str, at: Timestamp, number: u32) -> String {
+    let time = at.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+    let number = if number > 1 { format!("-{number}") } else { String::new() };
+    format!("{}-{time}{number}", file_safe(database))
+}
+
+/// What a dump's name ends with.
+pub fn dump_suffix(custom: bool, compression: Compression) -> &'static str {
+    match (custom, compression) {
+        (true, _) => ".dump",
+        (false, Compression::Gzip) => ".sql.gz",
+        (false, Compression::Zstd) => ".sql.zst",
+        (false, Compression::None) => ".sql",
+    }
+}
+
+/// The stem of a dump's, a roles file's or a manifest's name.
+pub fn stem_of(file: &str) -> &str {
+    let file = file.strip_suffix(MANIFEST_SUFFIX).unwrap_or(file);
+    if let Some(stem) = file.strip_suffix(ROLES_SUFFIX) {
+        return stem;
+    }
+    DUMP_SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
+}
+
+/// The manifest of a dump lies beside it, under the stem of its name.
+pub fn manifest_of(dump: &str) -> String {
+    format!("{}{MANIFEST_SUFFIX}", stem_of(dump))
+}
+
+/// A database's name as part of a file's name: letters and digits of any script, `_`, `-`, `+`, `=`, `@` and
+/// inner dots stay; anything else, which a shell or a pattern may take for something of its own, becomes `_`.
+pub fn file_safe(database: &str) -> String {
+    let safe = |(at, letter): (usize, char)| match letter {
+        '_' | '+' | '=' | '@' => letter,
+        '.' | '-' if at > 0 => letter,
+        _ if letter.is_alphanumeric() => letter,
+        _ => '_',
+    };
+    database.char_indices().map(safe).collect()
+}
+
+/// The time that a name carries: the last `-YYYYMMDDTHHMMSSZ` in it that is one.
+pub fn time_in(file: &str) -> Option<Timestamp> {
+    const LENGTH: usize = "-YYYYMMDDTHHMMSSZ".len();
+    let bytes = file.as_bytes();
+    (0..=bytes.len().checked_sub(LENGTH)?).rev().find_map(|at| time_at(&bytes[at..at + LENGTH]))
+}
+
+fn time_at(text: &[u8]) -> Option<Timestamp> {
+    if text[0] != b'-' || text[9] != b'T' || text[16] != b'Z' {
+        return None;
+    }
+    let number = |from: usize, to: usize| {
+        text[from..to].iter().try_fold(0_i16, |number, byte| {
+            byte.is_ascii_digit().then(|| number * 10 + i16::from(byte - b'0'))
+        })
+    };
+    let short = |from: usize| i8::try_from(number(from, from + 2)?).ok();
+    let civil =
+        DateTime::new(number(1, 5)?, short(5)?, short(7)?, short(10)?, short(12)?, short(14)?, 0).ok()?;
+    TimeZone::UTC.to_timestamp(civil).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_the_database_and_the_time() {
+        let at = "2026-11-22T23:00:00.9Z".parse().unwrap();
+        assert_eq!(stem("punk_eco", at, 1), "punk_eco-20261122T230000Z");
+        assert_eq!(stem("punk_eco", at, 2), "punk_eco-20261122T230000Z-2");
+        assert_eq!(dump_suffix(false, Compression::Zstd), ".sql.zst");
+        assert_eq!(dump_suffix(true, Compression::Gzip), ".dump");
+        assert_eq!(manifest_of("a-20261122T230000Z.sql.gz"), "a-20261122T230000Z.manifest.json");
+        for file in ["a-1.sql", "a-1.sql.gz", "a-1.roles.sql.gz", "a-1.manifest.json", "a-1.dump", "a-1"] {
+            assert_eq!(stem_of(file), "a-1", "{file}");
+        }
+    }
+
+    #[test]
+    fn odd_characters_of_a_database_don_t_reach_the_file_system() {
+        let check = |database: &str, expected: &str| assert_eq!(file_safe(database), expected);
+        check("punk_eco", "punk_eco");
+        check("../etc/passwd", "_._etc_passwd");
+        check("-rf", "_rf");
+        check("Boutique Éco*\n\0", "Boutique_Éco___");
+        check("a.b-c@d", "a.b-c@d");
+    }
+
+    #[test]
+    fn the_time_in_a_name_is_found() {
+        let check = |file: &str, expected: Option<&str>| {
+            assert_eq!(time_in(file).map(|at| at.to_string()).as_deref(), expected, "{file}");
+        };
+        check("punk_eco-20261122T230000Z.sql.gz", Some("2026-11-22T23:00:00Z"));
+        check("punk_eco-20261122T230000Z-2.roles.sql.gz", Some("2026-11-22T23:00:00Z"));
+        check("a-20250101T000000Z-20261122T230000Z.sql.gz", Some("2026-11-22T23:00:00Z"));
+        check("a-20261322T230000Z.sql.gz", None);
+        check("a-20260230T230000Z.sql.gz", None);
+        check("a-2026112xT230000Z.sql.gz", None);
+        check("a_20261122T230000Z.sql.gz", None);
+        check("été.sql.gz", None);
+        check("", None);
+    }
+}

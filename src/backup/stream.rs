@@ -1,0 +1,328 @@
+//! Carries a program's output into a file: counts, compresses, hashes, writes, and reads back what was written.
+//!
+//! Works on threads of its own with a fixed set of buffers, so that memory doesn't grow with the dump: one thread
+//! reads and counts, two compress, one hashes and writes in order, one brings what was written to the disk and
+//! reads it again from there. Never names a file and never starts a program.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{Advice, OFlags};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::codec::{Codec, Compression};
+use super::count::{Counted, RowCounter};
+
+/// Where a dump comes from.
+pub struct Source {
+    /// The reading end of a pipe, ours alone.
+    pub pipe: OwnedFd,
+    /// How long the program may stay silent while we wait for it.
+    pub stall: Duration,
+    pub stop: Arc<Stop>,
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub bytes: u64,
+    pub uncompressed_bytes: u64,
+    /// SHA-256 of the file's bytes, in hex; what the disk gave back has the same.
+    pub sha256: String,
+    pub counted: Counted,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error("stopped")]
+    Stopped,
+    #[error("no byte came for {}", crate::units::HumanDuration(*.0))]
+    Stalled(Duration),
+    #[error("its output can't be read: {0}")]
+    Read(std::io::Error),
+    #[error("can't be compressed: {0}")]
+    Compress(std::io::Error),
+    /// After so many bytes.
+    #[error("can't be written after {written} bytes: {error}")]
+    Write { written: u64, error: std::io::Error },
+    #[error("can't be read back: {0}")]
+    ReadBack(std::io::Error),
+    #[error("what was read back is not what was written: {expected} was written, the disk holds {found}")]
+    Differs { expected: String, found: String },
+}
+
+/// Ends the work of a stream from another thread.
+pub struct Stop {
+    set: AtomicBool,
+    event: OwnedFd,
+}
+
+impl Stop {
+    /// # Errors
+    /// Where no descriptor is left.
+    pub fn new() -> std::io::Result<Arc<Self>> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Arc::new(Self { set: AtomicBool::new(false), event }))
+    }
+
+    pub fn stop(&self) {
+        self.set.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+}
+
+const COMPRESSORS: usize = 2;
+/// Blocks that are being filled, compressed or waiting: two for each compressor, one to fill.
+const BLOCKS: usize = 2 * COMPRESSORS + 1;
+/// How much is written before it is brought to the disk and read back: the end of a dump waits for no more.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// Reads to the end of the source and stores it, compressed, in `file`, which must be empty, readable and
+/// writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
+///
+/// # Errors
+/// [`StreamError`]; the file is then good for nothing.
+pub fn store(
+    source: Source,
+    file: &File,
+    compression: Compression,
+    level: u32,
+) -> Result<Stored, StreamError> {
+    let (to_compress, blocks) = sync_channel::<Work>(BLOCKS);
+    let blocks = &Mutex::new(blocks);
+    let (in_order, written) = sync_channel::<Receiver<Compressed>>(BLOCKS);
+    let (give_back, pool) = sync_channel::<Vec<u8>>(BLOCKS);
+    let (progress, to_sync) = sync_channel::<u64>(1024);
+    let stop = source.stop.clone();
+    // A thread that fails ends the others: the reader may be waiting for a silent program.
+    let failing = |error: StreamError| {
+        stop.stop();
+        error
+    };
+    let failing = &failing;
+    for _ in 0..BLOCKS {
+        let _ = give_back.send(vec![0; compression.block_size()]);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..if compression == Compression::None { 0 } else { COMPRESSORS })
+            .map(|_| {
+                let give_back = give_back.clone();
+                scope.spawn(move || compress(compression, level, blocks, &give_back).map_err(failing))
+            })
+            .collect();
+        let writer = scope.spawn(move || write(file, &written, &give_back, &progress).map_err(failing));
+        let reader_back = scope.spawn(move || read_back(file, &to_sync).map_err(failing));
+        let read = read(&source, &pool, |block| {
+            let (reply, compressed) = sync_channel(1);
+            let sent = in_order.send(compressed).is_ok();
+            let sent = match compression {
+                Compression::None => sent && reply.send(Compressed { bytes: block, recycle: true }).is_ok(),
+                _ => sent && to_compress.send(Work { block, reply }).is_ok(),
+            };
+            if sent { Ok(()) } else { Err(StreamError::Stopped) }
+        });
+        drop((to_compress, in_order, source));
+        let compressed = threads.into_iter().map(joined).collect::<Result<Vec<()>, _>>();
+        let written = joined(writer);
+        let found = joined(reader_back);
+        // What failed first is what the others stopped for.
+        let (uncompressed_bytes, counted) = match read {
+            Err(StreamError::Stopped) => {
+                compressed?;
+                written?;
+                found?;
+                return Err(StreamError::Stopped);
+            }
+            other => other?,
+        };
+        compressed?;
+        let (bytes, sha256) = written?;
+        let found = found?;
+        if found != (bytes, sha256.clone()) {
+            let text = |(bytes, hash): (u64, String)| format!("{bytes} bytes with SHA-256 {hash}");
+            return Err(StreamError::Differs { expected: text((bytes, sha256)), found: text(found) });
+        }
+        Ok(Stored { bytes, uncompressed_bytes, sha256, counted })
+    })
+}
+
+/// Reads to the end of the source and only counts. Blocks.
+///
+/// # Errors
+/// [`StreamError`]
+pub fn count(source: Source) -> Result<(u64, Counted), StreamError> {
+    let (give_back, pool) = sync_channel(1);
+    let _ = give_back.send(vec![0; Compression::None.block_size()]);
+    read(&source, &pool, |block| give_back.send(block).map_err(|_| StreamError::Stopped))
+}
+
+struct Work {
+    block: Vec<u8>,
+    reply: SyncSender<Compressed>,
+}
+
+struct Compressed {
+    bytes: Vec<u8>,
+    /// The buffer is one of the reader's blocks.
+    recycle: bool,
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn read(
+    source: &Source,
+    pool: &Receiver<Vec<u8>>,
+    mut send: impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+) -> Result<(u64, Counted), StreamError> {
+    // A larger pipe saves the program and us most of the turns; where the limit for the user is reached, the
+    // pipe works as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&source.pipe, 1 << 20);
+    let flags = rustix::fs::fcntl_getfl(&source.pipe).map_err(|error| StreamError::Read(error.into()))?;
+    rustix::fs::fcntl_setfl(&source.pipe, flags | OFlags::NONBLOCK)
+        .map_err(|error| StreamError::Read(error.into()))?;
+    let mut counter = RowCounter::default();
+    let mut total = 0;
+    loop {
+        let mut block = pool.recv().map_err(|_| StreamError::Stopped)?;
+        let size = block.capacity();
+        block.resize(size, 0);
+        let mut filled = 0;
+        let mut ended = false;
+        while filled < size && !ended {
+            if source.stop.is_set() {
+                return Err(StreamError::Stopped);
+            }
+            match rustix::io::read(&source.pipe, &mut block[filled..]) {
+                Ok(0) => ended = true,
+                Ok(count) => {
+                    counter.feed(&block[filled..filled + count]);
+                    filled += count;
+                }
+                Err(Errno::AGAIN) => wait(source)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(StreamError::Read(error.into())),
+            }
+        }
+        block.truncate(filled);
+        // An empty stream is one empty member: an empty file would not be a gzip file.
+        if filled > 0 || total == 0 {
+            send(block)?;
+        }
+        total += filled as u64;
+        if ended {
+            return Ok((total, counter.finish()));
+        }
+    }
+}
+
+/// Waits for a byte, the end, or the stop.
+fn wait(source: &Source) -> Result<(), StreamError> {
+    let timeout = Timespec::try_from(source.stall).ok();
+    let mut fds = [
+        PollFd::new(&source.pipe, PollFlags::IN),
+        PollFd::from_borrowed_fd(source.stop.event.as_fd(), PollFlags::IN),
+    ];
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(0) => Err(StreamError::Stalled(source.stall)),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(StreamError::Read(error.into())),
+    }
+}
+
+fn compress(
+    compression: Compression,
+    level: u32,
+    blocks: &Mutex<Receiver<Work>>,
+    give_back: &SyncSender<Vec<u8>>,
+) -> Result<(), StreamError> {
+    let Some(mut codec) = Codec::new(compression, level).map_err(StreamError::Compress)? else {
+        return Ok(());
+    };
+    loop {
+        let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Work { block, reply }) = next else { return Ok(()) };
+        let mut bytes = Vec::new();
+        codec.compress(&block, &mut bytes).map_err(StreamError::Compress)?;
+        let _ = give_back.send(block);
+        let _ = reply.send(Compressed { bytes, recycle: false });
+    }
+}
+
+fn write(
+    mut file: &File,
+    compressed: &Receiver<Receiver<Compressed>>,
+    give_back: &SyncSender<Vec<u8>>,
+    progress: &SyncSender<u64>,
+) -> Result<(u64, String), StreamError> {
+    let mut hash = Sha256::new();
+    let mut written = 0;
+    let mut announced = 0;
+    for next in compressed {
+        let Ok(Compressed { bytes, recycle }) = next.recv() else { return Err(StreamError::Stopped) };
+        file.write_all(&bytes).map_err(|error| StreamError::Write { written, error })?;
+        hash.update(&bytes);
+        written += bytes.len() as u64;
+        if recycle {
+            let _ = give_back.send(bytes);
+        }
+        if written - announced >= SYNC_EVERY {
+            announced = written;
+            let _ = progress.send(written);
+        }
+    }
+    let _ = progress.send(written);
+    Ok((written, hex(&hash.finalize())))
+}
+
+/// Brings what was written to the disk and reads it from there: what the page cache holds is dropped before, so
+/// that it is the disk that answers (posix_fadvise(2): only clean pages are dropped, hence the sync).
+fn read_back(file: &File, progress: &Receiver<u64>) -> Result<(u64, String), StreamError> {
+    let mut hash = Sha256::new();
+    let mut at = 0;
+    let mut buffer = vec![0; 256 << 10];
+    for until in progress {
+        rustix::fs::fdatasync(file)
+            .map_err(|error| StreamError::Write { written: until, error: error.into() })?;
+        let length = std::num::NonZeroU64::new(until - at);
+        let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
+        // To the very end: what lies beyond would be found too.
+        loop {
+            let wanted = usize::try_from(until - at).unwrap_or(usize::MAX).clamp(0, buffer.len());
+            if wanted == 0 {
+                break;
+            }
+            match rustix::io::pread(file, &mut buffer[..wanted], at) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hash.update(&buffer[..count]);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(StreamError::ReadBack(error.into())),
+            }
+        }
+    }
+    let size = file.metadata().map_err(StreamError::ReadBack)?.len();
+    Ok((size, hex(&hash.finalize())))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,239 @@
+//! The command line as types: the one table behind parsing, help, man page and completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::{Outcome, RunId};
+use crate::units::HumanDuration;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "punk-eco-sched",
+    version,
+    about = "Runs the jobs of jobs.yaml and keeps a record of every slot",
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 the job failed, timed out or was cancelled; 2 the command line or the file is \
+                  wrong; 3 the daemon is needed and doesn't answer; 4 not run, since it runs already."
+)]
+pub struct Cli {
+    /// The table of jobs [default: $PUNK_ECO_SCHED_CONFIG, /etc/punk-eco-sched/jobs.yaml, ./jobs.yaml]
+    #[arg(long, global = true, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run in the foreground and run each job when it is due
+    ///
+    /// SIGTERM: take no more slots, give work in this process its grace, leave running programs to the next daemon.
+    /// SIGINT: end those too, after the grace. SIGHUP: reload.
+    Daemon(DaemonArgs),
+    /// Find every problem in the file, then what this host lacks
+    Check(CheckArgs),
+    /// Show the jobs: kind, schedule, next slot, last outcome
+    List(ListArgs),
+    /// Show coming slots, of the table or of any expression
+    ///
+    /// Without JOB: the slots of all enabled jobs in the order of time. Times without an offset, and the local times
+    /// shown, are in the zone of the schedule.
+    Next(NextArgs),
+    /// Run a job now and follow its log
+    ///
+    /// Through the daemon where one answers, by itself where none does, with the same ledger and locks. Pauses and
+    /// `enabled` don't count, `overlap` does. Ctrl-C detaches; without a daemon it cancels.
+    RunNow(RunNowArgs),
+    /// Show what the daemon does now; exit code 3 where there is none
+    Status(StatusArgs),
+    /// Put the changed file into force; a wrong one is refused and the old table stays
+    Reload,
+    /// Stop taking the slots of a job, or of all, until resumed
+    Pause(PauseArgs),
+    /// End a pause
+    Resume(ResumeArgs),
+    /// End a run and every program it started
+    Cancel(CancelArgs),
+    /// Edit the file in $VISUAL or $EDITOR, check it, and reload the daemon
+    Edit,
+    /// Show what became of slots and runs, newest first
+    History(HistoryArgs),
+    /// Show one run whole: attempts, report, findings, log
+    Show(ShowArgs),
+    /// Show a job's log; without --run of its latest run
+    Logs(LogsArgs),
+    /// Print the JSON Schema of jobs.yaml
+    Schema,
+    /// Print shell completions
+    Completions(CompletionsArgs),
+    /// Print the manual page: `punk-eco-sched man | man -l -`
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// How long work in this process may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub grace: HumanDuration,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Look at the file alone
+    #[arg(long)]
+    pub no_host: bool,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct NextArgs {
+    /// One job instead of all
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Slots of this expression; needs no file
+    #[arg(long, value_name = "EXPR", conflicts_with = "job")]
+    pub expr: Option<String>,
+    /// Its time zone [default: the system's]
+    #[arg(long, value_name = "TZ", requires = "expr")]
+    pub timezone: Option<String>,
+    /// Slots after this time: 2026-03-28T22:00:00Z, `2026-03-28 22:00`, today, -2h, `2h ago`
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true)]
+    pub from: String,
+    /// How many
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct RunNowArgs {
+    /// The job's name
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    /// Return as soon as the run is accepted; needs the daemon
+    #[arg(long)]
+    pub detach: bool,
+    /// Say what would be done and do nothing, where the kind can
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How long [default: until `resume`]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<HumanDuration>,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Scope {
+    /// The job's name
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Every job
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The run's number, as `status` and `history` show it
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// One job instead of all
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// How many
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// running, succeeded, failed, timed_out, cancelled, interrupted or skipped
+    #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
+    pub outcome: Option<Outcome>,
+    /// Not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, -2h, `2h ago`
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The run's number
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub run: RunId,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The job's name
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    /// Another run than the latest
+    #[arg(long, value_name = "RUN", value_parser = run_id)]
+    pub run: Option<RunId>,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The last lines only
+    #[arg(short = 'n', value_name = "LINES")]
+    pub lines: Option<usize>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Json {
+    /// Print one JSON document
+    #[arg(long = "json")]
+    pub wanted: bool,
+}
+
+fn run_id(text: &str) -> Result<RunId, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(RunId(number)),
+        _ => Err("a run is a number, as `punk-eco-sched history` shows it".into()),
+    }
+}
+
+fn outcome(text: &str) -> Result<Outcome, String> {
+    Outcome::from_word(text).ok_or_else(|| {
+        let words: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.word()).collect();
+        format!("use one of {}", words.join(", "))
+    })
+}

@@ -1,0 +1,453 @@
+//! From the tree to the table: the sections, then each job with its kind and its policies.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::policies::{Policies, TIMEOUT};
+use super::sections::TopKeys;
+use super::{Environment, JobSpec, JobTable, order};
+use crate::document::{
+    Collected, Entry, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest, unknown_hint,
+};
+use crate::jobs::{Job, Kind};
+use crate::model::JobName;
+use crate::schedule::Schedule;
+
+/// The kind to which `user` and `env` apply.
+const COMMAND: &str = "command";
+
+pub(super) struct Loading<'a> {
+    pub(super) root: &'a Node<'a>,
+    pub(super) text: &'a str,
+    pub(super) file: &'a Path,
+    pub(super) environment: &'a Environment,
+    pub(super) kinds: &'static [Kind],
+    pub(super) collected: &'a mut Collected,
+}
+
+/// What reading every job needs again and again.
+struct Shared<'a> {
+    defaults: Policies,
+    /// `defaults:` in the file, for places.
+    written: Option<&'a Entry<'a>>,
+    zone: TimeZone,
+    zones: HashMap<String, Option<TimeZone>>,
+    policy_keys: Vec<String>,
+    names: HashMap<&'a str, JobName>,
+}
+
+impl<'a> Loading<'a> {
+    /// What could be made of the file; to be used only where no error was collected.
+    pub(super) fn table(mut self, hash: String) -> JobTable {
+        let (keys, clean) = Reader::of_root(self.root, self.collected).read_beside::<TopKeys>(&["jobs"]);
+        let mut keys = keys.unwrap_or_default();
+        let mut reader = Reader::of_root(self.root, self.collected);
+        keys.invalid().iter().for_each(|one| reader.invalid(one));
+        // Without `clean`, the file's zone may be among what was dropped, and a word about the system's misleads.
+        let timezone = self.file_zone(keys.timezone.as_deref(), clean);
+        self.unused_sections(&keys);
+
+        let written = self.root.get("defaults");
+        if let Some(entry) = written {
+            let mut reader = Reader::new(entry, "defaults".into(), self.collected);
+            keys.defaults.invalid().iter().for_each(|one| reader.invalid(one));
+        }
+        let entries = self.job_entries();
+        let shared = Shared {
+            defaults: std::mem::take(&mut keys.defaults),
+            written,
+            zone: timezone.clone(),
+            zones: HashMap::new(),
+            policy_keys: super::schema::properties_of::<Policies>(),
+            names: entries
+                .iter()
+                .filter_map(|entry| Some((&*entry.key, JobName::new(&entry.key).ok()?)))
+                .collect(),
+        };
+        let jobs = self.jobs(entries, shared);
+        self.references(entries);
+        let circles = order::cycles(entries, self.collected);
+        self.collected.problems.extend(circles);
+
+        let connections = keys.postgres.into_iter().map(|(name, keys)| (name, keys.connection())).collect();
+        JobTable {
+            file: self.file.to_owned(),
+            hash,
+            timezone,
+            paths: keys.paths.paths(self.file, self.environment),
+            logs: keys.logs.settings(),
+            keep_history: keys.logs.keep_history.0,
+            max_running: keys.limits.max_running as usize,
+            connections: Arc::new(connections),
+            contacts: keys.contacts.into_iter().map(|(name, keys)| (name, keys.contact())).collect(),
+            alerts: keys.alerts.map(super::sections::AlertsKeys::alerts),
+            dashboard: keys.dashboard.and_then(super::sections::DashboardKeys::dashboard),
+            jobs,
+        }
+    }
+
+    fn file_zone(&mut self, name: Option<&str>, clean: bool) -> TimeZone {
+        if let Some(name) = name {
+            let place = self.root.get("timezone").map_or(self.root.place, |entry| entry.node.place);
+            return self.zone(name, place, "timezone").unwrap_or(TimeZone::UTC);
+        }
+        match &self.environment.zone {
+            Ok(zone) => zone.clone(),
+            Err(reason) => {
+                if clean {
+                    let message =
+                        format!("no `timezone`, and the system's is not known: UTC is used ({reason})");
+                    self.report(ProblemSeverity::Warning, self.root.place, "timezone", message, None);
+                }
+                TimeZone::UTC
+            }
+        }
+    }
+
+    fn zone(&mut self, name: &str, place: Place, path: &str) -> Option<TimeZone> {
+        if let Ok(zone) = TimeZone::get(name) {
+            return Some(zone);
+        }
+        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let hint = nearest(name, known.iter().map(String::as_str)).map_or_else(
+            || "write an IANA name such as Africa/Casablanca or Europe/Paris".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        self.report(ProblemSeverity::Error, place, path, format!("unknown time zone `{name}`"), Some(hint));
+        None
+    }
+
+    /// What is read and checked, but not acted on.
+    fn unused_sections(&mut self, keys: &TopKeys) {
+        const UNSENT: &str =
+            "alerts are not sent by this version: failures are in the ledger, the logs and `history`";
+        let mut say = |key: &str, message: &str| {
+            if let Some(entry) = self.root.get(key) {
+                let problem = located(ProblemSeverity::Warning, entry.place, key, message, None);
+                self.collected.problems.push(problem);
+            }
+        };
+        match keys {
+            TopKeys { alerts: Some(_), .. } => say("alerts", UNSENT),
+            TopKeys { contacts, .. } if !contacts.is_empty() => say("contacts", UNSENT),
+            _ => {}
+        }
+        if keys.dashboard.is_some() {
+            say("dashboard", "there is no dashboard in this version: nothing listens");
+        }
+        for (name, connection) in &keys.postgres {
+            let container =
+                self.root.get("postgres").and_then(|all| all.node.get(name)?.node.get("container"));
+            if let (Some(_), Some(entry)) = (&connection.container, container) {
+                let message =
+                    "programs are not run inside containers by this version: jobs of this connection fail";
+                let path = format!("postgres.{name}.container");
+                self.report(ProblemSeverity::Warning, entry.place, &path, message, None);
+            }
+        }
+    }
+
+    fn job_entries(&mut self) -> &'a [Entry<'a>] {
+        let hint = Some("a file without jobs is refused, as an editor may have cut it short".to_owned());
+        match self.root.get("jobs") {
+            None => {
+                let message = "there is no `jobs:`";
+                self.report(ProblemSeverity::Error, self.root.place, "jobs", message, hint);
+                &[]
+            }
+            Some(entry) => match &entry.node.value {
+                Value::Map(entries) if !entries.is_empty() => entries,
+                Value::Map(_) => {
+                    self.report(ProblemSeverity::Error, entry.place, "jobs", "`jobs:` holds no job", hint);
+                    &[]
+                }
+                _ if entry.node.is_nothing() => {
+                    self.report(ProblemSeverity::Error, entry.place, "jobs", "`jobs:` holds no job", hint);
+                    &[]
+                }
+                _ => {
+                    let message = format!("expected a map from names to jobs, found {}", entry.node.found());
+                    self.report(ProblemSeverity::Error, entry.node.place, "jobs", message, None);
+                    &[]
+                }
+            },
+        }
+    }
+
+    fn jobs(&mut self, entries: &'a [Entry<'a>], mut shared: Shared<'a>) -> Vec<Arc<JobSpec>> {
+        if let Some(written) = shared.written {
+            // Checked by itself as well: every job may have its own.
+            let defaults = shared.defaults.clone();
+            self.schedule(&defaults, &written.node, "defaults", "defaults", &mut shared);
+        }
+        entries.iter().filter_map(|entry| self.job(entry, &mut shared).map(Arc::new)).collect()
+    }
+
+    fn job(&mut self, entry: &'a Entry<'a>, shared: &mut Shared<'a>) -> Option<JobSpec> {
+        let path = format!("jobs.{}", entry.key);
+        if let Err(message) = JobName::new(&entry.key) {
+            self.report(ProblemSeverity::Error, entry.place, &path, message, None);
+        }
+        let name = shared.names.get(&*entry.key).cloned();
+        let keys = match &entry.node.value {
+            Value::Map(keys) => keys.as_slice(),
+            _ if entry.node.is_nothing() => &[],
+            _ => {
+                let message = format!("expected a map that describes the job, found {}", entry.node.found());
+                self.report(ProblemSeverity::Error, entry.node.place, &path, message, None);
+                return None;
+            }
+        };
+        let beside: Vec<&str> = keys
+            .iter()
+            .map(|key| &*key.key)
+            .filter(|key| !shared.policy_keys.iter().any(|known| known == key))
+            .collect();
+        let kind = self.kind(entry, keys, &beside, &path, &shared.policy_keys);
+
+        let policies = Reader::new(entry, path.clone(), self.collected).read_beside::<Policies>(&beside).0?;
+        let mut reader = Reader::new(entry, path.clone(), self.collected);
+        policies.invalid().iter().for_each(|one| reader.invalid(one));
+        let schedule = self.schedule(&policies, &entry.node, &entry.key, &path, shared);
+        let (kind, key) = kind?;
+        if kind.name != COMMAND {
+            for (key, set) in [("user", policies.user.is_some()), ("env", policies.env.is_some())] {
+                if let Some(key) = entry.node.get(key).filter(|_| set) {
+                    let message = format!(
+                        "`{}` is for `{COMMAND}`: a job of the kind `{}` has none",
+                        key.key, kind.name
+                    );
+                    self.report(
+                        ProblemSeverity::Error,
+                        key.place,
+                        &format!("{path}.{}", key.key),
+                        message,
+                        None,
+                    );
+                }
+            }
+        }
+        let job = (kind.read)(&mut Reader::new(key, format!("{path}.{}", kind.name), self.collected))?;
+        Some(spec(name?, kind, job, schedule, policies, shared))
+    }
+
+    /// The one key that names a kind.
+    fn kind(
+        &mut self,
+        entry: &'a Entry<'a>,
+        keys: &'a [Entry<'a>],
+        beside: &[&str],
+        path: &str,
+        policy_keys: &[String],
+    ) -> Option<(&'static Kind, &'a Entry<'a>)> {
+        let names = || self.kinds.iter().map(|kind| kind.name);
+        let list = || names().collect::<Vec<_>>().join(", ");
+        let mut kinds = keys.iter().filter_map(|key| {
+            let kind = self.kinds.iter().find(|kind| *kind.name == *key.key)?;
+            Some((kind, key))
+        });
+        let first = kinds.next();
+        let mut found = Vec::new();
+        for (second, key) in kinds {
+            let first = first.map_or("", |(kind, _)| kind.name);
+            let message = format!("a second kind: a job is either `{first}` or `{}`", second.name);
+            found.push((key.place, key.key.to_string(), message, Some("make two jobs of it".to_owned())));
+        }
+        // What is no policy and no kind: a slip in either, or the kind itself.
+        let mut slipped = false;
+        for key in
+            keys.iter().filter(|key| beside.contains(&&*key.key) && !names().any(|name| name == key.key))
+        {
+            let near_kind = nearest(&key.key, names());
+            let near_policy = nearest(&key.key, policy_keys.iter().map(String::as_str));
+            let is_kind =
+                near_kind.is_some() || (near_policy.is_none() && matches!(key.node.value, Value::Map(_)));
+            if first.is_none() && is_kind && !slipped {
+                slipped = true;
+                let message = format!("unknown kind `{}`: the kinds are {}", key.key, list());
+                let hint = near_kind.map(|near| format!("did you mean `{near}`?"));
+                found.push((key.place, key.key.to_string(), message, hint));
+            } else {
+                let known = policy_keys.iter().map(String::as_str).chain(names());
+                let hint = unknown_hint(&key.key, known);
+                found.push((
+                    key.place,
+                    key.key.to_string(),
+                    format!("unknown key `{}`", key.key),
+                    Some(hint),
+                ));
+            }
+        }
+        if first.is_none() && !slipped {
+            let message = format!("the job `{}` names no kind: add one of {}", entry.key, list());
+            found.push((entry.place, String::new(), message, None));
+        }
+        for (place, key, message, hint) in found {
+            let path = if key.is_empty() { path.to_owned() } else { format!("{path}.{key}") };
+            self.report(ProblemSeverity::Error, place, &path, message, hint);
+        }
+        first
+    }
+
+    /// The schedule of one job, or of the defaults, in its zone.
+    fn schedule(
+        &mut self,
+        policies: &Policies,
+        node: &'a Node<'a>,
+        seed: &str,
+        path: &str,
+        shared: &mut Shared<'a>,
+    ) -> Option<Schedule> {
+        let zone = self.zone_of(policies, node, path, shared);
+        let (expressions, schedule, path) = match policies.expressions() {
+            Some(own) => (own, node.get("schedule")?, path),
+            None => (shared.defaults.expressions()?, shared.written?.node.get("schedule")?, "defaults"),
+        };
+        let path = format!("{path}.schedule");
+        let zone = zone?;
+        if expressions.is_empty() {
+            return None;
+        }
+        let at = |index: usize| match &schedule.node.value {
+            Value::List(items) => items.get(index).unwrap_or(&schedule.node),
+            _ => &schedule.node,
+        };
+        match Schedule::parse(&expressions, &zone, seed) {
+            Ok(parsed) => {
+                self.lint(&parsed, &schedule.node, &path);
+                Some(parsed)
+            }
+            Err(errors) => {
+                for error in errors {
+                    let item = at(error.index);
+                    let place =
+                        error.at.map_or(item.place, |range| item.place_within(self.text, range.start));
+                    self.report(ProblemSeverity::Error, place, &path, error.message, error.hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// What is odd about a schedule that can be read.
+    fn lint(&mut self, schedule: &Schedule, node: &Node<'_>, path: &str) {
+        for lint in schedule.lint(self.environment.now) {
+            self.report(ProblemSeverity::Warning, node.place, path, lint.message, lint.hint);
+        }
+    }
+
+    /// `None`: the name is wrong, and that was said.
+    fn zone_of(
+        &mut self,
+        policies: &Policies,
+        node: &Node<'_>,
+        path: &str,
+        shared: &mut Shared<'a>,
+    ) -> Option<TimeZone> {
+        let (name, key, path) = match (&policies.timezone, &shared.defaults.timezone) {
+            (Some(own), _) => (own, node.get("timezone")?, path),
+            (None, Some(default)) => (default, shared.written?.node.get("timezone")?, "defaults"),
+            (None, None) => return Some(shared.zone.clone()),
+        };
+        match shared.zones.get(name) {
+            Some(Some(zone)) => Some(zone.clone()),
+            _ => {
+                let zone = self.zone(name, key.node.place, &format!("{path}.timezone"));
+                shared.zones.insert(name.clone(), zone.clone());
+                zone
+            }
+        }
+    }
+
+    /// Names that are used and defined nowhere.
+    fn references(&mut self, jobs: &[Entry<'_>]) {
+        let defined = |section: &str| -> HashSet<&'a str> {
+            match self.root.get(section).map(|entry| &entry.node.value) {
+                Some(Value::Map(entries)) => entries.iter().map(|entry| &*entry.key).collect(),
+                _ => HashSet::new(),
+            }
+        };
+        let (connections, contacts) = (defined("postgres"), defined("contacts"));
+        let jobs: HashSet<&str> = jobs.iter().map(|entry| &*entry.key).collect();
+        let mut found = Vec::new();
+        for reference in &self.collected.references {
+            let (known, word, section) = match reference.target {
+                Target::Connection => (&connections, "connection", "postgres:"),
+                Target::Contact => (&contacts, "contact", "contacts:"),
+                Target::Job => (&jobs, "job", "jobs:"),
+            };
+            if known.contains(&*reference.text) {
+                continue;
+            }
+            let mut known: Vec<&str> = known.iter().copied().collect();
+            known.sort_unstable();
+            let hint = match nearest(&reference.text, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => format!("define it under `{section}`"),
+                None => format!("known: {}", crate::document::listed(&known)),
+            };
+            let message = format!("unknown {word} `{}`", reference.text);
+            found.push(located(
+                ProblemSeverity::Error,
+                reference.place,
+                &reference.path,
+                message,
+                Some(hint),
+            ));
+        }
+        self.collected.problems.extend(found);
+    }
+
+    fn report(
+        &mut self,
+        severity: ProblemSeverity,
+        place: Place,
+        path: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.collected.problems.push(located(severity, place, path, message, hint));
+    }
+}
+
+fn spec(
+    name: JobName,
+    kind: &'static Kind,
+    job: Arc<dyn Job>,
+    schedule: Option<Schedule>,
+    own: Policies,
+    shared: &Shared<'_>,
+) -> JobSpec {
+    let defaults = &shared.defaults;
+    let is_command = kind.name == COMMAND;
+    let after = own.after.as_ref().or(defaults.after.as_ref());
+    let alert = own.alert.as_ref().or(defaults.alert.as_ref());
+    JobSpec {
+        retries: own.retries(defaults, kind.retries),
+        missed: own.missed(defaults),
+        env: if is_command { own.env(defaults) } else { BTreeMap::new() },
+        after: after
+            .into_iter()
+            .flatten()
+            .filter_map(|name| shared.names.get(name.as_str()).cloned())
+            .collect(),
+        alert: alert.into_iter().flatten().map(|contact| contact.0.clone()).collect(),
+        enabled: own.enabled.or(defaults.enabled).unwrap_or(true),
+        timeout: own.timeout.or(defaults.timeout).map_or(TIMEOUT, |timeout| timeout.0),
+        overlap: own.overlap.or(defaults.overlap).unwrap_or_default(),
+        interrupted: own.interrupted.or(defaults.interrupted).unwrap_or(kind.interrupted),
+        jitter: own.jitter.or(defaults.jitter).map_or(std::time::Duration::ZERO, |jitter| jitter.0),
+        user: own.user.or_else(|| defaults.user.clone()).filter(|_| is_command),
+        nice: own.nice.or(defaults.nice).unwrap_or(0),
+        io: own.io.or(defaults.io),
+        description: own.description.or_else(|| defaults.description.clone()),
+        group: own.group.or_else(|| defaults.group.clone()),
+        name,
+        kind,
+        job,
+        schedule,
+    }
+}

@@ -1,0 +1,217 @@
+//! Composition: builds everything, and carries the system's signals and the socket's requests to the engine.
+//!
+//! Owns the order of start and stop. Takes no decision about jobs.
+
+mod control;
+mod journal;
+mod record;
+mod standalone;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::control::DaemonControl;
+pub use self::standalone::{Standalone, standalone};
+use self::state::StateDirectory;
+use crate::api::Control;
+use crate::api::server::Server;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Environment, JobTable, Problems};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
+use crate::host::procfs;
+use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
+use crate::logs::Logs;
+use crate::spawner::{self, Spawner};
+
+pub struct Options {
+    pub config: PathBuf,
+    /// What work in this process is given to end after SIGTERM.
+    pub grace: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// jobs.yaml is wrong; nothing was started.
+    #[error("{0}")]
+    File(Problems),
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`], before the first slot is taken.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let environment = Environment::of_process(&SystemClock);
+    let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
+    let table = Arc::new(table);
+    let state = StateDirectory::lock(&table.paths.state)?;
+    // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
+    let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
+    let launched = Spawner::launch(settings)?;
+    let logs = Logs::new(&table.paths.logs, table.logs);
+    journal::start(&table.paths.logs, table.logs);
+    say_warnings(&warnings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?;
+    let served = runtime.block_on(serve(options, environment, table, &logs, launched));
+    // What still works in this process has had its grace.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(state);
+    Ok(served?)
+}
+
+async fn serve(
+    options: &Options,
+    environment: Environment,
+    table: Arc<JobTable>,
+    logs: &Logs,
+    launched: spawner::Launched,
+) -> anyhow::Result<()> {
+    let clock = Arc::new(SystemClock);
+    let now = clock.now();
+    let owner = Owner::current("daemon");
+    let ledger = open_ledger(&table.paths.state, &owner, clock.clone())?;
+    let spawner = Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
+    let adoption = spawner.adopt_all().await;
+    for problem in &adoption.problems {
+        tracing::error!("what it runs can't be taken over: {problem}");
+    }
+    let past = ledger.past().unwrap_or_else(|error| {
+        tracing::error!("{error}; scheduling goes on from now");
+        ledger::Past::default()
+    });
+    let boot = state::boot_time(&*ledger, &owner.boot, now);
+    let recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    let parts = Parts {
+        opening: Some(Opening {
+            table: record::of(&table, now),
+            detail: serde_json::json!({
+                "pid": owner.pid,
+                "boot": owner.boot,
+                "boot_time": boot,
+                "version": env!("CARGO_PKG_VERSION"),
+            }),
+        }),
+        table: table.clone(),
+        ledger,
+        recovery,
+        clock: clock.clone(),
+        spawner,
+        logs: logs.clone(),
+        host: procfs::host_name(),
+        state: table.paths.state.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    // The socket comes first: a daemon that can't be asked must not run jobs.
+    let socket = table.paths.socket.clone();
+    let server = Server::bind(&socket).with_context(|| format!("{}", socket.display()))?;
+    let (engine, thread) = Engine::start(parts).context("the engine can't be started")?;
+    let control =
+        Arc::new(DaemonControl::new(engine.clone(), options.config.clone(), environment, clock.clone(), now));
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(control.clone(), stop.clone()));
+    let jobs = table.jobs.len();
+    tracing::info!("{jobs} jobs of {} are in force", options.config.display());
+    drop(table);
+    notify(&[sd_notify::NotifyState::Ready]);
+    wait_for_the_end(&engine, &control, options.grace).await?;
+    stop.cancel();
+    let _ = serving.await;
+    // The engine's thread ends by itself once it has said that it stops.
+    let _ = thread.join();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wait_for_the_end(
+    engine: &EngineHandle,
+    control: &Arc<DaemonControl>,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let end_programs = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break true,
+            _ = hangup.recv() => {
+                notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
+                if let Err(refused) = control.reload("SIGHUP").await {
+                    tracing::error!("the table in force stays: {refused}");
+                }
+                notify(&[sd_notify::NotifyState::Ready]);
+            }
+        }
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!(
+        "stopping: no more slots are taken; work in this process has {} to end",
+        crate::units::HumanDuration(grace)
+    );
+    let mut stopped = Box::pin(engine.stop(end_programs, grace));
+    loop {
+        tokio::select! {
+            _ = &mut stopped => return Ok(()),
+            // Asked again: no more grace.
+            _ = terminate.recv() => stopped = Box::pin(engine.stop(end_programs, Duration::ZERO)),
+            _ = interrupt.recv() => stopped = Box::pin(engine.stop(true, Duration::ZERO)),
+        }
+    }
+}
+
+/// Opens the ledger for writing. One that is damaged is set aside, and where none can be written the rows wait
+/// in memory: jobs must go on.
+fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Result<Box<dyn Ledger>> {
+    let path = state.join("ledger.db");
+    let host = procfs::host_name();
+    // A newer program has written it: this one must not begin another beside it.
+    if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
+        return Err(error.into());
+    }
+    let ledger = Buffered::new(owner.clone(), &host.clone(), {
+        let owner = owner.clone();
+        move |suspect| {
+            let (ledger, aside) =
+                ledger::open_or_set_aside(&path, owner.clone(), &host, clock.now(), suspect)?;
+            if let Some(aside) = aside {
+                tracing::error!(
+                    "{}: the ledger was damaged ({}); it is kept as {}, and a new one begins",
+                    path.display(),
+                    aside.reason,
+                    aside.moved_to.display()
+                );
+            }
+            Ok(ledger)
+        }
+    });
+    if let Some(problem) = ledger.problem() {
+        tracing::error!("{problem}");
+    }
+    Ok(Box::new(ledger))
+}
+
+fn say_warnings(warnings: &Problems) {
+    if !warnings.is_empty() {
+        tracing::warn!("{warnings}");
+    }
+}
+
+/// To systemd, where it started us.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}

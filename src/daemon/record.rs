@@ -1,0 +1,38 @@
+//! The table in force, as the ledger remembers it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::config::JobTable;
+use crate::ledger::{TableJob, TableRecord};
+use crate::schedule;
+
+/// How far ahead the offsets of a zone are kept: a table is seldom in force for longer.
+const AHEAD: Duration = Duration::from_secs(2 * 366 * 86_400);
+
+pub(super) fn of(table: &JobTable, now: Timestamp) -> TableRecord {
+    let until = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let mut zones = BTreeMap::new();
+    let mut jobs = Vec::with_capacity(table.jobs.len());
+    for job in &table.jobs {
+        let zone = job.schedule.as_ref().map_or(&table.timezone, schedule::Schedule::zone);
+        let name = zone.iana_name().unwrap_or("UTC");
+        if !zones.contains_key(name) {
+            zones.insert(name.to_owned(), schedule::offsets(zone, now, until));
+        }
+        jobs.push(TableJob {
+            job: job.name.clone(),
+            kind: job.kind.name.to_owned(),
+            schedule: job
+                .schedule
+                .as_ref()
+                .map(|schedule| schedule.expressions().to_vec())
+                .unwrap_or_default(),
+            timezone: name.to_owned(),
+            enabled: job.enabled,
+        });
+    }
+    TableRecord { in_force_from: now, hash: table.hash.clone(), zones, jobs }
+}

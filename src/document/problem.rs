@@ -1,0 +1,219 @@
+//! What is wrong in a file, and how it is shown: place, source line, caret, hint.
+
+use std::fmt::{self, Write as _};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use unicode_width::UnicodeWidthChar;
+
+use super::tree::Place;
+
+/// Something wrong in the file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    pub severity: ProblemSeverity,
+    /// 1-based; absent for what has no place in the file.
+    pub line: Option<u32>,
+    /// Counted in characters.
+    pub column: Option<u32>,
+    /// `jobs.db-backup.pg_dump.level`
+    pub path: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemSeverity {
+    Error,
+    Warning,
+}
+
+impl Problem {
+    /// A problem of the file or the host as a whole.
+    pub fn placeless(severity: ProblemSeverity, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity, line: None, column: None, path: path.into(), message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity == ProblemSeverity::Error
+    }
+}
+
+/// Characters of the source that are never shown: they may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mask {
+    pub(crate) from: Place,
+    /// The first character that may be shown again.
+    pub(crate) to: Place,
+}
+
+/// The problems of one file, in the order of their places, with the source lines that they are about.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Problems {
+    file: PathBuf,
+    list: Vec<Problem>,
+    /// Sorted by number; only the lines that are shown are kept.
+    lines: Vec<(u32, String)>,
+}
+
+impl Problems {
+    /// Sorts the problems, drops what is said twice, and keeps the source lines they need, with secrets blotted out.
+    pub(crate) fn new(file: &Path, text: &str, mut list: Vec<Problem>, masks: &[Mask]) -> Self {
+        list.sort_by(|a, b| {
+            let place = |problem: &Problem| (problem.line, problem.column);
+            place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message))
+        });
+        list.dedup_by(|a, b| {
+            a.line.is_some() && (a.line, a.column, &a.message) == (b.line, b.column, &b.message)
+        });
+        let mut wanted = list.iter().filter_map(|problem| problem.line).peekable();
+        let mut lines = Vec::new();
+        for (number, line) in (1..).zip(text.split('\n')) {
+            while wanted.next_if(|line| *line < number).is_some() {}
+            match wanted.peek() {
+                None => break,
+                Some(next) if *next == number => {
+                    lines.push((number, masked(line.trim_end_matches('\r'), number, masks)));
+                }
+                Some(_) => {}
+            }
+        }
+        Self { file: file.to_owned(), list, lines }
+    }
+
+    /// One problem about the file as a whole.
+    pub fn of_file(file: &Path, message: impl Into<String>, hint: Option<String>) -> Self {
+        let mut problem = Problem::placeless(ProblemSeverity::Error, "", message);
+        problem.hint = hint;
+        Self { file: file.to_owned(), list: vec![problem], lines: vec![] }
+    }
+
+    /// Adds what was found elsewhere than in the text (on the host).
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Problem>) {
+        self.list.extend(more);
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(Problem::is_error)
+    }
+
+    /// `{"problems":[{"severity","line","column","path","message","hint"}]}`
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "problems": self.list })
+    }
+}
+
+impl Deref for Problems {
+    type Target = [Problem];
+
+    fn deref(&self) -> &[Problem] {
+        &self.list
+    }
+}
+
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_char('\n')?;
+            }
+            self.show(problem, f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Problems {
+    fn show(&self, problem: &Problem, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = problem.line {
+            write!(f, "{line}:{}:", problem.column.unwrap_or(1))?;
+        }
+        let word = if problem.is_error() { "error" } else { "warning" };
+        write!(f, " {word}: {}", printable(&problem.message))?;
+        if problem.line.is_none() && !problem.path.is_empty() {
+            write!(f, " ({})", printable(&problem.path))?;
+        }
+        if let Some(line) = problem.line
+            && let Ok(index) = self.lines.binary_search_by_key(&line, |(number, _)| *number)
+        {
+            let (shown, caret) = excerpt(&self.lines[index].1, problem.column.unwrap_or(1) as usize);
+            write!(f, "\n    {shown}\n    {caret}^")?;
+        }
+        if let Some(hint) = &problem.hint {
+            write!(f, "\n  hint: {}", printable(hint))?;
+        }
+        Ok(())
+    }
+}
+
+/// The part of a line around a column, and the blanks that bring a caret under it.
+fn excerpt(line: &str, column: usize) -> (String, String) {
+    const BEFORE: usize = 100;
+    const LENGTH: usize = 160;
+    let start = column.saturating_sub(BEFORE + 1);
+    let (mut shown, mut caret) = (String::new(), String::new());
+    if start > 0 {
+        shown.push('…');
+        caret.push(' ');
+    }
+    for (index, letter) in line.chars().enumerate().skip(start).take(LENGTH) {
+        // A control character would reach the terminal as a command.
+        let letter = if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter };
+        shown.push(letter);
+        if index + 1 < column {
+            match letter {
+                '\t' => caret.push('\t'),
+                _ => caret.extend(std::iter::repeat_n(' ', letter.width().unwrap_or(0))),
+            }
+        }
+    }
+    if line.chars().nth(start + LENGTH).is_some() {
+        shown.push('…');
+    }
+    // A problem after the end of the line (an unclosed quote) still gets its caret.
+    let length = line.chars().count();
+    caret.extend(std::iter::repeat_n(' ', column.saturating_sub(length + 1).min(LENGTH)));
+    (shown, caret)
+}
+
+/// What the file or the system says may hold control characters, and messages stand on one line.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+fn masked(line: &str, number: u32, masks: &[Mask]) -> String {
+    let mut letters: Vec<char> = line.chars().collect();
+    for mask in masks.iter().filter(|mask| (mask.from.line..=mask.to.line).contains(&number)) {
+        let start = if number == mask.from.line { mask.from.column as usize - 1 } else { 0 };
+        let end = if number == mask.to.line { mask.to.column as usize - 1 } else { letters.len() };
+        for letter in letters.iter_mut().take(end).skip(start) {
+            *letter = '*';
+        }
+    }
+    letters.into_iter().collect()
+}

@@ -1,0 +1,322 @@
+//! A table comes into force: when the daemon begins, and at each reload.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::pauses::Pauses;
+use super::runs::Runs;
+use super::settle::{Found, skipped_rows};
+use super::slots::{self, Sweep};
+use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
+use crate::config::{JobSpec, JobTable};
+use crate::model::{JobName, SkipReason};
+use crate::policy::PUNCTUAL;
+use crate::schedule::Schedule;
+
+impl Plan {
+    /// Takes up where the ledger ends. The decisions are as those of [`Plan::handle`].
+    pub fn new(
+        table: Arc<JobTable>,
+        recovered: Recovered,
+        now: Timestamp,
+        host: &str,
+    ) -> (Self, Vec<Decision>) {
+        let mut plan = Self {
+            dependents: dependents(&table),
+            table: table.clone(),
+            host: host.to_owned(),
+            jobs: HashMap::new(),
+            due: Default::default(),
+            held: Default::default(),
+            boots: Default::default(),
+            boot: recovered.boot,
+            pauses: Pauses::default(),
+            runs: Runs::default(),
+            after_held: Default::default(),
+            latest: now,
+            sequence: 0,
+            stopping: false,
+        };
+        let mut out = vec![];
+        for pause in &recovered.pauses {
+            match pause.job.as_deref().map(JobName::new).transpose() {
+                Ok(job) => plan.pauses.set(job, pause.since, pause.until),
+                Err(reason) => {
+                    out.push(Decision::Notice(format!("a pause in the ledger is ignored: {reason}")))
+                }
+            }
+        }
+        for spec in &table.jobs {
+            plan.jobs.insert(spec.name.clone(), plan.fresh(spec));
+        }
+        plan.recover_order(&recovered);
+        plan.recover_runs(&recovered.open, now, &mut out);
+        let mut found = Found::default();
+        plan.recover_slots(&recovered, now, &mut found, &mut out);
+        plan.take_boots(now);
+        plan.carry_out(found, now, &mut out);
+        plan.settle(now, &mut out);
+        let unclaimed: Vec<_> = table.jobs.iter().filter(|spec| !spec.after.is_empty()).collect();
+        for spec in unclaimed {
+            // A success may have been recorded by a `run-now` without a daemon, or while this job was paused. One
+            // that never started waits for the next success instead, so that a new job isn't run by old news.
+            if plan.jobs.get(&spec.name).is_some_and(|state| state.started > 0) {
+                plan.claim_after(spec.name.clone(), now, &mut out);
+            }
+        }
+        plan.start_waiting(&mut out);
+        plan.account(now, &mut out);
+        (plan, out)
+    }
+
+    /// Another table comes into force. A job whose schedule is the same goes on with its next slot; the others
+    /// count from now, after what was left of the old schedule.
+    pub(super) fn reload(&mut self, table: Arc<JobTable>, now: Timestamp, out: &mut Vec<Decision>) {
+        let mut old = std::mem::take(&mut self.jobs);
+        self.due.clear();
+        self.held.clear();
+        self.dependents = dependents(&table);
+        self.table = table.clone();
+        let mut found = Found::default();
+        for spec in &table.jobs {
+            let mut state = self.fresh(spec);
+            let mut next = from_now(spec, now);
+            if let Some(before) = old.remove(&spec.name) {
+                state.epoch = before.epoch;
+                state.started = before.started;
+                state.succeeded = before.succeeded;
+                self.jobs.insert(spec.name.clone(), state);
+                match (&before.spec.schedule, &spec.schedule) {
+                    (Some(one), Some(other))
+                        if before.next.is_some() && spec.enabled && slots::same(one, other) =>
+                    {
+                        next = before.next;
+                    }
+                    (Some(schedule), _) => self.close(&before.spec, schedule, before.next, now, &mut found),
+                    (None, _) => {}
+                }
+            } else {
+                self.sequence += 1;
+                state.started = self.sequence;
+                self.jobs.insert(spec.name.clone(), state);
+            }
+            self.place(&spec.name, next);
+        }
+        let gone: BTreeMap<JobName, JobState> = old.into_iter().collect();
+        for state in gone.into_values() {
+            if let Some(schedule) = &state.spec.schedule {
+                self.close(&state.spec, schedule, state.next, now, &mut found);
+            }
+        }
+        let jobs = &self.jobs;
+        self.boots.retain(|(_, job)| jobs.get(job).is_some_and(|state| boots(&state.spec)));
+        self.after_held.retain(|job| jobs.contains_key(job));
+        let dropped = self.runs.drop_waiting(SkipReason::Removed, |job| !jobs.contains_key(job));
+        self.runs.regroup(|job| jobs.get(job).map(|state| &*state.spec));
+        self.tell(dropped, out);
+        self.carry_out(found, now, out);
+        self.settle(now, out);
+        self.account(now, out);
+    }
+
+    fn fresh(&self, spec: &Arc<JobSpec>) -> JobState {
+        let share = slots::share(&self.host, spec);
+        JobState { spec: spec.clone(), next: None, share, epoch: 0, started: 0, succeeded: 0 }
+    }
+
+    /// The last slots of a schedule that is no longer in force: those before now that were not yet due.
+    fn close(
+        &self,
+        before: &Arc<JobSpec>,
+        schedule: &Schedule,
+        first: Option<Timestamp>,
+        now: Timestamp,
+        found: &mut Found,
+    ) {
+        let past = PastJob {
+            job: before.name.clone(),
+            kind: before.kind.name.to_owned(),
+            schedule: Some(schedule.clone()),
+        };
+        self.judge_past(&past, schedule, first, now, found);
+    }
+
+    /// Judges the slots of a schedule of the past, by the present policies of its job where that is still there.
+    fn judge_past(
+        &self,
+        past: &PastJob,
+        schedule: &Schedule,
+        first: Option<Timestamp>,
+        now: Timestamp,
+        found: &mut Found,
+    ) {
+        let state = self.jobs.get(&past.job).filter(|state| state.spec.enabled);
+        let sweep = Sweep {
+            schedule,
+            first,
+            until: slots::earlier(now, slots::TICK),
+            now,
+            share: state.map_or_else(Default::default, |state| state.share),
+            missed: state.map_or_else(Default::default, |state| state.spec.missed),
+            budget: usize::MAX,
+        };
+        match state {
+            Some(state) => {
+                let swept = sweep.run(|due| self.fate(&past.job, due, now));
+                self.found(&state.spec, schedule, swept, now, found);
+            }
+            None => {
+                let swept = sweep.run(|_| Some(SkipReason::Removed));
+                found.rows.extend(skipped_rows(&past.job, &past.kind, swept.skipped, now));
+            }
+        }
+    }
+
+    /// Finds where each job goes on, and what passed meanwhile.
+    fn recover_slots(
+        &mut self,
+        recovered: &Recovered,
+        now: Timestamp,
+        found: &mut Found,
+        out: &mut Vec<Decision>,
+    ) {
+        let horizon = slots::later(now, PUNCTUAL);
+        let accounted = recovered.accounted.filter(|at| *at <= horizon);
+        if let Some(at) = recovered.accounted.filter(|at| *at > horizon) {
+            out.push(Decision::Notice(format!(
+                "the ledger's last instant, {at}, lies in the future: the clock was wrong then or is wrong now \
+                 ({now}); it is not believed, and scheduling goes on from now"
+            )));
+        }
+        let slots: HashMap<&JobName, Timestamp> =
+            recovered.slots.iter().map(|(job, slot)| (job, *slot)).collect();
+        let epochs: HashMap<&JobName, u32> =
+            recovered.epochs.iter().map(|(job, epoch)| (job, *epoch)).collect();
+        let mut past: HashMap<&JobName, &PastJob> = HashMap::new();
+        for one in &recovered.past {
+            past.insert(&one.job, one);
+            if !self.jobs.contains_key(&one.job)
+                && let (Some(schedule), Some(from)) = (&one.schedule, accounted)
+            {
+                let from =
+                    slots.get(&one.job).filter(|slot| **slot <= now).map_or(from, |slot| from.max(*slot));
+                self.judge_past(one, schedule, schedule.next_after(from), now, found);
+            }
+        }
+        for spec in &self.table.clone().jobs {
+            let last = slots.get(&spec.name).copied();
+            let mut epoch = epochs.get(&spec.name).copied().unwrap_or(0);
+            let mut next = from_now(spec, now);
+            let before = past.get(&spec.name).and_then(|one| Some((*one, one.schedule.as_ref()?)));
+            if let (Some(mut from), Some((one, schedule))) = (accounted, before) {
+                // Slots are claimed in their order, so those up to the newest row have theirs, though `accounted`
+                // waited for another job's jitter. Not so in a later epoch, which comes by the same hours again.
+                // A job without jitter left no slot undone when that table came into force; its schedule may be
+                // newer than `accounted`. Of the others rather one row too many than one too few.
+                if let (Some(since), true) = (recovered.past_since, spec.jitter.is_zero()) {
+                    from = from.max(slots::earlier(since, slots::TICK));
+                }
+                if let Some(last) = last.filter(|slot| epoch == 0 && *slot <= horizon) {
+                    from = from.max(last);
+                }
+                let first = schedule.next_after(from);
+                match &spec.schedule {
+                    Some(present) if spec.enabled && slots::same(schedule, present) => next = first,
+                    _ => self.judge_past(one, schedule, first, now, found),
+                }
+            }
+            // Rows of the future: the clock was set back meanwhile, and intervals come by those slots again.
+            let future = [recovered.accounted, last].into_iter().flatten().filter(|at| *at > horizon).max();
+            if let (Some(future), Some(schedule)) = (future, &spec.schedule)
+                && schedule
+                    .next_interval_after(slots::earlier(now, slots::TICK))
+                    .is_some_and(|slot| slot <= future)
+            {
+                epoch += 1;
+            }
+            if let Some(state) = self.jobs.get_mut(&spec.name) {
+                state.epoch = epoch;
+            }
+            self.place(&spec.name, next);
+        }
+    }
+
+    /// Puts what is known of starts and successes into one order.
+    fn recover_order(&mut self, recovered: &Recovered) {
+        let mut events = vec![];
+        for (job, started, succeeded) in &recovered.last {
+            // At one instant the success comes first: it may be what brought about the start.
+            events.extend(succeeded.map(|at| (at, 0, job)));
+            events.extend(started.map(|at| (at, 1, job)));
+        }
+        events.sort_unstable();
+        for (_, what, job) in events {
+            self.sequence += 1;
+            let Some(state) = self.jobs.get_mut(job) else { continue };
+            if what == 0 {
+                state.succeeded = self.sequence;
+            } else {
+                state.started = self.sequence;
+            }
+        }
+        // A job that is new in the table waits for successes from now on.
+        let known: HashSet<&JobName> = recovered.past.iter().map(|past| &past.job).collect();
+        self.sequence += 1;
+        for state in self.jobs.values_mut() {
+            if state.started == 0 && !known.contains(&state.spec.name) {
+                state.started = self.sequence;
+            }
+        }
+    }
+
+    fn recover_runs(&mut self, open: &[OpenRun], now: Timestamp, out: &mut Vec<Decision>) {
+        let mut open: Vec<&OpenRun> = open.iter().collect();
+        open.sort_by_key(|run| (run.slot.unwrap_or(now), run.run));
+        for run in open {
+            let spec = self.jobs.get(&run.job).map(|state| state.spec.clone());
+            if run.queued && spec.is_none() {
+                out.push(Decision::Drop { run: run.run, reason: SkipReason::Removed });
+                continue;
+            }
+            if run.queued {
+                self.note_start(&run.job);
+            }
+            let order = run.slot.unwrap_or(now);
+            self.runs.recover(run.job.clone(), run.run, order, run.queued, spec.as_deref());
+        }
+    }
+
+    fn take_boots(&mut self, now: Timestamp) {
+        let Some(boot) = self.boot else { return };
+        for state in self.jobs.values().filter(|state| boots(&state.spec)) {
+            self.boots.insert((slots::later(boot, state.share).max(now), state.spec.name.clone()));
+        }
+    }
+
+    /// Says up to where rows are complete, once for all that these decisions hold.
+    fn account(&self, now: Timestamp, out: &mut Vec<Decision>) {
+        out.retain(|decision| !matches!(decision, Decision::Accounted { .. }));
+        out.push(Decision::Accounted { until: self.accounted(now) });
+    }
+}
+
+fn from_now(spec: &JobSpec, now: Timestamp) -> Option<Timestamp> {
+    let schedule = spec.schedule.as_ref().filter(|_| spec.enabled)?;
+    slots::next_from(schedule, now)
+}
+
+fn boots(spec: &JobSpec) -> bool {
+    spec.enabled && spec.schedule.as_ref().is_some_and(Schedule::at_boot)
+}
+
+fn dependents(table: &JobTable) -> HashMap<JobName, Vec<JobName>> {
+    let mut dependents: HashMap<JobName, Vec<JobName>> = HashMap::new();
+    for spec in &table.jobs {
+        for job in &spec.after {
+            dependents.entry(job.clone()).or_default().push(spec.name.clone());
+        }
+    }
+    dependents
+}

@@ -1,0 +1,231 @@
+//! What has come due by now, and what a clock that was set back changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::runs::Verdict;
+use super::slots::{self, Stretch, Sweep, Swept};
+use super::{BUDGET, Decision, Plan, row};
+use crate::config::JobSpec;
+use crate::ledger::{NewRow, NewState};
+use crate::model::{JobName, SkipReason, Trigger};
+use crate::policy::{MissedPolicy, PUNCTUAL};
+use crate::schedule::Schedule;
+
+/// A slot that is to run if overlap lets it.
+pub(super) struct Candidate {
+    slot: Timestamp,
+    spec: Arc<JobSpec>,
+    trigger: Trigger,
+    epoch: u32,
+    serial: bool,
+}
+
+/// What one look at the clock has found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) rows: Vec<NewRow>,
+    pub(super) candidates: Vec<Candidate>,
+}
+
+impl Plan {
+    /// Notices a clock that was set back. A step of at most 10 s changes nothing: the next slots follow the last.
+    /// `back`: by how much, where somebody measured it better than from one event to the next.
+    pub(super) fn observe(&mut self, now: Timestamp, back: Option<Duration>) {
+        if now >= self.latest {
+            self.latest = now;
+            return;
+        }
+        let seen = Duration::try_from(self.latest.duration_since(now)).unwrap_or_default();
+        if seen.max(back.unwrap_or_default()) <= PUNCTUAL {
+            return;
+        }
+        self.latest = now;
+        let set_back: Vec<JobName> =
+            self.jobs.iter().filter(|(_, state)| state.next.is_some()).map(|(job, _)| job.clone()).collect();
+        for job in set_back {
+            let Some(state) = self.jobs.get_mut(&job) else { continue };
+            let Some(schedule) = &state.spec.schedule else { continue };
+            let from = slots::earlier(now, state.share);
+            let repeats = schedule.next_interval_after(from);
+            if repeats.is_some_and(|slot| state.next.is_some_and(|next| slot < next)) {
+                state.epoch += 1;
+            }
+            let next = schedule.next_after(from);
+            self.place(&job, next);
+        }
+    }
+
+    /// Deals with every slot that is due.
+    pub(super) fn settle(&mut self, now: Timestamp, out: &mut Vec<Decision>) {
+        let mut found = Found::default();
+        self.settle_boots(now, &mut found);
+        let mut budget = BUDGET;
+        let mut behind = vec![];
+        let mut any = !found.rows.is_empty() || !found.candidates.is_empty();
+        while let Some((due, job)) = self.due.first()
+            && *due <= now
+        {
+            let job = job.clone();
+            any = true;
+            let Some(state) = self.jobs.get(&job) else { continue };
+            let spec = state.spec.clone();
+            let Some(schedule) = &spec.schedule else { continue };
+            let sweep = Sweep {
+                schedule,
+                first: state.next,
+                until: slots::earlier(now, state.share),
+                now,
+                share: state.share,
+                missed: spec.missed,
+                budget: budget.max(2),
+            };
+            let swept = sweep.run(|due| self.fate(&job, due, now));
+            budget -= swept.looked_at.saturating_sub(2).min(budget);
+            if swept.next.is_some_and(|slot| slots::later(slot, sweep.share) <= now) {
+                self.place(&job, None);
+                behind.push((job, swept.next));
+            } else {
+                self.place(&job, swept.next);
+            }
+            self.found(&spec, schedule, swept, now, &mut found);
+        }
+        let all_done = behind.is_empty();
+        for (job, next) in behind {
+            self.place(&job, next);
+        }
+        self.carry_out(found, now, out);
+        if any {
+            out.push(Decision::Accounted { until: self.accounted(now) });
+        }
+        if all_done && self.pauses.first_end().is_some_and(|end| end <= now) {
+            self.pauses.forget_ended(now);
+            self.release_after(now, out);
+        }
+    }
+
+    /// Sorts a job's swept slots into rows and candidates.
+    pub(super) fn found(
+        &self,
+        spec: &Arc<JobSpec>,
+        schedule: &Schedule,
+        swept: Swept,
+        now: Timestamp,
+        found: &mut Found,
+    ) {
+        let current = self.jobs.get(&spec.name).map_or(0, |state| state.epoch);
+        let epoch = |slot| if current > 0 && slots::is_interval(schedule, slot) { current } else { 0 };
+        let kind = spec.kind.name;
+        for mut row in skipped_rows(&spec.name, kind, swept.skipped, now) {
+            row.epoch = row.slot.map_or(0, epoch);
+            found.rows.push(row);
+        }
+        let trigger = swept.trigger.unwrap_or(Trigger::Schedule);
+        let serial = trigger == Trigger::CatchUp && spec.missed.policy == MissedPolicy::RunAll;
+        found.candidates.extend(swept.runs.into_iter().map(|slot| Candidate {
+            slot,
+            spec: spec.clone(),
+            trigger,
+            epoch: epoch(slot),
+            serial,
+        }));
+    }
+
+    /// Turns what was found into claims: candidates in the order of their slots.
+    pub(super) fn carry_out(&mut self, mut found: Found, now: Timestamp, out: &mut Vec<Decision>) {
+        for row in found.rows {
+            out.push(Decision::Claim { token: self.runs.token(), row, request: None });
+        }
+        found.candidates.sort_by_key(|candidate| candidate.slot);
+        for Candidate { slot, spec, trigger, epoch, serial } in found.candidates {
+            let (token, verdict) = self.runs.admit(&spec, slot, serial, self.table.max_running);
+            let state = match verdict {
+                Verdict::Start => NewState::Started,
+                Verdict::Wait => NewState::Queued,
+                Verdict::Overlaps => NewState::Skipped(SkipReason::Overlap),
+            };
+            let row = NewRow { epoch, ..row(&spec, trigger, Some(slot), state, now) };
+            out.push(Decision::Claim { token, row, request: None });
+        }
+    }
+
+    /// Up to where every slot has its row.
+    pub fn accounted(&self, now: Timestamp) -> Timestamp {
+        let first_open = self.held.first().map(|(slot, _)| slots::earlier(*slot, slots::TICK));
+        first_open.map_or(now, |before| before.min(now))
+    }
+
+    /// Sets a job's next slot.
+    pub(super) fn place(&mut self, job: &JobName, next: Option<Timestamp>) {
+        let latest = self.latest;
+        let Some(state) = self.jobs.get_mut(job) else { return };
+        if let (Some(slot), Some(due)) = (state.next, state.due()) {
+            self.due.remove(&(due, job.clone()));
+            self.held.remove(&(slot, job.clone()));
+        }
+        state.next = next;
+        if let (Some(slot), Some(due)) = (next, state.due()) {
+            self.due.insert((due, job.clone()));
+            // Others are due when they are nominal, so nothing of theirs can pass unsettled.
+            if !state.share.is_zero() || due <= latest {
+                self.held.insert((slot, job.clone()));
+            }
+        }
+    }
+
+    pub(super) fn fate(&self, job: &JobName, due: Timestamp, now: Timestamp) -> Option<SkipReason> {
+        if self.pauses.covers(job, due, now) {
+            return Some(SkipReason::Paused);
+        }
+        self.stopping.then_some(SkipReason::Stopping)
+    }
+
+    fn settle_boots(&mut self, now: Timestamp, found: &mut Found) {
+        while let Some((due, job)) = self.boots.first().cloned()
+            && due <= now
+        {
+            self.boots.pop_first();
+            let Some(spec) = self.jobs.get(&job).map(|state| state.spec.clone()) else { continue };
+            let Some(slot) = self.boot else { continue };
+            match self.fate(&job, due, now) {
+                Some(reason) => {
+                    let state = NewState::Skipped(reason);
+                    found.rows.push(row(&spec, Trigger::Schedule, Some(slot), state, now));
+                }
+                None => found.candidates.push(Candidate {
+                    slot,
+                    spec,
+                    trigger: Trigger::Schedule,
+                    epoch: 0,
+                    serial: false,
+                }),
+            }
+        }
+    }
+}
+
+/// Rows of slots that were not run.
+pub(super) fn skipped_rows(
+    job: &JobName,
+    kind: &str,
+    skipped: Vec<Stretch>,
+    now: Timestamp,
+) -> impl Iterator<Item = NewRow> {
+    skipped.into_iter().flat_map(move |stretch| {
+        let reason = stretch.reason;
+        stretch.rows().into_iter().map(move |(slot, slot_last, slots)| NewRow {
+            job: job.clone(),
+            kind: kind.to_owned(),
+            trigger: Trigger::Schedule,
+            slot: Some(slot),
+            slot_last,
+            slots,
+            epoch: 0,
+            state: NewState::Skipped(reason),
+            requested_by: None,
+            at: now,
+        })
+    })
+}

@@ -1,0 +1,225 @@
+//! The slots of one job over a stretch of time, and what becomes of each.
+//!
+//! Pure functions of a schedule and a few instants; who may run beside whom is not asked here.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::config::JobSpec;
+use crate::model::{SkipReason, Trigger};
+use crate::policy::{Missed, MissedPolicy, PUNCTUAL};
+use crate::schedule::Schedule;
+
+/// More skipped slots in a row than this become one range row.
+const SINGLES: u64 = 1000;
+
+/// `run_all` runs at most this many slots of a job at once; older ones are `missed`. A queue of more would take
+/// longer than anybody waits, and memory without bound.
+pub(super) const RUN_ALL_AT_MOST: usize = 10_000;
+
+/// The least distance between two instants.
+pub(super) const TICK: Duration = Duration::from_nanos(1);
+
+/// One job's due slots, to be judged at `now`.
+pub(super) struct Sweep<'a> {
+    pub(super) schedule: &'a Schedule,
+    pub(super) first: Option<Timestamp>,
+    /// The last nominal time that counts.
+    pub(super) until: Timestamp,
+    pub(super) now: Timestamp,
+    /// How long after its nominal time a slot is due.
+    pub(super) share: Duration,
+    pub(super) missed: Missed,
+    /// How many slots may be looked at before the rest is left for later.
+    pub(super) budget: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    pub(super) skipped: Vec<Stretch>,
+    /// In order.
+    pub(super) runs: Vec<Timestamp>,
+    pub(super) trigger: Option<Trigger>,
+    /// The first slot that was not judged.
+    pub(super) next: Option<Timestamp>,
+    pub(super) looked_at: usize,
+}
+
+/// Slots next to each other with the same fate.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) reason: SkipReason,
+    first: Timestamp,
+    last: Timestamp,
+    count: u64,
+    /// All of them while they are few.
+    singles: Vec<Timestamp>,
+    last_index: usize,
+}
+
+impl Sweep<'_> {
+    /// `fate` tells the slots that nobody would have run whatever their lateness: paused, stopping, removed.
+    pub(super) fn run(&self, fate: impl Fn(Timestamp) -> Option<SkipReason>) -> Swept {
+        let keep = if self.missed.policy == MissedPolicy::RunAll { RUN_ALL_AT_MOST } else { 1 };
+        let mut skipped = Skipped::default();
+        let mut kept: VecDeque<(usize, Timestamp)> = VecDeque::new();
+        let mut eligible = 0_usize;
+        let mut looked_at = 0;
+        let mut next = self.first;
+        while let Some(slot) = next.filter(|slot| *slot <= self.until) {
+            if looked_at == self.budget {
+                break;
+            }
+            if let Some(reason) = fate(later(slot, self.share)) {
+                skipped.push(looked_at, slot, Fate::Certain(reason));
+            } else {
+                eligible += 1;
+                kept.push_back((looked_at, slot));
+                if kept.len() > keep
+                    && let Some((index, older)) = kept.pop_front()
+                {
+                    skipped.push(index, older, Fate::Superseded);
+                }
+            }
+            looked_at += 1;
+            next = self.schedule.next_after(slot);
+        }
+        if next.is_some_and(|slot| slot <= self.until) {
+            // More are due than the budget allows: what is kept is judged with the rest.
+            let next = kept.front().map(|(_, slot)| *slot).or(next);
+            let superseded = self.superseded(self.newest_may_run());
+            return Swept { skipped: skipped.named(superseded), next, looked_at, ..Swept::default() };
+        }
+        let punctual = eligible == 1 && kept.iter().all(|(_, slot)| self.lateness(*slot) <= PUNCTUAL);
+        let trigger = if punctual { Trigger::Schedule } else { Trigger::CatchUp };
+        let mut runs = Vec::new();
+        for (index, slot) in kept {
+            let may_run = self.missed.policy != MissedPolicy::Skip && self.within(slot);
+            if punctual || may_run {
+                runs.push(slot);
+            } else {
+                skipped.push(index, slot, Fate::Certain(SkipReason::Missed));
+            }
+        }
+        let superseded = self.superseded(!runs.is_empty());
+        Swept { skipped: skipped.named(superseded), runs, trigger: Some(trigger), next, looked_at }
+    }
+
+    fn superseded(&self, newest_runs: bool) -> SkipReason {
+        if self.missed.policy == MissedPolicy::RunOnce && newest_runs {
+            SkipReason::Coalesced
+        } else {
+            SkipReason::Missed
+        }
+    }
+
+    /// Whether a slot that is not too late lies ahead, without walking there.
+    fn newest_may_run(&self) -> bool {
+        let Some(within) = self.missed.within else { return true };
+        let from = earlier(earlier(earlier(self.now, within), self.share), TICK);
+        self.schedule.next_after(from).is_some_and(|slot| slot <= self.until)
+    }
+
+    fn within(&self, slot: Timestamp) -> bool {
+        self.missed.within.is_none_or(|within| self.lateness(slot) <= within)
+    }
+
+    fn lateness(&self, slot: Timestamp) -> Duration {
+        Duration::try_from(self.now.duration_since(later(slot, self.share))).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Certain(SkipReason),
+    /// A later slot is due too; the reason hangs on whether that one runs.
+    Superseded,
+}
+
+#[derive(Default)]
+struct Skipped(Vec<(Fate, Stretch)>);
+
+impl Skipped {
+    fn push(&mut self, index: usize, slot: Timestamp, fate: Fate) {
+        let Some((_, stretch)) =
+            self.0.last_mut().filter(|(of, stretch)| *of == fate && stretch.last_index + 1 == index)
+        else {
+            let reason = SkipReason::Missed;
+            let singles = vec![slot];
+            self.0.push((
+                fate,
+                Stretch { reason, first: slot, last: slot, count: 1, singles, last_index: index },
+            ));
+            return;
+        };
+        stretch.last = slot;
+        stretch.last_index = index;
+        stretch.count += 1;
+        if stretch.count <= SINGLES {
+            stretch.singles.push(slot);
+        } else {
+            stretch.singles = Vec::new();
+        }
+    }
+
+    fn named(self, superseded: SkipReason) -> Vec<Stretch> {
+        let mut merged: Vec<Stretch> = Vec::new();
+        for (fate, mut stretch) in self.0 {
+            stretch.reason = match fate {
+                Fate::Certain(reason) => reason,
+                Fate::Superseded => superseded,
+            };
+            merged.push(stretch);
+        }
+        merged.sort_by_key(|stretch| stretch.first);
+        merged
+    }
+}
+
+impl Stretch {
+    /// The rows that it takes: first slot, last slot of a range row, number of slots.
+    pub(super) fn rows(&self) -> Vec<(Timestamp, Option<Timestamp>, u64)> {
+        if self.count > SINGLES {
+            return vec![(self.first, Some(self.last), self.count)];
+        }
+        self.singles.iter().map(|slot| (*slot, None, 1)).collect()
+    }
+}
+
+/// The share of its `jitter` by which this job is late on this host: always the same, and in whole
+/// milliseconds so that people can read it.
+pub(super) fn share(host: &str, spec: &JobSpec) -> Duration {
+    if spec.jitter.is_zero() {
+        return Duration::ZERO;
+    }
+    let digest =
+        Sha256::new().chain_update(host).chain_update([0]).chain_update(spec.name.as_str()).finalize();
+    let draw = digest.iter().take(4).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    Duration::from_millis(u64::try_from((spec.jitter.as_millis() * draw) >> 32).unwrap_or(u64::MAX))
+}
+
+/// Whether two schedules give the same slots, as far as their text tells.
+pub(super) fn same(one: &Schedule, other: &Schedule) -> bool {
+    one.expressions() == other.expressions() && one.zone() == other.zone()
+}
+
+/// Whether the slot repeats when the clock is set back.
+pub(super) fn is_interval(schedule: &Schedule, slot: Timestamp) -> bool {
+    schedule.next_interval_after(earlier(slot, TICK)) == Some(slot)
+}
+
+/// The first slot that is not before `at`.
+pub(super) fn next_from(schedule: &Schedule, at: Timestamp) -> Option<Timestamp> {
+    schedule.next_after(earlier(at, TICK))
+}
+
+pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+pub(super) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,388 @@
+//! The policies, played against a ledger of a few lines: a script of events in, a transcript of what happened out.
+
+mod after;
+mod clock;
+mod missed;
+mod overlap;
+mod pause;
+mod properties;
+mod tables;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::config::{JobSpec, JobTable, Paths};
+use crate::jobs::{Job, JobContext, JobError, Kind};
+use crate::logs;
+use crate::model::Report;
+use crate::policy::{Interrupted, Missed, MissedPolicy, Overlap, Retries};
+
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait::async_trait]
+impl Job for Nothing {
+    async fn run(&self, _ctx: &JobContext) -> Result<Report, JobError> {
+        Ok(Report::new("nothing"))
+    }
+}
+
+static KIND: Kind = Kind {
+    name: "nothing",
+    summary: "does nothing",
+    retries: Retries::ONCE,
+    interrupted: Interrupted::Rerun,
+    read: |_| None,
+    schema: |_| schemars::Schema::default(),
+};
+
+/// A job by a few words: `every 5 minutes` is `job("a", "*/5 * * * *")`, changed by what follows.
+fn job(name: &str, schedule: &str) -> JobSpec {
+    JobSpec {
+        name: JobName::new(name).unwrap(),
+        description: None,
+        kind: &KIND,
+        job: Arc::new(Nothing),
+        schedule: schedule_of(name, schedule),
+        enabled: true,
+        timeout: Duration::from_secs(3600),
+        retries: Retries::ONCE,
+        overlap: Overlap::Skip,
+        missed: Missed::default(),
+        interrupted: Interrupted::Rerun,
+        jitter: Duration::ZERO,
+        after: vec![],
+        group: None,
+        alert: vec![],
+        user: None,
+        env: BTreeMap::new(),
+        nice: 0,
+        io: None,
+    }
+}
+
+fn schedule_of(name: &str, text: &str) -> Option<Schedule> {
+    let expressions: Vec<String> =
+        text.split(" + ").filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    (!expressions.is_empty()).then(|| Schedule::parse(&expressions, &TimeZone::UTC, name).unwrap())
+}
+
+impl JobSpec {
+    fn overlap(self, overlap: Overlap) -> Self {
+        Self { overlap, ..self }
+    }
+
+    fn missed(self, policy: MissedPolicy) -> Self {
+        Self { missed: Missed { policy, ..self.missed }, ..self }
+    }
+
+    fn within(self, seconds: u64) -> Self {
+        Self { missed: Missed { within: Some(Duration::from_secs(seconds)), ..self.missed }, ..self }
+    }
+
+    fn group(self, group: &str) -> Self {
+        Self { group: Some(group.to_owned()), ..self }
+    }
+
+    fn after(self, jobs: &[&str]) -> Self {
+        Self { after: jobs.iter().map(|job| JobName::new(job).unwrap()).collect(), ..self }
+    }
+
+    fn jitter(self, seconds: u64) -> Self {
+        Self { jitter: Duration::from_secs(seconds), ..self }
+    }
+
+    fn disabled(self) -> Self {
+        Self { enabled: false, ..self }
+    }
+}
+
+fn table(max_running: usize, jobs: impl IntoIterator<Item = JobSpec>) -> Arc<JobTable> {
+    Arc::new(JobTable {
+        file: "jobs.yaml".into(),
+        hash: String::new(),
+        timezone: TimeZone::UTC,
+        paths: Paths { state: "".into(), logs: "".into(), socket: "".into() },
+        logs: logs::Settings { format: logs::Format::Text, max_size: 1, max_files: 1 },
+        keep_history: Duration::MAX,
+        max_running,
+        connections: Arc::default(),
+        contacts: BTreeMap::new(),
+        alerts: None,
+        dashboard: None,
+        jobs: jobs.into_iter().map(Arc::new).collect(),
+    })
+}
+
+/// `10:00`, `10:00:30` on the first day of 2026, `02T10:00` on its second, or in full.
+fn at(text: &str) -> Timestamp {
+    let (day, time) = text.split_once('T').unwrap_or(("01", text));
+    let day = if day.len() > 2 { day.to_owned() } else { format!("2026-01-{day}") };
+    let seconds = if time.matches(':').count() == 1 { ":00" } else { "" };
+    format!("{day}T{time}{seconds}Z").parse().unwrap()
+}
+
+/// As `at` reads it.
+fn show(at: Timestamp) -> String {
+    let text = at.to_string();
+    let text = text.trim_end_matches('Z');
+    let text = text.strip_prefix("2026-01-01T").or_else(|| text.strip_prefix("2026-01-")).unwrap_or(text);
+    text.strip_suffix(":00").filter(|rest| rest.contains(':')).unwrap_or(text).to_owned()
+}
+
+fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
+    Recovered {
+        accounted: Some(at(accounted)),
+        past: past
+            .jobs
+            .iter()
+            .filter(|spec| spec.enabled)
+            .map(|spec| PastJob {
+                job: spec.name.clone(),
+                kind: "nothing".into(),
+                schedule: spec.schedule.clone(),
+            })
+            .collect(),
+        ..Recovered::default()
+    }
+}
+
+fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
+    OpenRun { run: RunId(run), job: JobName::new(job).unwrap(), slot: slot.map(at), queued }
+}
+
+/// A plan, and the ledger and loop around it.
+struct World {
+    plan: Plan,
+    now: Timestamp,
+    tables: Vec<Arc<JobTable>>,
+    ledger: HashMap<(JobName, Timestamp, u32), RunId>,
+    rows: Vec<NewRow>,
+    /// Runs that have not ended.
+    runs: BTreeMap<RunId, Playing>,
+    last_run: i64,
+    pauses: BTreeMap<Option<JobName>, PauseRecord>,
+    accounted: Option<Timestamp>,
+    shows_accounted: bool,
+    transcript: String,
+}
+
+#[derive(Clone, Debug)]
+struct Playing {
+    job: JobName,
+    slot: Option<Timestamp>,
+    started: bool,
+    ending: bool,
+    /// One of several that catch up one at a time.
+    serial: bool,
+    /// When it started.
+    group: Option<String>,
+}
+
+impl World {
+    fn new(tables: Vec<Arc<JobTable>>, recovered: Recovered, now: Timestamp) -> Self {
+        let playing = |run: &OpenRun| {
+            let (job, started, slot) = (run.job.clone(), !run.queued, run.slot);
+            (run.run, Playing { job, slot, started, ending: false, serial: false, group: None })
+        };
+        let runs: BTreeMap<RunId, Playing> = recovered.open.iter().map(playing).collect();
+        let (plan, decisions) = Plan::new(tables[0].clone(), recovered, now, "host");
+        let mut world = Self {
+            plan,
+            now,
+            tables,
+            ledger: HashMap::new(),
+            rows: vec![],
+            last_run: runs.keys().map(|run| run.0).max().unwrap_or(0),
+            runs,
+            pauses: BTreeMap::new(),
+            accounted: None,
+            shows_accounted: false,
+            transcript: String::new(),
+        };
+        world.carry_out(decisions);
+        world
+    }
+
+    fn handle(&mut self, event: Event) {
+        let decisions = self.plan.handle(event, self.now);
+        self.carry_out(decisions);
+    }
+
+    /// Time passes; the alarm rings when the plan asked for it.
+    fn pass_until(&mut self, end: Timestamp) {
+        while let Some(wake) = self.plan.next_wake().filter(|wake| *wake <= end) {
+            self.now = self.now.max(wake);
+            self.handle(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn carry_out(&mut self, decisions: Vec<Decision>) {
+        let mut answers = VecDeque::new();
+        for decision in decisions {
+            match decision {
+                Decision::Claim { token, row, request: _ } => answers.push_back(self.claim(token, row)),
+                Decision::Start { run, .. } => {
+                    self.start(run);
+                    self.say(format!("start {run}"));
+                }
+                Decision::Drop { run, reason } => {
+                    assert!(!self.runs.remove(&run).unwrap().started);
+                    self.say(format!("drop {run} {reason}"));
+                }
+                Decision::Cancel { run } => {
+                    let playing = self.runs.get_mut(&run).unwrap();
+                    playing.ending = true;
+                    if !playing.started {
+                        self.runs.remove(&run);
+                    }
+                    self.say(format!("cancel {run}"));
+                }
+                Decision::Refuse { reason, .. } => self.say(format!("refuse {reason:?}")),
+                Decision::Notice(text) => self.say(format!("notice {text}")),
+                Decision::Accounted { until } => {
+                    self.accounted = Some(until);
+                    if self.shows_accounted {
+                        self.say(format!("accounted {}", show(until)));
+                    }
+                }
+            }
+        }
+        for answer in answers {
+            self.handle(answer);
+        }
+    }
+
+    fn claim(&mut self, token: Token, row: NewRow) -> Event {
+        let slot = row.slot.map(|slot| format!(" {}", show(slot))).unwrap_or_default();
+        let range = row.slot_last.map(|last| format!("..{} ({})", show(last), row.slots)).unwrap_or_default();
+        let epoch = if row.epoch > 0 { format!(" epoch {}", row.epoch) } else { String::new() };
+        let what = format!("{}{slot}{range}{epoch}", row.job);
+        if let Some(slot) = row.slot {
+            let key = (row.job.clone(), slot, row.epoch);
+            if self.ledger.contains_key(&key) {
+                self.say(format!("{what} already"));
+                return Event::AlreadyClaimed { token };
+            }
+            self.ledger.insert(key, RunId(0));
+        }
+        self.rows.push(row.clone());
+        let state = match row.state {
+            NewState::Skipped(reason) => {
+                self.say(format!("{what} skipped {reason}"));
+                return Event::Claimed { token, run: RunId(-1) };
+            }
+            NewState::Started => "started",
+            NewState::Queued => "queued",
+        };
+        self.last_run += 1;
+        let run = RunId(self.last_run);
+        self.say(format!("{what} {} {state} as {run}", row.trigger));
+        let serial = row.trigger == Trigger::CatchUp && self.runs_all(&row.job);
+        let (job, slot) = (row.job, row.slot);
+        self.runs.insert(run, Playing { job, slot, started: false, ending: false, serial, group: None });
+        if row.state == NewState::Started {
+            self.start(run);
+        }
+        Event::Claimed { token, run }
+    }
+
+    fn runs_all(&self, job: &JobName) -> bool {
+        let policy = self.plan.table().job(job.as_str()).map(|spec| spec.missed.policy);
+        policy == Some(MissedPolicy::RunAll)
+    }
+
+    /// Nobody may start beside those that forbid it.
+    fn start(&mut self, run: RunId) {
+        let table = self.plan.table().clone();
+        let mine = self.runs[&run].clone();
+        let spec = table.job(mine.job.as_str()).unwrap();
+        assert!(!mine.started && !mine.ending, "{run} starts again");
+        for (other, playing) in self.runs.iter().filter(|(_, playing)| playing.started) {
+            let alone = spec.overlap != Overlap::Allow || (mine.serial && playing.serial);
+            assert!(playing.job != mine.job || !alone, "{run} starts beside {other} of its job");
+            let group = table.job(playing.job.as_str()).map_or(&playing.group, |spec| &spec.group);
+            assert!(group.is_none() || *group != spec.group, "{run} starts beside {other} of its group");
+        }
+        let playing = self.runs.get_mut(&run).unwrap();
+        playing.started = true;
+        playing.group.clone_from(&spec.group);
+        let running = self.runs.values().filter(|playing| playing.started).count();
+        assert!(running <= table.max_running, "{run} starts as number {running}");
+    }
+
+    fn say(&mut self, text: String) {
+        let _ = writeln!(self.transcript, "{} {text}", show(self.now));
+    }
+
+    /// One line of a script: an instant, what happens then, and on whom. The alarm rings on the way there, but
+    /// not at the instant itself; a line with `jump` gets there without it, as after a suspend.
+    fn play(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let instant = at(words[0]);
+        let job = |word: &str| (word != "all").then(|| JobName::new(word).unwrap());
+        let run = |word: &str| RunId(word.parse().unwrap());
+        let jumps = matches!(words[1], "jump" | "stepped" | "back");
+        if !jumps && instant > self.now {
+            self.pass_until(instant - Duration::from_nanos(1));
+        }
+        self.now = instant;
+        match words[1..] {
+            ["tick"] => self.pass_until(instant),
+            ["jump" | "back"] => self.handle(Event::Tick),
+            ["stepped", by] => {
+                let back = Some(Duration::from_secs(by.parse().unwrap()));
+                self.handle(Event::ClockStepped { back });
+            }
+            ["manual", job] => {
+                let job = JobName::new(job).unwrap();
+                self.handle(Event::Manual { job, request: 1, by: "root".into(), dry_run: false });
+            }
+            ["ok", id] => self.end(run(id), Outcome::Succeeded),
+            ["failed", id] => self.end(run(id), Outcome::Failed),
+            ["cancelled", id] => self.end(run(id), Outcome::Cancelled),
+            ["cancel", id] => self.handle(Event::Cancel { run: run(id) }),
+            ["reload", table] => {
+                let table = self.tables[table.parse::<usize>().unwrap()].clone();
+                self.handle(Event::Reload(table));
+            }
+            ["pause", name] => self.handle(Event::Pause { job: job(name), until: None }),
+            ["pause", name, until] => self.handle(Event::Pause { job: job(name), until: Some(at(until)) }),
+            ["resume", name] => self.handle(Event::Resume { job: job(name) }),
+            ["stop"] => self.handle(Event::Stop),
+            _ => panic!("{line}"),
+        }
+    }
+
+    fn end(&mut self, run: RunId, outcome: Outcome) {
+        assert!(self.runs.remove(&run).unwrap().started, "{run} has not begun");
+        self.handle(Event::Ended { run, outcome });
+    }
+}
+
+/// Plays a script (one event a line, see [`World::play`]) and compares the transcript.
+#[track_caller]
+fn check_from(tables: Vec<Arc<JobTable>>, recovered: Recovered, start: &str, script: &str, expected: &str) {
+    let mut world = World::new(tables, recovered, at(start));
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        world.play(line);
+    }
+    let lines = |text: &str| {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    let (got, expected) = (lines(&world.transcript), lines(expected));
+    assert!(got == expected, "got:\n{got}\n\nexpected:\n{expected}\n");
+}
+
+/// As [`check_from`], 10:00:01.5, with an empty ledger and room for all.
+#[track_caller]
+fn check(jobs: impl IntoIterator<Item = JobSpec>, script: &str, expected: &str) {
+    check_from(vec![table(64, jobs)], Recovered::default(), "10:00:01.5", script, expected);
+}

@@ -1,0 +1,337 @@
+//! What holds whatever happens: random tables, policies, clocks, ends, reloads, pauses, restarts.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Seconds pass and the alarm rings.
+    Pass(u32),
+    /// Seconds pass in which the daemon sleeps.
+    Jump(u32),
+    /// The clock is set back.
+    Back(u32),
+    End(Index, bool),
+    Cancel(Index),
+    Manual(Index),
+    Pause(Option<Index>, Option<u32>),
+    Resume(Option<Index>),
+    Reload(Index),
+    /// The daemon is killed, and begins again so many seconds later with this table.
+    Restart(Index, u32),
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const SCHEDULES: [&str; 8] = [
+    "",
+    "* * * * *",
+    "*/5 * * * *",
+    "@every 70s",
+    "3,9,30 10-12 * * *",
+    "7 10 * * * + */10 * * * *",
+    "*/40 * * * * *",
+    "15 10 * * * + 15 11 * * *",
+];
+
+fn spec(name: &'static str, jitter: bool) -> impl Strategy<Value = JobSpec> {
+    let overlap =
+        prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Replace), Just(Overlap::Allow)];
+    let missed =
+        prop_oneof![Just(MissedPolicy::RunOnce), Just(MissedPolicy::RunAll), Just(MissedPolicy::Skip)];
+    let within = prop::option::of(1_u64..400);
+    let group = prop::option::of(prop_oneof![Just("g"), Just("h")]);
+    let jitter = if jitter { prop_oneof![2 => Just(0), 1 => 1_u64..400].boxed() } else { Just(0).boxed() };
+    let after = prop::option::of(0..NAMES.len());
+    (
+        prop::sample::select(&SCHEDULES[..]),
+        overlap,
+        missed,
+        within,
+        group,
+        jitter,
+        after,
+        prop::bool::weighted(0.9),
+    )
+        .prop_map(move |(schedule, overlap, missed, within, group, jitter, after, enabled)| {
+            let mut spec = job(name, schedule).overlap(overlap).missed(missed).jitter(jitter);
+            spec.missed.within = within.map(Duration::from_secs);
+            spec.group = group.map(str::to_owned);
+            spec.enabled = enabled;
+            // Only jobs of an earlier name, as a table has no cycles.
+            spec.after.extend(
+                after.map(|of| NAMES[of]).filter(|of| *of < name).map(|of| JobName::new(of).unwrap()),
+            );
+            spec
+        })
+}
+
+fn tables(jitter: bool) -> impl Strategy<Value = Vec<Arc<JobTable>>> {
+    let jobs = NAMES.map(|name| prop::option::weighted(0.8, spec(name, jitter)));
+    let one = (1_usize..4, jobs).prop_map(|(max, jobs)| {
+        let mut jobs: Vec<JobSpec> = jobs.into_iter().flatten().collect();
+        let names: BTreeSet<JobName> = jobs.iter().map(|job| job.name.clone()).collect();
+        jobs.iter_mut().for_each(|job| job.after.retain(|of| names.contains(of)));
+        table(max, jobs)
+    });
+    prop::collection::vec(one, 1..4)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    prop_oneof![
+        6 => (1_u32..600).prop_map(Step::Pass),
+        2 => (1_u32..2000).prop_map(Step::Jump),
+        8 => (index(), prop::bool::weighted(0.7)).prop_map(|(run, well)| Step::End(run, well)),
+        1 => index().prop_map(Step::Cancel),
+        2 => index().prop_map(Step::Manual),
+        1 => (prop::option::of(index()), prop::option::of(1_u32..900)).prop_map(|(job, until)| Step::Pause(job, until)),
+        1 => prop::option::of(index()).prop_map(Step::Resume),
+    ]
+}
+
+fn step_of_tables() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => step(),
+        1 => any::<Index>().prop_map(Step::Reload),
+        1 => (any::<Index>(), 1_u32..2000).prop_map(|(table, seconds)| Step::Restart(table, seconds)),
+    ]
+}
+
+fn step_of_clocks() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => step(), 2 => (1_u32..900).prop_map(Step::Back)]
+}
+
+impl World {
+    /// `since`: when the table in force came.
+    fn step(&mut self, step: &Step, since: Timestamp) {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let name = |index: &Index| JobName::new(NAMES[index.index(NAMES.len())]).unwrap();
+        let started: Vec<RunId> =
+            self.runs.iter().filter(|(_, playing)| playing.started).map(|(run, _)| *run).collect();
+        match step {
+            Step::Pass(by) => {
+                let end = self.now + seconds(*by);
+                self.pass_until(end);
+            }
+            Step::Jump(by) => {
+                self.now += seconds(*by);
+                self.handle(Event::Tick);
+                let wake = self.plan.next_wake();
+                assert!(wake.is_none_or(|wake| wake > self.now), "wakes at {wake:?}, now {}", self.now);
+            }
+            Step::Back(by) => {
+                self.now -= seconds(*by);
+                self.handle(Event::ClockStepped { back: Some(seconds(*by)) });
+                let wake = self.plan.next_wake();
+                assert!(wake.is_none_or(|wake| wake > self.now), "wakes at {wake:?}, now {}", self.now);
+            }
+            Step::End(run, well) if !started.is_empty() => {
+                self.end(
+                    started[run.index(started.len())],
+                    if *well { Outcome::Succeeded } else { Outcome::Failed },
+                );
+            }
+            Step::Cancel(run) if !self.runs.is_empty() => {
+                let run = *self.runs.keys().nth(run.index(self.runs.len())).unwrap();
+                self.handle(Event::Cancel { run });
+            }
+            Step::End(..) | Step::Cancel(..) => {}
+            Step::Manual(job) => {
+                self.handle(Event::Manual { job: name(job), request: 1, by: String::new(), dry_run: false });
+            }
+            Step::Pause(job, until) => {
+                let (job, until) = (job.as_ref().map(name), until.map(|until| self.now + seconds(until)));
+                let named = job.as_ref().map(ToString::to_string);
+                let record = PauseRecord { job: named, since: self.now, until, by: String::new() };
+                self.pauses.insert(job.clone(), record);
+                self.handle(Event::Pause { job, until });
+            }
+            Step::Resume(job) => {
+                let job = job.as_ref().map(name);
+                self.pauses.remove(&job);
+                self.handle(Event::Resume { job });
+            }
+            Step::Reload(to) => {
+                let to = self.tables[to.index(self.tables.len())].clone();
+                self.handle(Event::Reload(to));
+            }
+            Step::Restart(to, offline) => {
+                let to = self.tables[to.index(self.tables.len())].clone();
+                self.now += seconds(*offline);
+                self.restart(&to, since);
+            }
+        }
+        let waiting = self.runs.values().any(|playing| !playing.started);
+        let running = self.runs.values().any(|playing| playing.started);
+        assert!(running || !waiting, "runs wait for nobody");
+    }
+
+    fn restart(&mut self, to: &Arc<JobTable>, since: Timestamp) {
+        let names = || NAMES.iter().map(|name| JobName::new(name).unwrap());
+        let of = |job: &JobName| self.rows.iter().filter(move |row| row.job == *job).collect::<Vec<_>>();
+        let newest = |job: JobName| {
+            let newest = of(&job).iter().filter_map(|row| row.slot_last.or(row.slot)).max();
+            newest.map(|slot| (job, slot))
+        };
+        let open = |(run, playing): (&RunId, &Playing)| OpenRun {
+            run: *run,
+            job: playing.job.clone(),
+            slot: playing.slot,
+            queued: !playing.started,
+        };
+        let past = recovered(
+            &self.accounted.unwrap().to_string().replace("2026-01-", "").replace('Z', ""),
+            self.plan.table(),
+        );
+        let recovered = Recovered {
+            past_since: Some(since),
+            open: self.runs.iter().map(open).collect(),
+            pauses: self.pauses.values().cloned().collect(),
+            slots: names().filter_map(newest).collect(),
+            ..past
+        };
+        let (plan, decisions) = Plan::new(to.clone(), recovered, self.now, "host");
+        self.plan = plan;
+        // The plan can't know any more how they came about, but for the policy of today, nor the groups of jobs
+        // that are gone.
+        self.runs.values_mut().for_each(|playing| playing.group = None);
+        let runs_all: Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, playing)| self.runs_all(&playing.job))
+            .map(|(run, _)| *run)
+            .collect();
+        self.runs.iter_mut().for_each(|(run, playing)| playing.serial &= runs_all.contains(run));
+        self.carry_out(decisions);
+    }
+
+    /// Ends whatever runs until nothing is left.
+    fn finish(&mut self) {
+        for _ in 0..100_000 {
+            let Some(run) = self.runs.iter().find(|(_, playing)| playing.started).map(|(run, _)| *run) else {
+                break;
+            };
+            self.end(run, Outcome::Failed);
+        }
+        assert!(self.runs.is_empty(), "forgotten: {:?}", self.runs);
+    }
+
+    /// How many rows stand for each slot.
+    fn rows_by_slot(&self) -> HashMap<(JobName, Timestamp), usize> {
+        let mut counts = HashMap::new();
+        for row in &self.rows {
+            let Some(first) = row.slot else { continue };
+            let spec = self.tables.iter().filter_map(|table| table.job(row.job.as_str()));
+            let last = row.slot_last.unwrap_or(first);
+            let mut slots = BTreeSet::from([first]);
+            if row.slots > 1 {
+                slots = spec
+                    .map(|spec| slots_between(spec, first, last).collect())
+                    .find(|slots: &BTreeSet<_>| {
+                        slots.len() as u64 == row.slots
+                            && slots.first() == Some(&first)
+                            && slots.last() == Some(&last)
+                    })
+                    .unwrap();
+            }
+            slots.into_iter().for_each(|slot| *counts.entry((row.job.clone(), slot)).or_default() += 1);
+        }
+        counts
+    }
+}
+
+fn slots_between(spec: &JobSpec, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let schedule = spec.schedule.clone().filter(|_| spec.enabled);
+    let next = move |after: Timestamp| schedule.as_ref()?.next_after(after);
+    let first = next(from - Duration::from_nanos(1));
+    std::iter::successors(first, move |slot| next(*slot)).take_while(move |slot| *slot <= until)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Each slot has one row by the table of its time, through reloads, restarts, sleep, pauses and jitter.
+    #[test]
+    fn every_slot_of_every_table_has_one_row(
+        tables in tables(true),
+        steps in prop::collection::vec(step_of_tables(), 1..40),
+    ) {
+        let mut world = World::new(tables, Recovered::default(), at("10:00:00.5"));
+        let mut eras = vec![(world.now, world.plan.table().clone())];
+        for step in &steps {
+            // A daemon that is killed has the old table in force until the next one begins.
+            world.step(step, eras[eras.len() - 1].0);
+            if !Arc::ptr_eq(&eras[eras.len() - 1].1, world.plan.table()) {
+                eras.push((world.now, world.plan.table().clone()));
+            }
+        }
+        world.finish();
+        world.now += Duration::from_secs(3600);
+        world.handle(Event::Stop);
+        let end = world.accounted.unwrap();
+        let mut expected = BTreeSet::new();
+        for (era, (from, table)) in eras.iter().enumerate() {
+            let until = eras.get(era + 1).map_or(end, |(next, _)| end.min(*next));
+            for spec in &table.jobs {
+                expected.extend(slots_between(spec, *from, until).map(|slot| (spec.name.clone(), slot)));
+            }
+        }
+        let rows = world.rows_by_slot();
+        for (job, slot) in &expected {
+            prop_assert_eq!(rows.get(&(job.clone(), *slot)), Some(&1), "{} {}\n{}", job, show(*slot), world.transcript);
+        }
+        // A job's first slots after it got jitter may be judged by the table before, if the daemon dies then.
+        let jitters = |job: &JobName| {
+            eras.iter().any(|(_, table)| table.job(job.as_str()).is_some_and(|spec| !spec.jitter.is_zero()))
+        };
+        for row in world.rows.iter().filter(|row| row.slot.is_some_and(|slot| slot <= end)) {
+            let known = expected.contains(&(row.job.clone(), row.slot.unwrap()));
+            let removed = row.state == NewState::Skipped(SkipReason::Removed);
+            prop_assert!(known || removed || jitters(&row.job), "{row:?}\n{}", world.transcript);
+        }
+    }
+
+    /// Each interval slot has one row for each time that the clock came by it, each fixed-time slot one in all.
+    #[test]
+    fn every_slot_has_one_row_each_time_the_clock_passes_it(
+        tables in tables(false),
+        steps in prop::collection::vec(step_of_clocks(), 1..40),
+    ) {
+        let start = at("10:00:00.5");
+        let mut world = World::new(tables[..1].to_vec(), Recovered::default(), start);
+        let mut passes = vec![(start, start)];
+        for step in &steps {
+            let before = world.now;
+            world.step(step, start);
+            let pass = passes.last_mut().unwrap();
+            if world.now < before && (matches!(step, Step::Back(11..)) || pass.1.duration_since(world.now).as_secs() > 10)
+                && world.now < pass.1
+            {
+                passes.push((world.now, world.now));
+            } else {
+                pass.1 = pass.1.max(world.now);
+            }
+        }
+        world.finish();
+        world.handle(Event::Tick);
+        let rows = world.rows_by_slot();
+        for spec in &tables[0].jobs {
+            let mut expected: BTreeMap<Timestamp, usize> = BTreeMap::new();
+            for (from, until) in &passes {
+                for slot in slots_between(spec, *from, *until) {
+                    let interval = slots::is_interval(spec.schedule.as_ref().unwrap(), slot);
+                    let times = expected.entry(slot).or_default();
+                    *times = if interval { *times + 1 } else { 1 };
+                }
+            }
+            for (slot, times) in expected {
+                let rows = rows.get(&(spec.name.clone(), slot)).copied().unwrap_or_default();
+                prop_assert_eq!(rows, times, "{} {}\n{:?}\n{}", spec.name, show(slot), passes, world.transcript);
+            }
+        }
+    }
+}

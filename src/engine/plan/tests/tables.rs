@@ -1,0 +1,210 @@
+//! Tables that change: at a reload, and while the daemon was down.
+
+use super::*;
+
+#[track_caller]
+fn reload(before: Vec<JobSpec>, after: Vec<JobSpec>, script: &str, expected: &str) {
+    let tables = vec![table(64, before), table(64, after)];
+    check_from(tables, Recovered::default(), "10:00:01", script, expected);
+}
+
+#[test]
+fn an_unchanged_schedule_keeps_its_place_and_a_new_one_counts_from_now() {
+    reload(
+        vec![job("same", "*/5 * * * *"), job("changed", "*/5 * * * *")],
+        vec![job("same", "*/5 * * * *"), job("changed", "*/3 * * * *"), job("new", "* * * * *")],
+        // The reload comes before anything has looked at the slots of 10:05.
+        "10:05:01 jump
+         10:05:02 reload 1
+         10:06 tick",
+        "10:05:01 changed 10:05 schedule started as 1
+         10:05:01 same 10:05 schedule started as 2
+         10:06 changed 10:06 skipped overlap
+         10:06 new 10:06 schedule started as 3",
+    );
+}
+
+#[test]
+fn slots_due_before_the_reload_are_found_by_the_old_table() {
+    let tables = vec![
+        table(64, [job("a", "5 10 * * *"), job("gone", "5 10 * * *")]),
+        table(64, [job("a", "9 10 * * *")]),
+    ];
+    let mut world = World::new(tables, Recovered::default(), at("10:00:01"));
+    world.shows_accounted = true;
+    world.now = at("10:05:03");
+    let new = world.tables[1].clone();
+    world.handle(Event::Reload(new));
+    world.play("10:10 tick");
+    assert_eq!(
+        world.transcript,
+        "10:05:03 gone 10:05 skipped removed\n\
+         10:05:03 a 10:05 schedule started as 1\n\
+         10:05:03 accounted 10:05:03\n\
+         10:09 a 10:09 skipped overlap\n\
+         10:09 accounted 10:09\n"
+    );
+}
+
+#[test]
+fn a_run_of_a_removed_job_goes_on_and_what_waits_is_dropped() {
+    reload(
+        vec![job("a", "*/5 * * * *").overlap(Overlap::Queue).group("g"), job("b", "6 10 * * *").group("g")],
+        vec![job("b", "6 10 * * *").group("g")],
+        "10:11 reload 1
+         10:12 ok 1
+         10:13 manual a",
+        "10:05 a 10:05 schedule started as 1
+         10:06 b 10:06 schedule queued as 2
+         10:10 a 10:10 schedule queued as 3
+         10:11 drop 3 removed
+         10:12 start 2
+         10:13 refuse UnknownJob",
+    );
+}
+
+#[test]
+fn a_job_that_comes_back_still_overlaps_with_its_run() {
+    let tables = vec![table(64, [job("a", "*/5 * * * *")]), table(64, [])];
+    check_from(
+        tables,
+        Recovered::default(),
+        "10:00:01",
+        "10:06 reload 1
+         10:07 reload 0
+         10:11 tick",
+        "10:05 a 10:05 schedule started as 1
+         10:10 a 10:10 skipped overlap",
+    );
+}
+
+#[test]
+fn a_queued_run_follows_the_table_in_force_when_it_starts() {
+    reload(
+        vec![job("a", "5 10 * * *").group("g"), job("b", "5 10 * * *").group("g")],
+        vec![job("a", "5 10 * * *").group("g"), job("b", "5 10 * * *")],
+        "10:06 reload 1",
+        "10:05 a 10:05 schedule started as 1
+         10:05 b 10:05 schedule queued as 2
+         10:06 start 2",
+    );
+}
+
+#[test]
+fn a_larger_limit_starts_what_waits() {
+    check_from(
+        vec![
+            table(1, [job("a", "5 10 * * *"), job("b", "5 10 * * *")]),
+            table(2, [job("a", ""), job("b", "")]),
+        ],
+        Recovered::default(),
+        "10:00:01",
+        "10:06 reload 1",
+        "10:05 a 10:05 schedule started as 1
+         10:05 b 10:05 schedule queued as 2
+         10:06 start 2",
+    );
+}
+
+#[test]
+fn a_slot_that_still_waits_for_its_share_is_not_lost() {
+    reload(
+        vec![
+            job("same", "*/5 * * * *").jitter(60),
+            job("changed", "*/5 * * * *").jitter(60),
+            job("gone", "*/5 * * * *").jitter(60),
+            job("off", "*/5 * * * *").jitter(60),
+            job("less", "*/5 * * * *").jitter(60),
+        ],
+        vec![
+            job("same", "*/5 * * * *").jitter(60),
+            job("changed", "0 12 * * *").jitter(60),
+            job("off", "*/5 * * * *").disabled(),
+            job("less", "*/5 * * * *"),
+        ],
+        "10:05:00.5 reload 1
+         10:06 tick",
+        "10:05:00.5 off 10:05 skipped removed
+         10:05:00.5 gone 10:05 skipped removed
+         10:05:00.5 changed 10:05 schedule started as 1
+         10:05:00.5 less 10:05 schedule started as 2
+         10:05:57.569 same 10:05 schedule started as 3",
+    );
+}
+
+#[test]
+fn enabling_counts_from_now_and_disabling_ends_the_slots() {
+    check_from(
+        vec![
+            table(64, [job("a", "*/5 * * * *").disabled(), job("b", "*/5 * * * *")]),
+            table(64, [job("a", "*/5 * * * *"), job("b", "*/5 * * * *").disabled()]),
+        ],
+        Recovered::default(),
+        "10:00:01",
+        "10:07 reload 1
+         10:11 tick",
+        "10:05 b 10:05 schedule started as 1
+         10:10 a 10:10 schedule started as 2",
+    );
+}
+
+#[test]
+fn slots_of_the_time_between_are_found_by_the_table_of_then() {
+    let then = table(
+        64,
+        [
+            job("same", "*/20 * * * *"),
+            job("changed", "*/20 * * * *"),
+            job("gone", "*/20 * * * *"),
+            job("off", "*/20 * * * *"),
+            job("manual", "*/20 * * * *"),
+        ],
+    );
+    let now = table(
+        64,
+        [
+            job("same", "*/20 * * * *"),
+            job("changed", "*/15 * * * *").missed(MissedPolicy::Skip),
+            job("new", "*/15 * * * *"),
+            job("off", "*/20 * * * *").disabled(),
+            job("manual", ""),
+        ],
+    );
+    check_from(
+        vec![now],
+        recovered("09:20", &then),
+        "10:05",
+        "10:15 tick",
+        "10:05 gone 09:40 skipped removed
+         10:05 gone 10:00 skipped removed
+         10:05 changed 09:40 skipped missed
+         10:05 changed 10:00 skipped missed
+         10:05 off 09:40 skipped removed
+         10:05 off 10:00 skipped removed
+         10:05 manual 09:40 skipped coalesced
+         10:05 manual 10:00 catch_up started as 1
+         10:05 same 09:40 skipped coalesced
+         10:05 same 10:00 catch_up started as 2
+         10:15 changed 10:15 schedule started as 3
+         10:15 new 10:15 schedule started as 4",
+    );
+}
+
+#[test]
+fn a_new_ledger_starts_from_now() {
+    let mut world = World::new(vec![table(64, [job("a", "*/5 * * * *")])], Recovered::default(), at("10:00"));
+    assert_eq!((world.accounted, world.plan.next_wake()), (Some(at("10:00")), Some(at("10:05"))));
+    assert_eq!(world.transcript, "10:00 a 10:00 schedule started as 1\n");
+    world.play("10:05 tick");
+}
+
+#[test]
+fn ten_thousand_jobs_due_at_one_instant_are_claimed_by_one_call() {
+    let jobs = (0..10_000).map(|n| job(&format!("job-{n:05}"), "*/5 * * * *"));
+    let (mut plan, _) = Plan::new(table(64, jobs), Recovered::default(), at("10:00:01"), "host");
+    let decisions = plan.handle(Event::Tick, at("10:05"));
+    let claims = decisions.iter().filter(|decision| matches!(decision, Decision::Claim { .. })).count();
+    assert_eq!((claims, decisions.len(), plan.running()), (10_000, 10_001, 64));
+    assert_eq!(decisions.last(), Some(&Decision::Accounted { until: at("10:05") }));
+    assert!(size_of::<JobState>() + 2 * size_of::<(Timestamp, JobName)>() <= 200);
+}

@@ -1,0 +1,163 @@
+//! What a daemon finds when it starts, and what becomes of each run that has no end.
+//!
+//! Pure: the ledger's past, the programs that still live and the new table come in; what to write, what goes on
+//! and what the plan must know come out.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::plan::{OpenRun, PastJob, Recovered};
+use crate::config::JobTable;
+use crate::ledger::{self, Owner, Past, TableJob, Write};
+use crate::model::{JobName, Outcome, RunId, RunRecord};
+use crate::policy::Interrupted;
+use crate::schedule::Schedule;
+use crate::spawner::AdoptedProgram;
+
+pub struct Recovery {
+    pub(super) recovered: Recovered,
+    pub(super) writes: Vec<Write>,
+    pub(super) resume: Vec<Resume>,
+    /// Runs that a living `run-now` has in hand.
+    pub(super) foreign: Vec<(RunId, JobName, Owner)>,
+    /// Programs of runs that have their end already.
+    pub(super) orphans: Vec<AdoptedProgram>,
+}
+
+/// A run that goes on in this daemon.
+pub(super) struct Resume {
+    pub(super) record: RunRecord,
+    pub(super) job: JobName,
+    pub(super) how: How,
+}
+
+pub(super) enum How {
+    Queued,
+    /// Another attempt, of this number.
+    Rerun {
+        number: u32,
+    },
+    Adopted {
+        number: u32,
+        program: Box<AdoptedProgram>,
+    },
+}
+
+/// `boot` is when this machine booted, for `@reboot`; `alive` tells whether the process that had a run lives.
+pub fn recover(
+    past: Past,
+    table: &JobTable,
+    adopted: Vec<AdoptedProgram>,
+    owner: &Owner,
+    alive: impl Fn(&Owner) -> bool,
+    boot: Option<Timestamp>,
+    now: Timestamp,
+) -> Recovery {
+    let mut programs: HashMap<RunId, AdoptedProgram> =
+        adopted.into_iter().map(|program| (program.run, program)).collect();
+    let mut found = Recovery {
+        recovered: Recovered {
+            accounted: past.accounted,
+            past: past.table.iter().flat_map(|table| &table.jobs).map(past_job).collect(),
+            pauses: past.pauses,
+            epochs: vec![],
+            last: vec![],
+            boot,
+            ..Recovered::default()
+        },
+        writes: vec![],
+        resume: vec![],
+        foreign: vec![],
+        orphans: vec![],
+    };
+    for job in past.jobs {
+        let Ok(name) = JobName::new(&job.job) else { continue };
+        found.recovered.epochs.push((name.clone(), job.epoch));
+        found.recovered.slots.extend(job.last_slot.map(|slot| (name.clone(), slot)));
+        found.recovered.last.push((name, job.last_started, job.last_succeeded));
+    }
+    for open in past.open {
+        found.take(open, table, &mut programs, owner, &alive, now);
+    }
+    found.orphans = programs.into_values().collect();
+    found
+}
+
+/// For a `run-now` without a daemon: no slot is looked at, and runs that live elsewhere only stand in the way.
+/// `programs`: runs whose programs outlived their daemon.
+pub fn recover_for_one_run(past: Past, programs: &[RunId], alive: impl Fn(&Owner) -> bool) -> Recovery {
+    let mut found = Recovery {
+        recovered: Recovered::default(),
+        writes: vec![],
+        resume: vec![],
+        foreign: vec![],
+        orphans: vec![],
+    };
+    for open in past.open {
+        let Ok(job) = JobName::new(&open.record.job) else { continue };
+        if alive(&open.owner) || programs.contains(&open.record.run) {
+            found.recovered.open.push(known(&open.record, &job, false));
+        }
+    }
+    found
+}
+
+impl Recovery {
+    fn take(
+        &mut self,
+        open: ledger::OpenRun,
+        table: &JobTable,
+        programs: &mut HashMap<RunId, AdoptedProgram>,
+        owner: &Owner,
+        alive: impl Fn(&Owner) -> bool,
+        now: Timestamp,
+    ) {
+        let run = open.record.run;
+        let Ok(job) = JobName::new(&open.record.job) else { return };
+        let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
+        let how = if let Some(program) = programs.remove(&run) {
+            How::Adopted { number: number.max(1), program: Box::new(program) }
+        } else if alive(&open.owner) {
+            self.recovered.open.push(known(&open.record, &job, false));
+            self.foreign.push((run, job, open.owner));
+            return;
+        } else if open.queued {
+            How::Queued
+        } else {
+            let error = Some("the daemon or the host died under it".to_owned());
+            if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
+                let outcome = Outcome::Interrupted;
+                self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
+            }
+            match table.job(job.as_str()) {
+                Some(spec) if spec.interrupted == Interrupted::Rerun => How::Rerun { number: number + 1 },
+                _ => {
+                    let outcome = Outcome::Interrupted;
+                    self.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
+                    return;
+                }
+            }
+        };
+        self.writes.push(Write::Adopted { run, owner: owner.clone() });
+        self.recovered.open.push(known(&open.record, &job, matches!(how, How::Queued)));
+        self.resume.push(Resume { record: open.record, job, how });
+    }
+}
+
+fn known(record: &RunRecord, job: &JobName, queued: bool) -> OpenRun {
+    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued }
+}
+
+/// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
+/// gone) has no slots to account for.
+fn past_job(job: &TableJob) -> PastJob {
+    let zone = TimeZone::get(&job.timezone).unwrap_or(TimeZone::UTC);
+    let schedule = if job.enabled && !job.schedule.is_empty() {
+        Schedule::parse(&job.schedule, &zone, job.job.as_str()).ok()
+    } else {
+        None
+    };
+    PastJob { job: job.job.clone(), kind: job.kind.clone(), schedule }
+}

@@ -1,0 +1,382 @@
+//! One run: its attempts with backoff, its timeout, its cancel, its log.
+//!
+//! Owns the life of a run between its claim and its end. Never decides whether a run may begin: the plan does.
+//! Tells the engine of each attempt through [`RunSink`], and waits until the ledger has it before it starts
+//! anything.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::JobSpec;
+use crate::host::accounts;
+use crate::host::postgres::Connection;
+use crate::host::process::{ProgramContext, Programs, Running, Swept, judge};
+use crate::host::secret::ExposeSecret;
+use crate::jobs::{JobContext, JobError};
+use crate::logs::RunLog;
+use crate::model::{Finding, JobName, Outcome, Report, RunId, Trigger};
+use crate::policy::{Retries, TERM_GRACE};
+use crate::spawner::{AdoptedProgram, Spawner};
+use crate::units::HumanDuration;
+
+/// What a run needs from the daemon it runs in.
+pub(super) struct Surroundings {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) spawner: Spawner,
+    pub(super) connections: Arc<BTreeMap<String, Connection>>,
+    pub(super) state: PathBuf,
+}
+
+/// A run that may begin.
+pub(super) struct Run {
+    pub(super) run: RunId,
+    pub(super) job: JobName,
+    /// Absent for an adopted run whose job is gone from the table.
+    pub(super) spec: Option<Arc<JobSpec>>,
+    pub(super) trigger: Trigger,
+    pub(super) slot: Option<Timestamp>,
+    pub(super) dry_run: bool,
+    pub(super) log: RunLog,
+    pub(super) cancel: CancellationToken,
+}
+
+/// How a run begins here.
+pub(super) enum Begin {
+    /// The ledger has its first attempt already.
+    Claimed,
+    /// An attempt of this number follows one that was interrupted.
+    Rerun { number: u32 },
+    /// Attempt `number` still runs: its program outlived the daemon before this one.
+    Adopted { number: u32, program: Box<AdoptedProgram> },
+}
+
+/// Where the runner puts what must be remembered.
+#[async_trait]
+pub(super) trait RunSink: Send + Sync {
+    /// Returns once the ledger has it (or keeps it in memory, where it can't be written).
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp);
+    fn attempt_ended(
+        &self,
+        run: RunId,
+        number: u32,
+        at: Timestamp,
+        outcome: Outcome,
+        error: Option<String>,
+        held: Held,
+    );
+    fn finished(&self, end: RunEnd, held: Held);
+}
+
+/// Lets the spawner forget the exits of an attempt when it is dropped: only once its end is in the ledger, so
+/// that a daemon that dies in between leaves them to the next.
+pub(super) struct Held(#[expect(dead_code, reason = "held, never looked at")] Option<Programs>);
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct RunEnd {
+    pub(super) run: RunId,
+    pub(super) at: Timestamp,
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<String>,
+    pub(super) report: Option<Report>,
+}
+
+struct AttemptEnd {
+    held: Held,
+    outcome: Outcome,
+    error: Option<String>,
+    report: Option<Report>,
+    /// Another attempt may mend it.
+    retryable: bool,
+}
+
+impl AttemptEnd {
+    fn failed(error: String, retryable: bool) -> Self {
+        Self { held: Held(None), outcome: Outcome::Failed, error: Some(error), report: None, retryable }
+    }
+}
+
+/// Carries a run to its end and tells `sink`.
+pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, sink: Arc<dyn RunSink>) {
+    let began = around.clock.now();
+    let id = &run.run;
+    let retries = run.spec.as_ref().map_or(Retries::ONCE, |spec| spec.retries);
+    let (mut number, mut adopted, mut announced) = match begin {
+        Begin::Claimed => (1, None, true),
+        Begin::Rerun { number } => (number, None, false),
+        Begin::Adopted { number, program } => (number, Some(program), true),
+    };
+    let mut tries = 1;
+    let end = loop {
+        if !announced {
+            sink.attempt_started(*id, number, around.clock.now()).await;
+        }
+        announced = false;
+        let end = attempt(&run, number, adopted.take(), &around).await;
+        let now = around.clock.now();
+        if !end.retryable || tries >= retries.attempts {
+            break end;
+        }
+        let pause = backoff(retries, tries);
+        let error = end.error.clone().unwrap_or_default();
+        run.log
+            .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
+        sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
+        if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            break AttemptEnd {
+                held: Held(None),
+                outcome: Outcome::Cancelled,
+                error: Some("cancelled while it waited for its next attempt".to_owned()),
+                report: None,
+                retryable: false,
+            };
+        }
+        number += 1;
+        tries += 1;
+    };
+    let at = around.clock.now();
+    run.log.note(at, &last_line(&end, at.duration_since(began).unsigned_abs()));
+    let report = with_log_error(end.report, &run.log);
+    sink.finished(RunEnd { run: *id, at, outcome: end.outcome, error: end.error, report }, end.held);
+}
+
+async fn attempt(
+    run: &Run,
+    number: u32,
+    adopted: Option<Box<AdoptedProgram>>,
+    around: &Arc<Surroundings>,
+) -> AttemptEnd {
+    let started = around.clock.now();
+    let cancel = CancellationToken::new();
+    let (programs, mut work, deadline) = match adopted {
+        Some(adopted) => {
+            let deadline = adopted.keep.deadline;
+            let keep = adopted.keep.clone();
+            run.log.note(started, &format!("attempt {number} goes on: pid {} was adopted", adopted.pid));
+            let context = adopted_context(&run.job, &adopted, &run.log);
+            let (programs, running) = adopted.attach(context);
+            let work = tokio::spawn(async move { finish_adopted(running, &keep).await });
+            (programs, work, deadline)
+        }
+        None => {
+            let Some(spec) = &run.spec else {
+                return AttemptEnd::failed("its job is gone from jobs.yaml".to_owned(), false);
+            };
+            let deadline = started.checked_add(spec.timeout).ok();
+            run.log.note(started, &first_line(run, spec, number));
+            let context = match context(run, spec, number, around, cancel.clone(), deadline) {
+                Ok(context) => context,
+                Err(error) => return AttemptEnd::failed(error, false),
+            };
+            let programs = context.programs.clone();
+            let job = spec.job.clone();
+            (programs, tokio::spawn(async move { job.run(&context).await }), deadline)
+        }
+    };
+    let left = deadline.map_or(Duration::MAX, |deadline| {
+        Duration::try_from(deadline.duration_since(started)).unwrap_or(Duration::ZERO)
+    });
+    let stopped = tokio::select! {
+        result = &mut work => {
+            let swept = programs.end_all(TERM_GRACE).await;
+            return AttemptEnd { held: Held(Some(programs)), ..judge_result(result, &swept) };
+        }
+        () = sleep(left) => AttemptEnd {
+            held: Held(None),
+            outcome: Outcome::TimedOut,
+            error: Some(timed_out(run)),
+            report: None,
+            retryable: true,
+        },
+        () = run.cancel.cancelled() => AttemptEnd {
+            held: Held(None),
+            outcome: Outcome::Cancelled,
+            error: Some("cancelled".to_owned()),
+            report: None,
+            retryable: false,
+        },
+    };
+    // The job's own future goes on meanwhile, so that it can take its partial files away.
+    cancel.cancel();
+    let swept = programs.end_all(TERM_GRACE).await;
+    if tokio::time::timeout(TERM_GRACE, &mut work).await.is_err() {
+        work.abort();
+    }
+    // What the job started while it was being ended.
+    let rest = programs.end_all(TERM_GRACE).await;
+    let error = stopped.error.map(|error| error + &survivors(&swept) + &survivors(&rest));
+    AttemptEnd { held: Held(Some(programs)), error, ..stopped }
+}
+
+fn context(
+    run: &Run,
+    spec: &JobSpec,
+    number: u32,
+    around: &Surroundings,
+    cancel: CancellationToken,
+    deadline: Option<Timestamp>,
+) -> Result<JobContext, String> {
+    let mut env = Vec::with_capacity(spec.env.len());
+    for (name, value) in &spec.env {
+        let value = value.resolve().map_err(|error| format!("env.{name}: {error}"))?;
+        env.push((name.clone(), value.expose_secret().to_owned()));
+    }
+    let account = spec.user.as_deref().map(accounts::by_name).transpose()?;
+    let programs = around.spawner.programs(ProgramContext {
+        job: spec.name.clone(),
+        run: run.run,
+        attempt: number,
+        slot: run.slot,
+        account,
+        env,
+        nice: spec.nice,
+        io: spec.io,
+        log: Arc::new(run.log.clone()),
+    });
+    Ok(JobContext {
+        job: spec.name.clone(),
+        run: run.run,
+        attempt: number,
+        trigger: run.trigger,
+        slot: run.slot,
+        dry_run: run.dry_run,
+        clock: around.clock.clone(),
+        log: run.log.clone(),
+        programs,
+        connections: around.connections.clone(),
+        state: around.state.clone(),
+        cancel,
+        deadline,
+    })
+}
+
+/// What an adopted program needs: it was started long ago, with all that it was to have.
+pub(super) fn adopted_context(job: &JobName, adopted: &AdoptedProgram, log: &RunLog) -> ProgramContext {
+    ProgramContext {
+        job: job.clone(),
+        run: adopted.run,
+        attempt: adopted.attempt,
+        slot: None,
+        account: None,
+        env: vec![],
+        nice: 0,
+        io: None,
+        log: Arc::new(log.clone()),
+    }
+}
+
+async fn finish_adopted(mut running: Running, keep: &crate::host::process::Keep) -> Result<Report, JobError> {
+    let exit = running.wait().await;
+    judge(&exit, keep).map(Report::new).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
+}
+
+fn judge_result(
+    result: Result<Result<Report, JobError>, tokio::task::JoinError>,
+    swept: &Swept,
+) -> AttemptEnd {
+    match result {
+        Ok(Ok(mut report)) => {
+            report.findings.extend(swept.findings());
+            let report = Some(report);
+            AttemptEnd {
+                held: Held(None),
+                outcome: Outcome::Succeeded,
+                error: None,
+                report,
+                retryable: false,
+            }
+        }
+        Ok(Err(error)) => {
+            let retryable = matches!(error, JobError::Retryable(_));
+            AttemptEnd::failed(error.to_string() + &survivors(swept), retryable)
+        }
+        Err(join) => AttemptEnd::failed(format!("a bug: the job panicked: {join}"), false),
+    }
+}
+
+fn survivors(swept: &Swept) -> String {
+    if swept.survivors.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> =
+        swept.survivors.iter().map(|process| format!("{} (pid {})", process.name, process.pid)).collect();
+    format!("; even SIGKILL did not end {}", names.join(", "))
+}
+
+fn with_log_error(report: Option<Report>, log: &RunLog) -> Option<Report> {
+    let Some(error) = log.take_error() else { return report };
+    let mut report = report.unwrap_or_default();
+    report.findings.push(Finding::warning(format!("the job's log is not whole: {error}")));
+    Some(report)
+}
+
+fn first_line(run: &Run, spec: &JobSpec, number: u32) -> String {
+    let mut line = format!("attempt {number} of {}", number.max(spec.retries.attempts));
+    line += &format!(" ({}", run.trigger);
+    if let Some(slot) = run.slot {
+        line += &format!(", slot {slot}");
+    }
+    if run.dry_run {
+        line += ", dry run";
+    }
+    line + ")"
+}
+
+fn last_line(end: &AttemptEnd, took: Duration) -> String {
+    let told = end.error.as_deref().or(end.report.as_ref().map(|report| report.summary.as_str()));
+    let told = told.filter(|told| !told.is_empty()).map(|told| format!(": {told}")).unwrap_or_default();
+    format!("{} after {}{told}", end.outcome, shown(took))
+}
+
+fn timed_out(run: &Run) -> String {
+    match &run.spec {
+        Some(spec) => format!("not done after {}: ended by its timeout", HumanDuration(spec.timeout)),
+        None => "ended by its timeout".to_owned(),
+    }
+}
+
+/// To a tenth of a second under a minute, to a second above.
+fn shown(duration: Duration) -> String {
+    if duration < Duration::from_secs(60) {
+        return format!("{:.1}s", duration.as_secs_f64());
+    }
+    HumanDuration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+/// Doubles from try to try up to its bound, ±20 % so that jobs that failed together don't return together.
+fn backoff(retries: Retries, tries: u32) -> Duration {
+    let doubled = retries.backoff.saturating_mul(1_u32.checked_shl(tries - 1).unwrap_or(u32::MAX));
+    let random = RandomState::new().build_hasher().finish() % 4001;
+    let share = 0.8 + f64::from(u16::try_from(random).unwrap_or(0)) / 10_000.0;
+    doubled.min(retries.max_backoff).mul_f64(share)
+}
+
+async fn sleep(duration: Duration) {
+    match tokio::time::Instant::now().checked_add(duration) {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_to_its_bound_within_a_fifth() {
+        let retries =
+            Retries { attempts: 9, backoff: Duration::from_secs(30), max_backoff: Duration::from_secs(600) };
+        for (tries, expected) in [(1, 30.0), (2, 60.0), (3, 120.0), (5, 480.0), (6, 600.0), (64, 600.0)] {
+            let got = backoff(retries, tries).as_secs_f64();
+            assert!((0.8 * expected..=1.2 * expected).contains(&got), "try {tries}: {got}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The ends of the engine's life: what it takes over when it begins, and how it stops.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::Event;
+use super::recovery::{How, Resume};
+use super::runner::adopted_context;
+use super::{Active, Begin, Engine, Message, Stopping, Turn, event};
+use crate::ledger::{Owner, Write};
+use crate::model::{JobName, Outcome, RunId};
+use crate::policy::TERM_GRACE;
+use crate::spawner::AdoptedProgram;
+
+impl Engine {
+    /// Runs of the daemon before this one, and of a living `run-now`.
+    pub(super) fn take_over(&mut self, resume: Vec<Resume>, foreign: Vec<(RunId, JobName, Owner)>) {
+        for Resume { record, job, how } in resume {
+            let run = record.run;
+            let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
+            let active = Active {
+                log: self.logs.run(&job, run),
+                spec: self.table.job(job.as_str()).cloned(),
+                job,
+                trigger: record.trigger,
+                slot: record.slot,
+                dry_run: false,
+                cancel: CancellationToken::new(),
+                started_at: record.started_at,
+                attempt,
+                queued: matches!(how, How::Queued),
+                ended: None,
+            };
+            self.runs.insert(run, active);
+            match how {
+                How::Queued => {}
+                How::Rerun { number } => self.begin(run, Begin::Rerun { number }),
+                How::Adopted { number, program } => self.begin(run, Begin::Adopted { number, program }),
+            }
+        }
+        for (run, _, owner) in foreign {
+            self.watch(run, owner);
+        }
+    }
+
+    /// Their runs have ended, as far as the ledger knows: nothing outlives its run.
+    pub(super) fn end_orphans(&self, orphans: Vec<AdoptedProgram>) {
+        for orphan in orphans {
+            let Ok(job) = JobName::new(&orphan.job) else { continue };
+            tracing::warn!("pid {} of run {} ({job}) outlived its run: it is ended", orphan.pid, orphan.run);
+            let context = adopted_context(&job, &orphan, &self.logs.run(&job, orphan.run));
+            self.runtime.spawn(async move {
+                let (programs, _running) = orphan.attach(context);
+                programs.end_all(TERM_GRACE).await;
+            });
+        }
+    }
+
+    /// Hears of the end of a `run-now` that works by itself.
+    fn watch(&self, run: RunId, owner: Owner) {
+        let outbox = self.outbox.clone();
+        self.runtime.spawn_blocking(move || {
+            owner.wait_for_end();
+            // The engine may have ended meanwhile.
+            let _ = outbox.send(Message::ForeignGone { run });
+        });
+    }
+
+    pub(super) fn foreign_gone(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
+        let ended = self.ledger.run(run).ok().flatten().map(|record| record.outcome);
+        let outcome = match ended {
+            Some(outcome) if outcome != Outcome::Running => outcome,
+            _ => {
+                let outcome = Outcome::Interrupted;
+                let error = Some("the run-now that ran it died".to_owned());
+                turn.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
+                outcome
+            }
+        };
+        self.plan_event(Event::Ended { run, outcome }, now, turn);
+    }
+
+    pub(super) fn stop(
+        &mut self,
+        end_programs: bool,
+        grace: Duration,
+        done: oneshot::Sender<()>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.end_programs |= end_programs;
+        } else {
+            self.plan_event(Event::Stop, now, turn);
+            self.stopping = Some(Stopping { end_programs, forced: false, done: None });
+        }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.done = Some(done);
+        }
+        let outbox = self.outbox.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(grace).await;
+            // Everything may have ended within the grace.
+            let _ = outbox.send(Message::GraceOver);
+        });
+    }
+
+    pub(super) fn end_what_is_left(&mut self) {
+        let Some(stopping) = &mut self.stopping else { return };
+        stopping.forced = true;
+        let end_programs = stopping.end_programs;
+        for active in self.runs.values().filter(|active| !active.queued) {
+            if end_programs || !active.outlives_daemon() {
+                active.cancel.cancel();
+            }
+        }
+    }
+
+    /// Stopping, and nothing works in this process any more.
+    pub(super) fn is_done(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| {
+            self.runs
+                .values()
+                .all(|active| active.queued || (active.outlives_daemon() && !stopping.end_programs))
+        })
+    }
+
+    pub(super) fn close(&mut self) {
+        let now = self.clock.now();
+        let left: Vec<RunId> = self.runs.keys().copied().collect();
+        let detail = serde_json::json!({ "pid": std::process::id(), "left_running": left });
+        let last =
+            [Write::Accounted { until: self.plan.accounted(now) }, event(now, "daemon_stopped", detail)];
+        if self.keeps_account
+            && let Err(error) = self.ledger.apply(&last)
+        {
+            tracing::error!("{error}");
+        }
+        if let Some(done) = self.stopping.as_mut().and_then(|stopping| stopping.done.take()) {
+            let _ = done.send(());
+        }
+    }
+}
+
+impl Active {
+    fn outlives_daemon(&self) -> bool {
+        self.spec.as_ref().is_none_or(|spec| spec.job.outlives_daemon())
+    }
+}

@@ -1,0 +1,315 @@
+//! PostgreSQL's own programs: which ones to use, how to call them, what their failure means.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+
+use crate::host::postgres::{Connection, ServerFacts};
+use crate::host::process::{Output, Program, Programs, Status};
+use crate::jobs::{JobError, Lack};
+
+use super::Compression;
+use super::options::{Format, PgDump};
+
+/// Where Debian and its kin keep the programs of each version.
+const INSTALLED: &str = "/usr/lib/postgresql";
+
+/// The programs that fit a server.
+pub(super) struct Tools {
+    pub(super) pg_dump: PathBuf,
+    /// `15.18 (Debian 15.18-0+deb12u1)`
+    pub(super) version: String,
+    pub(super) major: u32,
+}
+
+impl Tools {
+    pub(super) async fn find(
+        programs: &Programs,
+        facts: &ServerFacts,
+        address: &str,
+    ) -> Result<Self, JobError> {
+        let Some(pg_dump) = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major) else {
+            return Err(JobError::permanent(anyhow!("{}", missing(facts))));
+        };
+        let program = Program {
+            argv: vec![text(&pg_dump)?, "--version".to_owned()],
+            env: plain_env(),
+            stdout: Output::Capture { limit: 4096 },
+            stderr: Output::Log { tail: 1024 },
+            ..Program::default()
+        };
+        let exit = programs.start(program).await?.wait().await;
+        let said = String::from_utf8_lossy(&exit.stdout).trim().to_owned();
+        let Some((version, major)) = version_of(&said) else {
+            return Err(JobError::permanent(anyhow!(
+                "{} --version says {said:?}, which is no version",
+                pg_dump.display()
+            )));
+        };
+        let tools = Self { pg_dump, version, major };
+        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
+        Ok(tools)
+    }
+
+    /// pg_dump dumps servers of its own version and of older ones.
+    fn fit(&self, facts: &ServerFacts, address: &str) -> Result<(), String> {
+        if self.major >= facts.major {
+            return Ok(());
+        }
+        Err(format!(
+            "PostgreSQL at {address} is version {}, and {} is {}, which can't dump a newer server: install the package \
+             postgresql-client-{}",
+            facts.version,
+            self.pg_dump.display(),
+            self.version,
+            facts.major
+        ))
+    }
+
+    pub(super) fn dump(&self, connection: &Connection, options: &PgDump) -> Result<Program, JobError> {
+        let mut argv = vec![
+            text(&self.pg_dump)?,
+            format!("--format={}", options.format.word()),
+            "--no-password".to_owned(),
+            format!("--lock-wait-timeout={}", options.lock_wait.0.as_millis()),
+        ];
+        if options.format == Format::Custom {
+            argv.push(match options.compression {
+                Compression::Gzip => format!("--compress={}", options.level()),
+                Compression::Zstd => format!("--compress=zstd:{}", options.level()),
+                Compression::None => "--compress=0".to_owned(),
+            });
+        }
+        piped(argv, Some(connection))
+    }
+
+    pub(super) fn dump_roles(&self, connection: &Connection, superuser: bool) -> Result<Program, JobError> {
+        let mut argv = vec![
+            text(&self.beside("pg_dumpall"))?,
+            "--roles-only".to_owned(),
+            "--no-password".to_owned(),
+            // Without it pg_dumpall wants to enter the database postgres, which may be closed to this user.
+            format!("--database={}", as_parameter(&connection.database)),
+        ];
+        if !superuser {
+            argv.push("--no-role-passwords".to_owned());
+        }
+        piped(argv, Some(connection))
+    }
+
+    pub(super) fn read_custom(&self, file: &Path) -> Result<Program, JobError> {
+        piped(vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned(), text(file)?], None)
+    }
+
+    /// The program of the same installation; where it isn't there, of the one that would have been chosen.
+    fn beside(&self, name: &str) -> PathBuf {
+        let beside = self.pg_dump.with_file_name(name);
+        if beside.is_file() {
+            return beside;
+        }
+        installed(Path::new(INSTALLED), self.major)
+            .map(|pg_dump| pg_dump.with_file_name(name))
+            .filter(|path| path.is_file())
+            .unwrap_or_else(|| PathBuf::from(name))
+    }
+}
+
+/// What `check` can see without starting a program.
+pub(super) fn lacking(facts: &ServerFacts) -> Option<Lack> {
+    let found = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major);
+    let lack = |message: String| Lack {
+        fatal: true,
+        message,
+        hint: Some(format!("apt-get install postgresql-client-{}", facts.major)),
+    };
+    let Some(pg_dump) = found else { return Some(lack(missing(facts))) };
+    let major = pg_dump.strip_prefix(INSTALLED).ok()?.iter().next()?.to_str()?.parse::<u32>().ok()?;
+    (major < facts.major).then(|| {
+        lack(format!("the server is PostgreSQL {}, which {} can't dump", facts.version, pg_dump.display()))
+    })
+}
+
+/// The name by which a message calls the program.
+pub(super) fn name_of(program: &Program) -> String {
+    let path = program.argv.first().map(String::as_str).unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// What a program that didn't end well has said last.
+pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
+    let ended = match status {
+        Status::Code(code) => format!("ended with code {code}"),
+        Status::Signal(signal) => format!("was ended by signal {signal}"),
+        Status::Unknown => "ended, and nobody knows how".to_owned(),
+    };
+    let said = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(4)..].join("; ");
+    let said = if last.is_empty() { "it said nothing".to_owned() } else { last };
+    let error = anyhow!("{name} of {} at {} {ended}: {said}", connection.database, connection.address());
+    let lasting =
+        ["permission denied", "server version mismatch", "unrecognized option", "unrecognized configuration"];
+    if lasting.iter().any(|text| said.contains(text)) {
+        JobError::Permanent(error)
+    } else {
+        JobError::Retryable(error)
+    }
+}
+
+/// A pg_dump that the PATH names is the operator's choice, and is used. Debian's /usr/bin/pg_dump names none: it is
+/// a script that looks for a cluster of this host. Then it is the installed one of the server's version, or the next
+/// newer one, or else the newest (whose age the caller sees).
+fn choose(path: Option<&str>, installations: &Path, server: u32) -> Option<PathBuf> {
+    let named =
+        path.unwrap_or_default().split(':').filter(|folder| folder.starts_with('/')).find_map(|folder| {
+            let file = Path::new(folder).join("pg_dump");
+            (rustix::fs::access(&file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()).then_some(file)
+        });
+    let wrapper = |file: &Path| file.canonicalize().is_ok_and(|file| file.ends_with("pg_wrapper"));
+    match named {
+        Some(file) if !wrapper(&file) => Some(file),
+        _ => installed(installations, server),
+    }
+}
+
+fn installed(installations: &Path, server: u32) -> Option<PathBuf> {
+    let found = std::fs::read_dir(installations).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let major: u32 = entry.file_name().to_str()?.split('.').next()?.parse().ok()?;
+        let file = entry.path().join("bin/pg_dump");
+        file.is_file().then_some((major, file))
+    });
+    let (older, newer): (Vec<_>, Vec<_>) = found.partition(|(major, _)| *major < server);
+    newer.into_iter().min().or_else(|| older.into_iter().max()).map(|(_, file)| file)
+}
+
+fn missing(facts: &ServerFacts) -> String {
+    format!(
+        "pg_dump is neither in the PATH nor under {INSTALLED}: install the package postgresql-client-{}",
+        facts.major
+    )
+}
+
+/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
+fn version_of(said: &str) -> Option<(String, u32)> {
+    let (_, version) = said.split_once("(PostgreSQL) ")?;
+    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
+    Some((version.to_owned(), version[..digits].parse().ok()?))
+}
+
+fn piped(argv: Vec<String>, connection: Option<&Connection>) -> Result<Program, JobError> {
+    let mut env = plain_env();
+    if let Some(connection) = connection {
+        env.extend(connection.program_env().map_err(JobError::permanent)?);
+    }
+    Ok(Program { argv, env, stdout: Output::Pipe, stderr: Output::Log { tail: 4096 }, ..Program::default() })
+}
+
+/// Messages in English, so that they can be told apart and looked up.
+fn plain_env() -> Vec<(String, String)> {
+    let path = path_variable().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    vec![("PATH".to_owned(), path), ("LC_ALL".to_owned(), "C.UTF-8".to_owned())]
+}
+
+fn path_variable() -> Option<String> {
+    std::env::var("PATH").ok()
+}
+
+fn text(path: &Path) -> Result<String, JobError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| JobError::permanent(anyhow!("{} is not UTF-8", path.display())))
+}
+
+/// libpq takes a database's name that holds `=`, or looks like an address, for a whole connection string.
+fn as_parameter(database: &str) -> String {
+    if database.contains('=') || database.contains("://") {
+        return format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"));
+    }
+    database.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_program_of_the_server_s_version_is_chosen_and_one_that_the_path_names_goes_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        for version in ["13", "15", "17"] {
+            program(&at(&format!("lib/{version}/bin/pg_dump")));
+        }
+        std::fs::create_dir(at("lib/18")).unwrap();
+        program(&at("share/pg_wrapper"));
+        std::fs::create_dir(at("bin")).unwrap();
+        std::os::unix::fs::symlink("../share/pg_wrapper", at("bin/pg_dump")).unwrap();
+        program(&at("own/pg_dump"));
+        let check = |path: Option<&str>, server: u32, expected: &str| {
+            let path = path.map(|folder| format!("relative::{}", at(folder).display()));
+            assert_eq!(choose(path.as_deref(), &at("lib"), server), Some(at(expected)), "{path:?} {server}");
+        };
+        check(None, 15, "lib/15/bin/pg_dump");
+        check(None, 14, "lib/15/bin/pg_dump");
+        check(None, 9, "lib/13/bin/pg_dump");
+        check(None, 18, "lib/17/bin/pg_dump");
+        check(Some("bin"), 15, "lib/15/bin/pg_dump");
+        check(Some("own"), 15, "own/pg_dump");
+        assert_eq!(choose(None, &at("nowhere"), 15), None);
+    }
+
+    #[test]
+    fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
+        let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
+        let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major };
+        let facts = ServerFacts { version: "15.8".into(), major: 15, superuser: true, database_bytes: 1 };
+        assert_eq!(
+            tools.fit(&facts, "db:5432").unwrap_err(),
+            "PostgreSQL at db:5432 is version 15.8, and /usr/bin/pg_dump is 13.5 (Debian 13.5-1), which can't dump a \
+             newer server: install the package postgresql-client-15"
+        );
+        assert!(tools.fit(&ServerFacts { major: 13, ..facts }, "db:5432").is_ok());
+        assert_eq!(version_of("pg_dump (PostgreSQL) 18beta1").unwrap().1, 18);
+        assert_eq!(version_of("something else"), None);
+    }
+
+    #[test]
+    fn a_failed_program_is_told_by_its_last_words() {
+        let connection = Connection {
+            host: "db".into(),
+            port: 5432,
+            database: "shop".into(),
+            user: "me".into(),
+            password: None,
+            container: None,
+            tls: crate::host::postgres::Tls::Prefer,
+        };
+        let check = |status, stderr: &str, lasting: bool, expected: &str| {
+            let error = explain("pg_dump", &connection, status, stderr.as_bytes());
+            assert_eq!(
+                (error.to_string().as_str(), matches!(error, JobError::Permanent(_))),
+                (expected, lasting)
+            );
+        };
+        check(
+            Status::Signal(9),
+            "",
+            false,
+            "pg_dump of shop at db:5432 was ended by signal 9: it said nothing",
+        );
+        check(
+            Status::Code(1),
+            "1\n2\n3\n4\n\npermission denied for table t\n",
+            true,
+            "pg_dump of shop at db:5432 ended with code 1: 2; 3; 4; permission denied for table t",
+        );
+    }
+}

@@ -1,0 +1,374 @@
+//! A store that fails: nothing stops, nothing is lost that memory can hold, and what is lost is said.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::conformance::{self, at, claim, claimed, finished, owner};
+use super::*;
+
+/// A store whose disk is full while `full` is set.
+struct Flaky {
+    inner: SqliteLedger,
+    full: Arc<AtomicBool>,
+}
+
+impl Flaky {
+    fn write(&self) -> Result<(), LedgerError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(LedgerError::Write {
+                path: "/state/ledger.db".into(),
+                reason: "the disk is full".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Ledger for Flaky {
+    fn apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        self.write()?;
+        self.inner.apply(batch)
+    }
+    fn past(&self) -> Result<Past, LedgerError> {
+        self.inner.past()
+    }
+    fn history(&self, filter: &Filter) -> Result<Vec<RunRecord>, LedgerError> {
+        self.inner.history(filter)
+    }
+    fn run(&self, run: RunId) -> Result<Option<RunRecord>, LedgerError> {
+        self.inner.run(run)
+    }
+    fn latest(&self) -> Result<Vec<RunRecord>, LedgerError> {
+        self.inner.latest()
+    }
+    fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {
+        self.inner.claimed(job, slot, epoch)
+    }
+    fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
+        self.inner.last_run()
+    }
+    fn events(&self, from: Timestamp) -> Result<Vec<Event>, LedgerError> {
+        self.inner.events(from)
+    }
+    fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
+        self.inner.tables(from)
+    }
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
+        self.inner.continue_after(run)
+    }
+    fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {
+        self.write()?;
+        self.inner.prune(before, batch)
+    }
+}
+
+fn open(path: &Path) -> Result<SqliteLedger, LedgerError> {
+    SqliteLedger::open(path, owner("daemon"), "web1")
+}
+
+/// Over a store in a new folder, and the switch of its disk.
+fn flaky(path: &Path) -> (Buffered<Flaky>, Arc<AtomicBool>) {
+    let full = Arc::new(AtomicBool::new(false));
+    let (path, switch) = (path.to_owned(), full.clone());
+    let ledger = Buffered::new(owner("daemon"), "web1", move |_| {
+        Ok(Flaky { inner: open(&path)?, full: switch.clone() })
+    });
+    (ledger, full)
+}
+
+#[test]
+fn conforms_over_a_store_that_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    conformance::run(|| {
+        number += 1;
+        flaky(&folder.path().join(format!("{number}.db"))).0
+    });
+}
+
+#[test]
+fn conforms_over_a_store_that_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    conformance::run_all_but_pruning(&mut || {
+        number += 1;
+        let (ledger, full) = flaky(&folder.path().join(format!("{number}.db")));
+        full.store(true, Ordering::SeqCst);
+        ledger
+    });
+}
+
+#[test]
+fn conforms_without_a_store() {
+    conformance::run_all_but_pruning(&mut || {
+        Buffered::<SqliteLedger>::new(owner("daemon"), "web1", |_| {
+            Err(LedgerError::Open { path: "/state/ledger.db".into(), reason: "Permission denied".into() })
+        })
+    });
+}
+
+#[test]
+fn what_waited_is_written_as_if_nothing_had_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |ledger: &mut dyn Ledger, full: &dyn Fn(bool)| {
+        let a = || Some(JobName::new("a").unwrap());
+        let pause = |since| Write::Pause { job: a(), since: at(since), until: None, by: "root".into() };
+        let before = claimed(
+            &ledger
+                .apply(&[
+                    claim("a", Some(0), NewState::Started),
+                    claim("b", Some(0), NewState::Queued),
+                    claim("c", Some(0), NewState::Queued),
+                    pause(0),
+                ])
+                .unwrap()[..3],
+        );
+        full(true);
+        ledger
+            .apply(&[
+                finished(before[0], 10, Outcome::Succeeded),
+                Write::AttemptStarted { run: before[1], number: 1, at: at(10) },
+            ])
+            .unwrap();
+        let during = claimed(
+            &ledger
+                .apply(&[claim("a", Some(60), NewState::Started), Write::Accounted { until: at(60) }])
+                .unwrap()[..1],
+        );
+        assert_eq!(during, [RunId(4)]);
+        assert_eq!(
+            ledger.apply(&[claim("c", Some(0), NewState::Started)]).unwrap(),
+            [Applied::AlreadyClaimed(before[2])]
+        );
+        ledger.apply(&[finished(during[0], 70, Outcome::Failed), Write::Resume { job: a() }]).unwrap();
+        let open: Vec<_> =
+            ledger.past().unwrap().open.iter().map(|one| (one.record.run, one.queued)).collect();
+        assert_eq!(open, [(before[1], false), (before[2], true)]);
+        let latest: Vec<_> = ledger.latest().unwrap().iter().map(|one| (one.run.0, one.outcome)).collect();
+        assert_eq!(latest, [(4, Outcome::Failed), (2, Outcome::Running)]);
+        let running = Filter { outcome: Some(Outcome::Running), limit: Some(2), ..Filter::default() };
+        let running: Vec<_> = ledger.history(&running).unwrap().iter().map(|one| one.run.0).collect();
+        assert_eq!(running, [3, 2]);
+        let told = (ledger.past().unwrap(), ledger.history(&Filter::default()).unwrap());
+        full(false);
+        ledger.apply(&[pause(80)]).unwrap();
+        told
+    };
+    let mut plain = open(&folder.path().join("plain.db")).unwrap();
+    let expected = script(&mut plain, &|_| {});
+    let (mut ledger, switch) = flaky(&folder.path().join("flaky.db"));
+    let told = script(&mut ledger, &|full| switch.store(full, Ordering::SeqCst));
+    assert_eq!(told, expected);
+    assert_eq!(ledger.state(), None);
+    drop(ledger);
+    let kept = open(&folder.path().join("flaky.db")).unwrap();
+    assert_eq!(kept.past().unwrap(), plain.past().unwrap());
+    assert_eq!(kept.history(&Filter::default()).unwrap(), plain.history(&Filter::default()).unwrap());
+    let events = kept.events(at(0)).unwrap();
+    assert_eq!(
+        serde_json::to_string(&events).unwrap(),
+        r#"[{"at":"2026-11-22T23:01:10Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
+            .to_owned()
+            + r#""reason":"/state/ledger.db: the ledger can't be written: the disk is full","lost":0}}]"#
+    );
+}
+
+#[test]
+fn the_state_says_since_when_why_and_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ledger, full) = flaky(&folder.path().join("ledger.db"));
+    assert_eq!(ledger.state(), None);
+    full.store(true, Ordering::SeqCst);
+    ledger.apply(&[claim("a", Some(5), NewState::Started), claim("b", Some(6), NewState::Started)]).unwrap();
+    assert_eq!(
+        ledger.state().unwrap(),
+        "/state/ledger.db: the ledger can't be written: the disk is full since 2026-11-22T23:00:05Z; \
+         2 changes wait in memory"
+    );
+    ledger.limit = 3;
+    let runs = claimed(
+        &ledger
+            .apply(&[claim("a", Some(7), NewState::Started), claim("b", Some(8), NewState::Started)])
+            .unwrap(),
+    );
+    assert_eq!(runs, [RunId(3), RunId(4)]);
+    ledger.apply(&[finished(runs[1], 9, Outcome::Succeeded)]).unwrap();
+    assert_eq!(
+        ledger.state().unwrap(),
+        "/state/ledger.db: the ledger can't be written: the disk is full since 2026-11-22T23:00:05Z; \
+         3 changes wait in memory and 2 more could not be kept"
+    );
+    assert!(ledger.retry().is_err());
+    full.store(false, Ordering::SeqCst);
+    ledger.retry().unwrap();
+    assert_eq!(ledger.state(), None);
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 3);
+    assert_eq!(ledger.events(at(0)).unwrap()[0].detail["lost"], 2);
+}
+
+#[test]
+fn rows_follow_their_numbers_when_another_process_took_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let (mut ledger, full) = flaky(&path);
+    full.store(true, Ordering::SeqCst);
+    let batch = [claim("a", Some(0), NewState::Started), claim("a", Some(1), NewState::Started)];
+    let runs = claimed(&ledger.apply(&batch).unwrap());
+    ledger.apply(&[finished(runs[0], 9, Outcome::Failed)]).unwrap();
+    let theirs = claimed(&open(&path).unwrap().apply(&[claim("b", None, NewState::Started)]).unwrap())[0];
+    assert_eq!(runs, [theirs, RunId(2)]);
+    full.store(false, Ordering::SeqCst);
+    ledger.apply(&[finished(runs[1], 9, Outcome::Succeeded)]).unwrap();
+    let check = |run: RunId, expected: (i64, i64, Outcome)| {
+        let record = ledger.run(run).unwrap().unwrap();
+        assert_eq!(
+            (record.run.0, record.slot, record.outcome),
+            (expected.0, Some(at(expected.1)), expected.2)
+        );
+    };
+    check(runs[0], (2, 0, Outcome::Failed));
+    check(runs[1], (3, 1, Outcome::Succeeded));
+    assert_eq!(open(&path).unwrap().run(theirs).unwrap().unwrap().outcome, Outcome::Running);
+    // Full again: a change of a row that got another number finds it.
+    let third = claimed(&ledger.apply(&[claim("a", Some(2), NewState::Started)]).unwrap())[0];
+    full.store(true, Ordering::SeqCst);
+    ledger.apply(&[finished(third, 9, Outcome::TimedOut)]).unwrap();
+    assert_eq!(ledger.run(third).unwrap().unwrap().outcome, Outcome::TimedOut);
+}
+
+#[test]
+fn a_locked_ledger_holds_nobody_up_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let opened = path.clone();
+    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&opened));
+    ledger.patience(Duration::from_millis(1));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ledger.apply(&[claim("a", Some(0), NewState::Started)]).unwrap();
+    assert_eq!(
+        ledger.state().unwrap(),
+        format!(
+            "{}: the ledger can't be written: another process holds it locked (is it open in sqlite3, or being \
+             copied?) since 2026-11-22T23:00:00Z; 1 changes wait in memory",
+            path.display()
+        )
+    );
+    other.execute_batch("ROLLBACK").unwrap();
+    ledger.retry().unwrap();
+    assert_eq!(open(&path).unwrap().history(&Filter::default()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_ledger_that_is_damaged_in_use_is_set_aside_and_nothing_new_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let (tell, told) = std::sync::mpsc::channel();
+    let opened = path.clone();
+    let mut ledger = Buffered::new(owner("daemon"), "web1", move |suspect| {
+        let (ledger, aside) = open_or_set_aside(&opened, owner("daemon"), "web1", at(0), suspect)?;
+        tell.send(aside.map(|aside| aside.moved_to)).unwrap();
+        Ok(ledger)
+    });
+    assert_eq!(told.recv().unwrap(), None);
+    let many: Vec<Write> =
+        (0..300).map(|job| claim(&format!("job-{job}"), Some(0), NewState::Started)).collect();
+    ledger.apply(&many).unwrap();
+    {
+        // Another process's change makes the ledger forget the pages that it remembers; and all into the file.
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute("INSERT INTO events (at, kind, detail) VALUES (0, 'x', '{}')", ()).unwrap();
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+    }
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    for page in 2..file.metadata().unwrap().len() / 4096 {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4096], page * 4096).unwrap();
+    }
+    let run = claimed(&ledger.apply(&[claim("new", Some(60), NewState::Started)]).unwrap())[0];
+    assert_eq!(run, RunId(301));
+    assert!(ledger.state().is_some());
+    ledger.retry().unwrap();
+    assert_eq!(told.recv().unwrap(), Some(folder.path().join("ledger.db.damaged-20261122T230000Z")));
+    ledger.apply(&[finished(run, 61, Outcome::Succeeded)]).unwrap();
+    let record = open(&path).unwrap().run(run).unwrap().unwrap();
+    assert_eq!((record.job.as_str(), record.outcome), ("new", Outcome::Succeeded));
+}
+
+/// A small disk of its own, gone with the value.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        if mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder.path()) {
+            return Some(Self(folder));
+        }
+        assert!(std::env::var_os("CI").is_none(), "this test mounts a tmpfs: run it as root");
+        None
+    }
+}
+
+impl Drop for Disk {
+    #[expect(clippy::disallowed_methods, reason = "a test's own mount")]
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own mount")]
+fn mount(arguments: &[&str], on: &Path) -> bool {
+    Command::new("mount").args(arguments).arg(on).status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_what_waited_is_written_once_there_is_room() {
+    let Some(disk) = Disk::new("1m") else { return };
+    let path = disk.0.path().join("ledger.db");
+    let opened = path.clone();
+    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&opened));
+    ledger.apply(&[claim("first", Some(0), NewState::Started)]).unwrap();
+    let free = rustix::fs::statvfs(disk.0.path()).unwrap();
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![0; usize::try_from(free.f_bavail * free.f_frsize).unwrap()]).unwrap();
+    for slot in 0..50 {
+        let batch: Vec<Write> =
+            (0..20).map(|job| claim(&format!("job-{job}"), Some(slot), NewState::Started)).collect();
+        claimed(&ledger.apply(&batch).unwrap());
+    }
+    let state = ledger.state().unwrap();
+    assert!(
+        state.contains("the ledger can't be written: the disk is full since 2026-11-22T23:00:0"),
+        "{state}"
+    );
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1001);
+    std::fs::remove_file(ballast).unwrap();
+    ledger.retry().unwrap();
+    assert_eq!(ledger.state(), None);
+    assert_eq!(open(&path).unwrap().history(&Filter::default()).unwrap().len(), 1001);
+}
+
+#[test]
+fn a_ledger_on_a_read_only_disk_can_be_read_also_after_a_power_cut() {
+    let Some(disk) = Disk::new("4m") else { return };
+    let (clean, cut) = (disk.0.path().join("clean.db"), disk.0.path().join("cut.db"));
+    open(&clean).unwrap().apply(&[claim("a", Some(0), NewState::Started)]).unwrap();
+    let mut died = open(&cut).unwrap();
+    died.apply(&[claim("a", Some(0), NewState::Started)]).unwrap();
+    // As a power cut leaves it: with a log of changes. Linked, so that the end of `died` doesn't clear it.
+    let kept = disk.0.path().join("kept.db");
+    for part in ["", "-wal", "-shm"] {
+        std::fs::copy(sqlite::beside(&cut, part), sqlite::beside(&kept, part)).unwrap();
+    }
+    drop(died);
+    assert!(mount(&["-o", "remount,ro"], disk.0.path()));
+    for path in [&clean, &cut, &kept] {
+        let reader = SqliteLedger::open_read_only(path).unwrap();
+        assert_eq!(reader.history(&Filter::default()).unwrap().len(), 1, "{}", path.display());
+    }
+    let path = clean.clone();
+    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&path));
+    ledger.apply(&[claim("b", Some(0), NewState::Started)]).unwrap();
+    assert!(ledger.state().is_some());
+}

@@ -1,0 +1,520 @@
+//! What every ledger must do, whatever it is kept in. Each backend's tests call [`run`].
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::model::{Finding, Report};
+
+pub(super) const OWNER_PID: u32 = 4711;
+
+pub(super) fn owner(role: &str) -> Owner {
+    Owner { role: role.into(), boot: "b00t".into(), pid: OWNER_PID, start_time: u64::MAX }
+}
+
+/// Seconds after 2026-11-22T23:00:00Z.
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_795_388_400 + seconds).unwrap()
+}
+
+pub(super) fn claim(job: &str, slot: Option<i64>, state: NewState) -> Write {
+    Write::Claim(NewRow {
+        job: JobName::new(job).unwrap(),
+        kind: "command".into(),
+        trigger: if slot.is_some() { Trigger::Schedule } else { Trigger::Manual },
+        slot: slot.map(at),
+        slot_last: None,
+        slots: 1,
+        epoch: 0,
+        state,
+        requested_by: None,
+        at: at(slot.unwrap_or(0)),
+    })
+}
+
+pub(super) fn finished(run: RunId, seconds: i64, outcome: Outcome) -> Write {
+    Write::Finished { run, at: at(seconds), outcome, error: None, report: None }
+}
+
+pub(super) fn claimed(applied: &[Applied]) -> Vec<RunId> {
+    let number = |applied: &Applied| match applied {
+        Applied::Claimed(run) => *run,
+        other => panic!("not claimed: {other:?}"),
+    };
+    applied.iter().map(number).collect()
+}
+
+/// `make` gives a new, empty ledger each time.
+pub(super) fn run<L: Ledger>(mut make: impl FnMut() -> L) {
+    run_all_but_pruning(&mut make);
+    old_rows_are_dropped_in_batches(make());
+}
+
+/// For a ledger whose store takes nothing: there is nothing to drop from.
+pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
+    an_empty_ledger_knows_nothing(make());
+    a_run_is_told_whole(make());
+    a_slot_is_claimed_once(make());
+    a_queued_run_waits_starts_or_is_dropped(make());
+    attempts_follow_each_other(make());
+    the_error_of_a_run_is_told_once(make());
+    odd_changes_change_nothing(make());
+    history_is_filtered_newest_first(make());
+    latest_is_the_newest_run_of_each_job(make());
+    the_past_is_what_the_engine_needs(make());
+    pauses_replace_each_other(make());
+    events_and_tables_are_kept(make());
+    a_thousand_claims_are_one_batch(make());
+    numbers_go_on_above_those_given(make());
+}
+
+fn numbers_go_on_above_those_given<L: Ledger>(mut ledger: L) {
+    let mut check = |after, expected| {
+        ledger.continue_after(RunId(after)).unwrap();
+        let run = claimed(&ledger.apply(&[claim("a", None, NewState::Started)]).unwrap())[0];
+        assert_eq!((run, ledger.last_run().unwrap()), (RunId(expected), Some(run)));
+    };
+    check(41, 42);
+    check(7, 43);
+}
+
+fn an_empty_ledger_knows_nothing<L: Ledger>(mut ledger: L) {
+    assert_eq!(ledger.past().unwrap(), Past::default());
+    assert_eq!(ledger.history(&Filter::default()).unwrap(), vec![]);
+    assert_eq!(ledger.latest().unwrap(), vec![]);
+    assert_eq!(ledger.run(RunId(1)).unwrap(), None);
+    assert_eq!(ledger.last_run().unwrap(), None);
+    assert_eq!(ledger.apply(&[]).unwrap(), vec![]);
+}
+
+fn a_run_is_told_whole<L: Ledger>(mut ledger: L) {
+    let run = claimed(&ledger.apply(&[claim("db-backup", Some(0), NewState::Started)]).unwrap())[0];
+    let record = || ledger.run(run).unwrap().unwrap();
+    assert_eq!(
+        serde_json::to_string(&record()).unwrap(),
+        r#"{"run":1,"job":"db-backup","kind":"command","trigger":"schedule","slot":"2026-11-22T23:00:00Z","#
+            .to_owned()
+            + r#""outcome":"running","reason":null,"started_at":"2026-11-22T23:00:00Z","finished_at":null,"#
+            + r#""host":"web1","attempts":[{"number":1,"started_at":"2026-11-22T23:00:00Z","#
+            + r#""finished_at":null,"outcome":"running","error":null}],"summary":null,"facts":{},"findings":[]}"#
+    );
+    let mut report = Report::new("dumped é").fact("bytes", 432_013_312).fact("name", "x");
+    report.findings.push(Finding::warning("slow"));
+    let end = at(61) + std::time::Duration::from_micros(250_001);
+    let done =
+        Write::Finished { run, at: end, outcome: Outcome::Succeeded, error: None, report: Some(report) };
+    assert_eq!(ledger.apply(&[done]).unwrap(), [Applied::Done]);
+    let record = ledger.run(run).unwrap().unwrap();
+    assert_eq!(
+        serde_json::to_string(&record).unwrap(),
+        r#"{"run":1,"job":"db-backup","kind":"command","trigger":"schedule","slot":"2026-11-22T23:00:00Z","#
+            .to_owned()
+            + r#""outcome":"succeeded","reason":null,"started_at":"2026-11-22T23:00:00Z","#
+            + r#""finished_at":"2026-11-22T23:01:01.250001Z","host":"web1","attempts":[{"number":1,"#
+            + r#""started_at":"2026-11-22T23:00:00Z","finished_at":"2026-11-22T23:01:01.250001Z","#
+            + r#""outcome":"succeeded","error":null}],"summary":"dumped é","#
+            + r#""facts":{"bytes":432013312,"name":"x"},"findings":[{"severity":"warning","message":"slow"}]}"#
+    );
+    assert_eq!(ledger.history(&Filter::default()).unwrap(), [record]);
+}
+
+fn a_slot_is_claimed_once<L: Ledger>(mut ledger: L) {
+    let started = NewState::Started;
+    let again = |epoch: u32| match claim("a", Some(0), started) {
+        Write::Claim(row) => Write::Claim(NewRow { epoch, ..row }),
+        other => other,
+    };
+    let first = claimed(&ledger.apply(&[again(0)]).unwrap())[0];
+    let applied = ledger
+        .apply(&[
+            claim("a", Some(60), started),
+            again(0),
+            again(1),
+            claim("b", Some(0), started),
+            claim("a", None, started),
+            claim("a", None, started),
+        ])
+        .unwrap();
+    // Numbers only rise; a refused claim may cost one.
+    let fresh: Vec<RunId> = applied
+        .iter()
+        .map(|one| match one {
+            Applied::Claimed(run) => *run,
+            _ => RunId(0),
+        })
+        .collect();
+    assert_eq!(applied[1], Applied::AlreadyClaimed(first));
+    assert_eq!(fresh[1], RunId(0));
+    let rising = [first, fresh[0], fresh[2], fresh[3], fresh[4], fresh[5]];
+    assert!(rising.is_sorted_by(|a, b| a < b), "{rising:?}");
+    let a = JobName::new("a").unwrap();
+    assert_eq!(ledger.claimed(&a, at(0), 0).unwrap(), Some(first));
+    assert_eq!(ledger.claimed(&a, at(0), 1).unwrap(), Some(fresh[2]));
+    assert_eq!(ledger.claimed(&a, at(0), 2).unwrap(), None);
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 6);
+    assert_eq!(ledger.last_run().unwrap(), Some(fresh[5]));
+    // The same within one batch.
+    let twice = [claim("c", Some(0), started), claim("c", Some(0), started)];
+    let applied = ledger.apply(&twice).unwrap();
+    let Applied::Claimed(c) = applied[0] else { panic!("{applied:?}") };
+    assert_eq!(applied[1], Applied::AlreadyClaimed(c));
+}
+
+fn a_queued_run_waits_starts_or_is_dropped<L: Ledger>(mut ledger: L) {
+    let queue = |job, slot| claim(job, slot, NewState::Queued);
+    let runs = claimed(
+        &ledger
+            .apply(&[queue("a", Some(0)), queue("b", Some(0)), queue("c", None), queue("d", Some(0))])
+            .unwrap(),
+    );
+    let record = ledger.run(runs[0]).unwrap().unwrap();
+    assert_eq!((record.outcome, record.started_at), (Outcome::Running, None));
+    assert_eq!((record.reason.as_deref(), record.attempts.len()), (Some("queued"), 0));
+    ledger
+        .apply(&[
+            Write::AttemptStarted { run: runs[0], number: 1, at: at(5) },
+            Write::Dropped { run: runs[1], at: at(6), reason: SkipReason::Removed },
+            Write::Finished {
+                run: runs[2],
+                at: at(7),
+                outcome: Outcome::Cancelled,
+                error: Some("cancelled by root (uid 0)".into()),
+                report: None,
+            },
+        ])
+        .unwrap();
+    let check = |run: RunId, expected: (Outcome, Option<&str>, Option<i64>, Option<i64>)| {
+        let record = ledger.run(run).unwrap().unwrap();
+        let got = (record.outcome, record.reason.as_deref(), record.started_at, record.finished_at);
+        assert_eq!(got, (expected.0, expected.1, expected.2.map(at), expected.3.map(at)));
+    };
+    check(runs[0], (Outcome::Running, None, Some(5), None));
+    check(runs[1], (Outcome::Skipped, Some("removed"), None, None));
+    check(runs[2], (Outcome::Cancelled, Some("cancelled by root (uid 0)"), None, Some(7)));
+    check(runs[3], (Outcome::Running, Some("queued"), None, None));
+    let open = ledger.past().unwrap().open;
+    let open: Vec<_> = open.iter().map(|open| (open.record.run, open.queued)).collect();
+    assert_eq!(open, [(runs[0], false), (runs[3], true)]);
+}
+
+fn attempts_follow_each_other<L: Ledger>(mut ledger: L) {
+    let run = claimed(&ledger.apply(&[claim("a", Some(0), NewState::Started)]).unwrap())[0];
+    let ended = |number, seconds, outcome| Write::AttemptEnded {
+        run,
+        number,
+        at: at(seconds),
+        outcome,
+        error: Some(format!("error {number}")),
+    };
+    ledger
+        .apply(&[
+            ended(1, 1, Outcome::Failed),
+            Write::AttemptStarted { run, number: 2, at: at(31) },
+            ended(2, 32, Outcome::TimedOut),
+            Write::AttemptStarted { run, number: 3, at: at(91) },
+        ])
+        .unwrap();
+    ledger.apply(&[finished(run, 92, Outcome::Succeeded)]).unwrap();
+    let record = ledger.run(run).unwrap().unwrap();
+    let got: Vec<_> = record
+        .attempts
+        .iter()
+        .map(|one| (one.number, one.started_at, one.finished_at, one.outcome, one.error.as_deref()))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            (1, at(0), Some(at(1)), Outcome::Failed, Some("error 1")),
+            (2, at(31), Some(at(32)), Outcome::TimedOut, Some("error 2")),
+            (3, at(91), Some(at(92)), Outcome::Succeeded, None),
+        ]
+    );
+    assert_eq!((record.started_at, record.finished_at), (Some(at(0)), Some(at(92))));
+}
+
+fn the_error_of_a_run_is_told_once<L: Ledger>(mut ledger: L) {
+    let mut check = |ended: Option<&str>, error: Option<&str>, expected: (Option<&str>, Option<&str>)| {
+        let run = claimed(&ledger.apply(&[claim("a", None, NewState::Started)]).unwrap())[0];
+        let outcome = Outcome::Failed;
+        if let Some(ended) = ended {
+            let error = Some(ended.to_owned());
+            ledger.apply(&[Write::AttemptEnded { run, number: 1, at: at(1), outcome, error }]).unwrap();
+        }
+        let error = error.map(str::to_owned);
+        ledger.apply(&[Write::Finished { run, at: at(2), outcome, error, report: None }]).unwrap();
+        let record = ledger.run(run).unwrap().unwrap();
+        assert_eq!((record.reason.as_deref(), record.attempts[0].error.as_deref()), expected);
+    };
+    check(None, Some("no space"), (None, Some("no space")));
+    check(Some("no space"), Some("no space"), (None, Some("no space")));
+    check(Some("no space"), Some("cancelled"), (Some("cancelled"), Some("no space")));
+    check(Some("no space"), None, (None, Some("no space")));
+}
+
+fn odd_changes_change_nothing<L: Ledger>(mut ledger: L) {
+    let applied = ledger
+        .apply(&[
+            Write::AttemptStarted { run: RunId(99), number: 1, at: at(0) },
+            Write::AttemptEnded {
+                run: RunId(99),
+                number: 1,
+                at: at(0),
+                outcome: Outcome::Failed,
+                error: None,
+            },
+            finished(RunId(99), 1, Outcome::Failed),
+            Write::Dropped { run: RunId(99), at: at(0), reason: SkipReason::Overlap },
+            Write::Adopted { run: RunId(99), owner: owner("daemon") },
+            Write::Resume { job: None },
+        ])
+        .unwrap();
+    assert_eq!(applied, [Applied::Done; 6]);
+    assert_eq!(ledger.history(&Filter::default()).unwrap(), vec![]);
+    // An end is final; only what was interrupted goes on.
+    let runs = claimed(
+        &ledger
+            .apply(&[claim("a", Some(0), NewState::Started), claim("b", Some(0), NewState::Started)])
+            .unwrap(),
+    );
+    ledger
+        .apply(&[
+            finished(runs[0], 1, Outcome::Succeeded),
+            finished(runs[0], 2, Outcome::Failed),
+            Write::AttemptStarted { run: runs[0], number: 2, at: at(3) },
+            Write::Dropped { run: runs[0], at: at(3), reason: SkipReason::Overlap },
+            finished(runs[1], 1, Outcome::Interrupted),
+            Write::AttemptStarted { run: runs[1], number: 2, at: at(3) },
+        ])
+        .unwrap();
+    let record = ledger.run(runs[0]).unwrap().unwrap();
+    assert_eq!(
+        (record.outcome, record.finished_at, record.attempts.len()),
+        (Outcome::Succeeded, Some(at(1)), 1)
+    );
+    let record = ledger.run(runs[1]).unwrap().unwrap();
+    assert_eq!((record.outcome, record.finished_at, record.attempts.len()), (Outcome::Running, None, 2));
+}
+
+fn history_is_filtered_newest_first<L: Ledger>(mut ledger: L) {
+    let started = NewState::Started;
+    let missed = NewState::Skipped(SkipReason::Missed);
+    let range = match claim("b", Some(-600), missed) {
+        Write::Claim(row) => Write::Claim(NewRow { slot_last: Some(at(-60)), slots: 10, ..row }),
+        other => other,
+    };
+    // Written in another order than that of their slots: 1 a 120, 2 a 0, 3 b 60, 4 b range, 5 a by hand at 0.
+    ledger
+        .apply(&[
+            claim("a", Some(120), started),
+            claim("a", Some(0), missed),
+            claim("b", Some(60), started),
+            range,
+            claim("a", None, started),
+        ])
+        .unwrap();
+    ledger
+        .apply(&[finished(RunId(1), 130, Outcome::Failed), finished(RunId(3), 70, Outcome::Succeeded)])
+        .unwrap();
+    let check = |filter: Filter, expected: &[i64]| {
+        let got: Vec<i64> = ledger.history(&filter).unwrap().iter().map(|record| record.run.0).collect();
+        assert_eq!(got, expected, "{filter:?}");
+        let mut visited = Vec::new();
+        ledger
+            .visit(&filter, &mut |record| {
+                visited.push(record.run.0);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(visited, expected, "{filter:?}");
+    };
+    let all = Filter::default;
+    check(all(), &[1, 3, 5, 2, 4]);
+    check(Filter { limit: Some(2), ..all() }, &[1, 3]);
+    check(Filter { limit: Some(0), ..all() }, &[]);
+    check(Filter { job: Some("a".into()), ..all() }, &[1, 5, 2]);
+    check(Filter { job: Some("nobody".into()), ..all() }, &[]);
+    check(Filter { outcome: Some(Outcome::Skipped), ..all() }, &[2, 4]);
+    check(Filter { outcome: Some(Outcome::Succeeded), ..all() }, &[3]);
+    check(Filter { outcome: Some(Outcome::Running), ..all() }, &[5]);
+    check(Filter { job: Some("a".into()), outcome: Some(Outcome::Failed), ..all() }, &[1]);
+    check(Filter { since: Some(at(0)), ..all() }, &[1, 3, 5, 2]);
+    check(Filter { since: Some(at(-60)), ..all() }, &[1, 3, 5, 2, 4]);
+    check(Filter { since: Some(at(61)), ..all() }, &[1]);
+    let mut first = None;
+    ledger
+        .visit(&all(), &mut |record| {
+            assert_eq!(first.replace(record.run), None, "it goes on after a break");
+            ControlFlow::Break(())
+        })
+        .unwrap();
+    assert_eq!(first, Some(RunId(1)));
+}
+
+fn latest_is_the_newest_run_of_each_job<L: Ledger>(mut ledger: L) {
+    let (started, queued) = (NewState::Started, NewState::Queued);
+    let skipped = NewState::Skipped(SkipReason::Overlap);
+    ledger
+        .apply(&[
+            claim("b", Some(0), started),
+            claim("a", Some(0), started),
+            claim("a", Some(60), started),
+            claim("a", Some(120), skipped),
+            claim("a", Some(180), queued),
+            claim("c", Some(0), skipped),
+            claim("d", Some(0), queued),
+        ])
+        .unwrap();
+    ledger.apply(&[finished(RunId(2), 500, Outcome::Failed)]).unwrap();
+    let latest: Vec<_> = ledger.latest().unwrap().iter().map(|one| (one.job.clone(), one.run.0)).collect();
+    assert_eq!(latest, [("a".to_owned(), 3), ("b".to_owned(), 1)]);
+    ledger.apply(&[finished(RunId(7), 9, Outcome::Cancelled)]).unwrap();
+    assert_eq!(
+        ledger.latest().unwrap().last().map(|one| (one.run.0, one.outcome)),
+        Some((7, Outcome::Cancelled))
+    );
+}
+
+fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
+    let table = |hash: &str, from| TableRecord {
+        in_force_from: at(from),
+        hash: hash.into(),
+        zones: [("Africa/Casablanca".to_owned(), vec![(at(0), 3600)])].into(),
+        jobs: vec![TableJob {
+            job: JobName::new("a").unwrap(),
+            kind: "command".into(),
+            schedule: vec!["0 0 * * *".into()],
+            timezone: "Africa/Casablanca".into(),
+            enabled: true,
+        }],
+    };
+    ledger
+        .apply(&[
+            Write::Table(table("one", 0)),
+            claim("a", Some(0), NewState::Started),
+            claim("a", Some(60), NewState::Started),
+            Write::Accounted { until: at(60) },
+            Write::Table(table("two", 1)),
+        ])
+        .unwrap();
+    let epoch = match claim("b", Some(-60), NewState::Queued) {
+        Write::Claim(row) => Write::Claim(NewRow { epoch: 3, slot_last: Some(at(-10)), ..row }),
+        other => other,
+    };
+    ledger
+        .apply(&[
+            finished(RunId(1), 90, Outcome::Succeeded),
+            epoch,
+            Write::Adopted { run: RunId(2), owner: owner("run-now") },
+            Write::Accounted { until: at(30) },
+        ])
+        .unwrap();
+    let past = ledger.past().unwrap();
+    assert_eq!(past.accounted, Some(at(30)));
+    assert_eq!(past.table, Some(table("two", 1)));
+    let open: Vec<_> = past
+        .open
+        .iter()
+        .map(|open| {
+            (open.record.run.0, open.record.attempts.len(), open.epoch, open.owner.clone(), open.queued)
+        })
+        .collect();
+    assert_eq!(open, [(2, 1, 0, owner("run-now"), false), (3, 0, 3, owner("daemon"), true)]);
+    assert_eq!(
+        past.jobs,
+        [
+            JobPast {
+                job: "a".into(),
+                epoch: 0,
+                last_slot: Some(at(60)),
+                last_started: Some(at(60)),
+                last_succeeded: Some(at(90)),
+            },
+            JobPast {
+                job: "b".into(),
+                epoch: 3,
+                last_slot: Some(at(-10)),
+                last_started: None,
+                last_succeeded: None,
+            },
+        ]
+    );
+}
+
+fn pauses_replace_each_other<L: Ledger>(mut ledger: L) {
+    let a = || Some(JobName::new("a").unwrap());
+    let pause = |job, since, until: Option<i64>| Write::Pause {
+        job,
+        since: at(since),
+        until: until.map(at),
+        by: "root (uid 0)".into(),
+    };
+    let record = |job: Option<&str>, since, until: Option<i64>| PauseRecord {
+        job: job.map(str::to_owned),
+        since: at(since),
+        until: until.map(at),
+        by: "root (uid 0)".into(),
+    };
+    ledger.apply(&[pause(None, 0, None), pause(a(), 1, Some(9)), pause(a(), 2, None)]).unwrap();
+    assert_eq!(ledger.past().unwrap().pauses, [record(None, 0, None), record(Some("a"), 2, None)]);
+    ledger.apply(&[Write::Resume { job: None }]).unwrap();
+    assert_eq!(ledger.past().unwrap().pauses, [record(Some("a"), 2, None)]);
+    ledger.apply(&[Write::Resume { job: a() }, pause(None, 5, Some(6))]).unwrap();
+    assert_eq!(ledger.past().unwrap().pauses, [record(None, 5, Some(6))]);
+}
+
+fn events_and_tables_are_kept<L: Ledger>(mut ledger: L) {
+    let event =
+        |seconds, kind: &str| Event { at: at(seconds), kind: kind.into(), detail: json!({"pid": seconds}) };
+    let table = |seconds| TableRecord {
+        in_force_from: at(seconds),
+        hash: seconds.to_string(),
+        zones: Default::default(),
+        jobs: vec![],
+    };
+    ledger.apply(&[Write::Event(event(0, "daemon_started")), Write::Table(table(0))]).unwrap();
+    ledger.apply(&[Write::Event(event(9, "daemon_stopped")), Write::Table(table(9))]).unwrap();
+    assert_eq!(ledger.events(at(0)).unwrap(), [event(0, "daemon_started"), event(9, "daemon_stopped")]);
+    assert_eq!(ledger.events(at(1)).unwrap(), [event(9, "daemon_stopped")]);
+    assert_eq!(ledger.tables(at(-1)).unwrap(), [table(0), table(9)]);
+    assert_eq!(ledger.tables(at(8)).unwrap(), [table(0), table(9)]);
+    assert_eq!(ledger.tables(at(9)).unwrap(), [table(9)]);
+}
+
+fn old_rows_are_dropped_in_batches<L: Ledger>(mut ledger: L) {
+    assert_eq!(ledger.prune(at(0), 10).unwrap(), 0);
+    let skipped = NewState::Skipped(SkipReason::Missed);
+    ledger
+        .apply(&[
+            claim("a", Some(0), NewState::Started),
+            claim("a", Some(1), NewState::Started),
+            claim("a", Some(2), skipped),
+            claim("a", Some(3), NewState::Started),
+            claim("a", Some(50), skipped),
+            Write::Event(Event { at: at(0), kind: "old".into(), detail: json!({}) }),
+        ])
+        .unwrap();
+    ledger
+        .apply(&[finished(RunId(1), 10, Outcome::Succeeded), finished(RunId(4), 60, Outcome::Succeeded)])
+        .unwrap();
+    // 2 is open, 4 ended later, 5 is of later.
+    let dropped: Vec<usize> = (0..3).map(|_| ledger.prune(at(50), 1).unwrap()).collect();
+    assert_eq!(dropped, [1, 1, 0]);
+    let left: Vec<_> = ledger.history(&Filter::default()).unwrap().iter().map(|one| one.run.0).collect();
+    assert_eq!(left, [5, 4, 2]);
+    assert_eq!(ledger.events(at(0)).unwrap(), vec![]);
+    let job = ledger.past().unwrap().jobs.remove(0);
+    assert_eq!((job.last_slot, job.last_succeeded), (Some(at(50)), Some(at(60))));
+    let next = claimed(&ledger.apply(&[claim("a", Some(99), NewState::Started)]).unwrap());
+    assert_eq!(next, [RunId(6)]);
+}
+
+fn a_thousand_claims_are_one_batch<L: Ledger>(mut ledger: L) {
+    let batch: Vec<Write> =
+        (0..1000).map(|n| claim(&format!("job-{n}"), Some(0), NewState::Started)).collect();
+    let runs = claimed(&ledger.apply(&batch).unwrap());
+    assert_eq!(runs, (1..=1000).map(RunId).collect::<Vec<_>>());
+    let past = ledger.past().unwrap();
+    assert_eq!((past.open.len(), past.jobs.len()), (1000, 1000));
+    assert!(past.open.iter().all(|open| open.record.attempts.len() == 1 && open.owner == owner("daemon")));
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1000);
+}

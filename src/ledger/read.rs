@@ -1,0 +1,263 @@
+//! What is asked of the SQLite ledger, within the caller's snapshot.
+
+use jiff::Timestamp;
+use rusqlite::types::{FromSqlError, Type, Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde::de::DeserializeOwned;
+
+use super::write::micros;
+use super::{Event, Filter, JobPast, OpenRun, Owner, Past, PauseRecord, TableRecord};
+use crate::model::{Attempt, Outcome, RunId, RunRecord, Trigger};
+
+type Result<T> = rusqlite::Result<T>;
+
+/// The columns of a record, in the order that [`record`] reads.
+const RECORD: &str = "runs.id, runs.job, kind, trigger, slot, outcome, reason, started_at, finished_at, host, \
+                      summary, facts, findings, moment";
+
+/// In the words of the partial index, so that it is used.
+pub(super) const OPEN_RUNS: &str = "FROM runs JOIN owners ON owners.id = runs.owner
+     WHERE outcome = 'running' AND outcome <> 'succeeded'";
+
+/// Where a row stands in the order of `history`.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    moment: i64,
+    run: i64,
+}
+
+impl Position {
+    pub(super) const NEWEST: Self = Self { moment: i64::MAX, run: i64::MAX };
+}
+
+/// The newest rows below a position, newest first.
+pub(super) fn history(
+    connection: &Connection,
+    filter: &Filter,
+    below: Position,
+    limit: usize,
+) -> Result<Vec<(Position, RunRecord)>> {
+    let (sql, mut values) = history_sql(filter);
+    values.insert(0, below.moment.into());
+    values.insert(1, below.run.into());
+    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record = record(connection, row)?;
+        found.push((Position { moment: row.get(13)?, run: record.run.0 }, record));
+    }
+    Ok(found)
+}
+
+/// The question, and the values of the filter: those of the position come before them, the limit after.
+pub(super) fn history_sql(filter: &Filter) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {RECORD} FROM runs WHERE (moment, id) < (?, ?)");
+    let mut values = Vec::new();
+    if let Some(job) = &filter.job {
+        sql.push_str(" AND job = ?");
+        values.push(job.clone().into());
+    }
+    if let Some(outcome) = filter.outcome {
+        sql.push_str(" AND outcome = ?");
+        values.push(outcome.word().to_owned().into());
+        if outcome != Outcome::Succeeded {
+            // Said again in the words of the partial index, so that it is used.
+            sql.push_str(" AND outcome <> 'succeeded'");
+        }
+    }
+    if let Some(since) = filter.since {
+        sql.push_str(" AND moment >= ?");
+        values.push(micros(since).into());
+    }
+    sql.push_str(" ORDER BY moment DESC, id DESC LIMIT ?");
+    (sql, values)
+}
+
+pub(super) fn run(connection: &Connection, run: RunId) -> Result<Option<RunRecord>> {
+    let sql = format!("SELECT {RECORD} FROM runs WHERE id = ?1");
+    connection.prepare_cached(&sql)?.query_row([run.0], |row| record(connection, row)).optional()
+}
+
+pub(super) fn latest(connection: &Connection) -> Result<Vec<RunRecord>> {
+    let sql = format!("SELECT {RECORD} FROM jobs JOIN runs ON runs.id = jobs.latest ORDER BY jobs.job");
+    connection.prepare_cached(&sql)?.query_map((), |row| record(connection, row))?.collect()
+}
+
+pub(super) fn claimed(
+    connection: &Connection,
+    job: &str,
+    slot: Timestamp,
+    epoch: u32,
+) -> Result<Option<RunId>> {
+    connection
+        .prepare_cached("SELECT id FROM runs WHERE job = ?1 AND slot = ?2 AND epoch = ?3")?
+        .query_row(params![job, micros(slot), epoch], |row| row.get(0).map(RunId))
+        .optional()
+}
+
+pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
+    connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")?
+        .query_row((), |row| row.get(0).map(RunId))
+        .optional()
+}
+
+pub(super) fn past(connection: &Connection) -> Result<Past> {
+    let accounted =
+        connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()?;
+    let table = connection
+        .query_row("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC LIMIT 1", (), table)
+        .optional()?;
+    let pauses = connection
+        .prepare("SELECT job, since, until, paused_by FROM pauses ORDER BY job")?
+        .query_map((), |row| {
+            let job: String = row.get(0)?;
+            Ok(PauseRecord {
+                job: (!job.is_empty()).then_some(job),
+                since: instant(row, 1)?,
+                until: maybe_instant(row, 2)?,
+                by: row.get(3)?,
+            })
+        })?
+        .collect::<Result<_>>()?;
+    let jobs = connection
+        .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
+        .query_map((), |row| {
+            Ok(JobPast {
+                job: row.get(0)?,
+                epoch: row.get(1)?,
+                last_slot: maybe_instant(row, 2)?,
+                last_started: maybe_instant(row, 3)?,
+                last_succeeded: maybe_instant(row, 4)?,
+            })
+        })?
+        .collect::<Result<_>>()?;
+    Ok(Past { accounted, table, open: open_runs(connection)?, pauses, jobs })
+}
+
+/// In the order of their claims.
+fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
+    let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time {OPEN_RUNS}");
+    let mut open: Vec<OpenRun> = connection
+        .prepare(&sql)?
+        .query_map((), |row| {
+            let record = record(connection, row)?;
+            let owner = Owner {
+                role: row.get(15)?,
+                boot: row.get(16)?,
+                pid: row.get(17)?,
+                start_time: row.get::<_, i64>(18)?.cast_unsigned(),
+            };
+            let queued = record.started_at.is_none();
+            // Negative where `Buffered` keeps a row of another ledger; that one tells the true epoch.
+            let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
+            Ok(OpenRun { record, epoch, owner, queued })
+        })?
+        .collect::<Result<_>>()?;
+    open.sort_by_key(|open| open.record.run);
+    Ok(open)
+}
+
+pub(super) fn events(connection: &Connection, from: Timestamp) -> Result<Vec<Event>> {
+    connection
+        .prepare_cached("SELECT at, kind, detail FROM events WHERE at >= ?1 ORDER BY at, id")?
+        .query_map([micros(from)], |row| {
+            Ok(Event { at: instant(row, 0)?, kind: row.get(1)?, detail: json(row, 2)? })
+        })?
+        .collect()
+}
+
+pub(super) fn tables(connection: &Connection, from: Timestamp) -> Result<Vec<TableRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT in_force_from, hash, jobs, zones FROM tables
+             WHERE in_force_from >= ifnull((SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1), ?1)
+             ORDER BY in_force_from, id",
+        )?
+        .query_map([micros(from)], table)?
+        .collect()
+}
+
+fn table(row: &Row<'_>) -> Result<TableRecord> {
+    Ok(TableRecord {
+        in_force_from: instant(row, 0)?,
+        hash: row.get(1)?,
+        jobs: json(row, 2)?,
+        zones: json(row, 3)?,
+    })
+}
+
+fn record(connection: &Connection, row: &Row<'_>) -> Result<RunRecord> {
+    let run = RunId(row.get(0)?);
+    Ok(RunRecord {
+        run,
+        job: row.get(1)?,
+        kind: row.get(2)?,
+        trigger: word(row, 3, Trigger::from_word)?,
+        slot: maybe_instant(row, 4)?,
+        outcome: word(row, 5, Outcome::from_word)?,
+        reason: row.get(6)?,
+        started_at: maybe_instant(row, 7)?,
+        finished_at: maybe_instant(row, 8)?,
+        host: row.get(9)?,
+        attempts: attempts(connection, run)?,
+        summary: row.get(10)?,
+        facts: json_or_empty(row, 11)?,
+        findings: json_or_empty(row, 12)?,
+    })
+}
+
+fn attempts(connection: &Connection, run: RunId) -> Result<Vec<Attempt>> {
+    connection
+        .prepare_cached(
+            "SELECT number, started_at, finished_at, outcome, error FROM attempts WHERE run = ?1 ORDER BY number",
+        )?
+        .query_map([run.0], |row| {
+            Ok(Attempt {
+                number: row.get(0)?,
+                started_at: instant(row, 1)?,
+                finished_at: maybe_instant(row, 2)?,
+                outcome: word(row, 3, Outcome::from_word)?,
+                error: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+fn instant(row: &Row<'_>, index: usize) -> Result<Timestamp> {
+    Timestamp::from_microsecond(row.get(index)?).map_err(|error| unreadable(index, Type::Integer, error))
+}
+
+fn maybe_instant(row: &Row<'_>, index: usize) -> Result<Option<Timestamp>> {
+    match row.get_ref(index)? {
+        ValueRef::Null => Ok(None),
+        _ => instant(row, index).map(Some),
+    }
+}
+
+fn word<T>(row: &Row<'_>, index: usize, from_word: fn(&str) -> Option<T>) -> Result<T> {
+    let text = row.get_ref(index)?.as_str()?;
+    from_word(text).ok_or_else(|| unreadable(index, Type::Text, FromSqlError::Other(text.into())))
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> Result<T> {
+    let text = row.get_ref(index)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| unreadable(index, Type::Text, error))
+}
+
+fn json_or_empty<T: DeserializeOwned + Default>(row: &Row<'_>, index: usize) -> Result<T> {
+    match row.get_ref(index)? {
+        ValueRef::Null => Ok(T::default()),
+        _ => json(row, index),
+    }
+}
+
+fn unreadable(
+    index: usize,
+    kind: Type,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
+}

@@ -1,0 +1,159 @@
+//! The tables of the SQLite ledger, version by version.
+//!
+//! A migration that was released is never edited: a further one is added at the end. `tests/data` keeps a
+//! file of each version.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// `PRAGMA application_id`, the bytes `pesc`: tells a ledger from any other SQLite file.
+const APPLICATION_ID: i64 = 0x7065_7363;
+
+/// One script a version; the version is how many were carried out (`PRAGMA user_version`).
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+
+/// The offsets of a table's zones are kept once a zone, not once a job.
+const VERSION_2: &str = "ALTER TABLE tables ADD COLUMN zones TEXT NOT NULL DEFAULT '{}';";
+
+/// Instants are microseconds since 1970 in UTC.
+const VERSION_1: &str = "
+CREATE TABLE owners (
+    id          INTEGER PRIMARY KEY,
+    role        TEXT NOT NULL,
+    boot        TEXT NOT NULL,
+    pid         INTEGER NOT NULL,
+    start_time  INTEGER NOT NULL,
+    UNIQUE (role, boot, pid, start_time)
+) STRICT;
+
+CREATE TABLE runs (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    job          TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    trigger      TEXT NOT NULL,
+    slot         INTEGER,
+    slot_last    INTEGER,
+    slots        INTEGER NOT NULL,
+    epoch        INTEGER NOT NULL,
+    -- By what history is sorted: the (last) slot, else the start, else the claim.
+    moment       INTEGER NOT NULL,
+    claimed_at   INTEGER NOT NULL,
+    outcome      TEXT NOT NULL,
+    reason       TEXT,
+    started_at   INTEGER,
+    finished_at  INTEGER,
+    host         TEXT NOT NULL,
+    owner        INTEGER NOT NULL REFERENCES owners (id),
+    requested_by TEXT,
+    summary      TEXT,
+    facts        TEXT,
+    findings     TEXT,
+    UNIQUE (job, slot, epoch)
+) STRICT;
+CREATE INDEX runs_by_moment ON runs (moment, id);
+CREATE INDEX runs_by_job ON runs (job, moment, id);
+-- Successes are the many; what somebody looks for is here: the open, the failed, the skipped.
+CREATE INDEX runs_by_outcome ON runs (outcome, moment, id) WHERE outcome <> 'succeeded';
+
+CREATE TABLE attempts (
+    run         INTEGER NOT NULL REFERENCES runs (id),
+    number      INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL,
+    finished_at INTEGER,
+    outcome     TEXT NOT NULL,
+    error       TEXT,
+    PRIMARY KEY (run, number)
+) STRICT, WITHOUT ROWID;
+
+-- What is asked of each job at every start and by every list, so that neither reads all rows. Survives them.
+CREATE TABLE jobs (
+    job            TEXT PRIMARY KEY,
+    epoch          INTEGER NOT NULL,
+    last_slot      INTEGER,
+    last_started   INTEGER,
+    last_succeeded INTEGER,
+    -- The newest row that ended or runs.
+    latest         INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accounted (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    until INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tables (
+    id            INTEGER PRIMARY KEY,
+    in_force_from INTEGER NOT NULL,
+    hash          TEXT NOT NULL,
+    jobs          TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE events (
+    id     INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    kind   TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_time ON events (at);
+
+-- The empty name stands for every job.
+CREATE TABLE pauses (
+    job     TEXT PRIMARY KEY,
+    since   INTEGER NOT NULL,
+    until   INTEGER,
+    paused_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+pub(super) enum Mismatch {
+    TooNew { found: i64, known: i64 },
+    Foreign,
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Mismatch {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Whether this program can read the file as it is.
+pub(super) fn check(connection: &Connection) -> Result<(), Mismatch> {
+    let known = known();
+    match found(connection)? {
+        found if found > known => Err(Mismatch::TooNew { found, known }),
+        _ => Ok(()),
+    }
+}
+
+/// Brings the file to this program's version, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Mismatch> {
+    check(connection)?;
+    if found(connection)? == known() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Asked again under the lock: another process may have been quicker.
+    let from = usize::try_from(found(&transaction)?).unwrap_or_default();
+    for script in MIGRATIONS.iter().skip(from) {
+        transaction.execute_batch(script)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", known())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+fn found(connection: &Connection) -> Result<i64, Mismatch> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let version = number("user_version")?;
+    let application = number("application_id")?;
+    if application == APPLICATION_ID {
+        return Ok(version);
+    }
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    if objects == 0 && application == 0 { Ok(0) } else { Err(Mismatch::Foreign) }
+}

@@ -1,0 +1,332 @@
+//! The ledger in one SQLite file: opening it, and the [`Ledger`] of it.
+//!
+//! WAL with full synchronisation: what `apply` returned survives a power cut, and readers never hold up the
+//! writer. The daemon writes; a `run-now` without a daemon may write beside it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::schema::{self, Mismatch};
+use super::{
+    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, TableRecord, Write, damage, read, write,
+};
+use crate::model::{JobName, RunId, RunRecord};
+
+/// How long a call waits for another process, unless [`Ledger::patience`] says otherwise.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows of `visit` that are read in one go: a reader that pages for an hour must not keep a snapshot for an
+/// hour, since the log of changes grows for as long.
+const CHUNK: usize = 500;
+
+#[derive(Debug)]
+pub struct SqliteLedger {
+    connection: Connection,
+    path: PathBuf,
+    host: String,
+    owner: Owner,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger for writing; makes it, and the folders above it, where missing. `owner` and `host` are
+    /// written into each new row.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`], [`LedgerError::TooNew`], [`LedgerError::Damaged`]
+    pub fn open(path: &Path, owner: Owner, host: &str) -> Result<Self, LedgerError> {
+        Self::open_suspected(path, owner, host, false)
+    }
+
+    /// `suspect`: look for damage even where the last writer ended well.
+    pub(super) fn open_suspected(
+        path: &Path,
+        owner: Owner,
+        host: &str,
+        suspect: bool,
+    ) -> Result<Self, LedgerError> {
+        make_file(path).map_err(|reason| LedgerError::Open { path: show(path), reason })?;
+        let suspect = suspect || damage::left_unclean(path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let failed = |error| opening(path, Mismatch::Sqlite(error));
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(PATIENCE).map_err(failed)?;
+        prepare(&mut connection, suspect).map_err(|mismatch| opening(path, mismatch))?;
+        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner })
+    }
+
+    /// Opens an existing ledger for reading, also beside a daemon that writes and without the right to write.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`] where there is none, [`LedgerError::TooNew`], [`LedgerError::Damaged`]
+    pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        let open_error = |reason: String| LedgerError::Open { path: show(path), reason };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(open_error("there is none yet: has the daemon run?".into()));
+            }
+            Err(error) => return Err(open_error(error.to_string())),
+            Ok(_) => {}
+        }
+        File::open(path).map_err(|error| open_error(error.to_string()))?;
+        let failed = |error| opening(path, Mismatch::Sqlite(error));
+        let connection = connect_read_only(path).map_err(failed)?;
+        schema::check(&connection).map_err(|mismatch| opening(path, mismatch))?;
+        let owner = Owner { role: "reader".into(), boot: String::new(), pid: 0, start_time: 0 };
+        Ok(Self { connection, path: path.to_owned(), host: String::new(), owner })
+    }
+
+    /// A ledger that is gone with the process: what [`super::Buffered`] keeps until the disk takes it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`]
+    pub(super) fn in_memory(owner: Owner, host: &str, after: RunId) -> Result<Self, LedgerError> {
+        let path = Path::new(":memory:");
+        let failed = |error| opening(path, Mismatch::Sqlite(error));
+        let mut connection = Connection::open_in_memory().map_err(failed)?;
+        prepare(&mut connection, false).map_err(|mismatch| opening(path, mismatch))?;
+        continue_after(&connection, after).map_err(failed)?;
+        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner })
+    }
+
+    /// Takes a row over from another ledger as it is, with its number.
+    pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
+        write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
+    }
+
+    fn writing(&self, error: rusqlite::Error) -> LedgerError {
+        let (path, reason) = (show(&self.path), explain(&error));
+        match damage::is_damage(&error) {
+            true => LedgerError::Damaged { path, reason },
+            false => LedgerError::Write { path, reason },
+        }
+    }
+
+    fn reading(&self, error: rusqlite::Error) -> LedgerError {
+        let (path, reason) = (show(&self.path), explain(&error));
+        match damage::is_damage(&error) {
+            true => LedgerError::Damaged { path, reason },
+            false => LedgerError::Read { path, reason },
+        }
+    }
+
+    /// One snapshot for all that `inner` reads.
+    fn snapshot<T>(&self, inner: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            let found = inner(&transaction)?;
+            transaction.commit()?;
+            Ok(found)
+        };
+        read().map_err(|error| self.reading(error))
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        let Self { connection, host, owner, .. } = self;
+        let mut write = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let applied = write::apply(&transaction, batch, owner, host)?;
+            transaction.commit()?;
+            Ok(applied)
+        };
+        write().map_err(|error| self.writing(error))
+    }
+
+    fn past(&self) -> Result<Past, LedgerError> {
+        self.snapshot(read::past)
+    }
+
+    fn history(&self, filter: &Filter) -> Result<Vec<RunRecord>, LedgerError> {
+        let mut records = Vec::new();
+        self.visit(filter, &mut |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        })?;
+        Ok(records)
+    }
+
+    fn visit(
+        &self,
+        filter: &Filter,
+        each: &mut dyn FnMut(RunRecord) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut left = filter.limit.unwrap_or(usize::MAX);
+        let mut below = read::Position::NEWEST;
+        while left > 0 {
+            let wanted = left.min(CHUNK);
+            let rows = self.snapshot(|connection| read::history(connection, filter, below, wanted))?;
+            let Some((last, _)) = rows.last() else { break };
+            below = *last;
+            left -= rows.len();
+            let full = rows.len() == wanted;
+            for (_, record) in rows {
+                if each(record).is_break() {
+                    return Ok(());
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, run: RunId) -> Result<Option<RunRecord>, LedgerError> {
+        self.snapshot(|connection| read::run(connection, run))
+    }
+
+    fn latest(&self) -> Result<Vec<RunRecord>, LedgerError> {
+        self.snapshot(read::latest)
+    }
+
+    fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
+    }
+
+    fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(read::last_run)
+    }
+
+    fn events(&self, from: Timestamp) -> Result<Vec<Event>, LedgerError> {
+        self.snapshot(|connection| read::events(connection, from))
+    }
+
+    fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
+        self.snapshot(|connection| read::tables(connection, from))
+    }
+
+    fn patience(&self, wait: Duration) {
+        // The call only stores a number; it can't fail on an open connection.
+        let _ = self.connection.busy_timeout(wait);
+    }
+
+    fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
+        continue_after(&self.connection, run).map_err(|error| self.writing(error))
+    }
+
+    fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {
+        let connection = &mut self.connection;
+        let mut prune = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let deleted = write::prune(&transaction, before, batch)?;
+            transaction.commit()?;
+            Ok(deleted)
+        };
+        prune().map_err(|error| self.writing(error))
+    }
+}
+
+/// The settings of a writing connection, and the tables.
+fn prepare(connection: &mut Connection, suspect: bool) -> Result<(), Mismatch> {
+    connection.set_prepared_statement_cache_capacity(64);
+    schema::check(connection)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", "on")?;
+    // A log of changes that grew in one large transaction is cut back to this.
+    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    if suspect {
+        damage::look_for(connection)?;
+    }
+    schema::migrate(connection)
+}
+
+fn continue_after(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
+         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
+        [run.0],
+    )?;
+    Ok(())
+}
+
+/// SQLite gives the files beside the ledger the mode of the ledger; so it is made here, with the right one.
+fn make_file(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(folder)
+        .map_err(|error| format!("the folder {} can't be made: {error}", folder.display()))?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
+        // So that the file itself, and not only what is in it, survives a power cut.
+        Ok(_) => File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| format!("the folder {} can't be synced: {error}", folder.display())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
+            Err("it is a directory".into())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Without a log of changes nobody has the ledger open, and it is read as it lies there; SQLite would otherwise
+/// make files beside it, or fail where it may not.
+fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let quiet = !beside(path, "-wal").exists();
+    let connection = Connection::open_with_flags(uri(path, if quiet { "?immutable=1" } else { "" }), flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
+fn uri(path: &Path, options: &str) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'?' | b'#' | b'%' => uri.extend_from_slice(format!("%{byte:02x}").as_bytes()),
+            other => uri.push(*other),
+        }
+    }
+    uri.extend_from_slice(options.as_bytes());
+    PathBuf::from(std::ffi::OsString::from_vec(uri))
+}
+
+/// `ledger.db` → `ledger.db-wal`
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn opening(path: &Path, mismatch: Mismatch) -> LedgerError {
+    let path = show(path);
+    match mismatch {
+        Mismatch::TooNew { found, known } => LedgerError::TooNew { path, found, known },
+        Mismatch::Foreign => {
+            LedgerError::Open { path, reason: "it is an SQLite file of another program: move it away".into() }
+        }
+        Mismatch::Sqlite(error) if damage::is_damage(&error) => {
+            LedgerError::Damaged { path, reason: explain(&error) }
+        }
+        Mismatch::Sqlite(error) => LedgerError::Open { path, reason: explain(&error) },
+    }
+}
+
+fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process holds it locked (is it open in sqlite3, or being copied?)".into()
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full".into(),
+        Some(ErrorCode::ReadOnly) => "it is read-only for this user or on this disk".into(),
+        Some(ErrorCode::CannotOpen) => format!("it, or the files beside it, can't be opened ({error})"),
+        _ => error.to_string(),
+    }
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,307 @@
+//! What is particular to a file: its modes, crashes, damage, versions, readers, query plans.
+
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::conformance::{self, at, claim, claimed, finished, owner};
+use super::*;
+
+fn open(path: &Path) -> SqliteLedger {
+    SqliteLedger::open(path, owner("daemon"), "web1").unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|one| one.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Copies the ledger as a power cut would leave it: without the shared memory, which is no file on a disk.
+fn snapshot(path: &Path, into: &Path) -> PathBuf {
+    std::fs::create_dir_all(into).unwrap();
+    let copy = into.join("ledger.db");
+    for part in ["", "-wal"] {
+        let from = sqlite::beside(path, part);
+        if from.exists() {
+            std::fs::copy(from, sqlite::beside(&copy, part)).unwrap();
+        }
+    }
+    copy
+}
+
+#[test]
+fn sqlite_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    conformance::run(|| {
+        number += 1;
+        open(&folder.path().join(format!("{number}.db")))
+    });
+}
+
+#[test]
+fn opening_makes_the_folders_and_keeps_strangers_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/of the #1%?/ledger.db");
+    let ledger = open(&path);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(path.parent().unwrap()) & 0o027, 0);
+    for part in ["", "-wal", "-shm"] {
+        assert_eq!(mode(&sqlite::beside(&path, part)) & 0o137, 0, "{part}");
+    }
+    assert_eq!(SqliteLedger::open_read_only(&path).unwrap().last_run().unwrap(), None);
+    drop(ledger);
+    assert_eq!(names(path.parent().unwrap()), ["ledger.db"]);
+    assert_eq!(SqliteLedger::open_read_only(&path).unwrap().last_run().unwrap(), None);
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let shown = path.display().to_string();
+    let check = |prepare: &dyn Fn(), expected: &str| {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(sqlite::beside(&path, end));
+        }
+        let _ = std::fs::remove_dir(&path);
+        prepare();
+        let error = SqliteLedger::open(&path, owner("daemon"), "web1").unwrap_err();
+        assert_eq!(error.to_string(), format!("{shown}: {expected}"));
+        let error = SqliteLedger::open_read_only(&path).unwrap_err().to_string();
+        assert!(error.starts_with(&shown), "{error}");
+    };
+    let sql = |text: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(text).unwrap();
+    check(
+        &|| sql("CREATE TABLE cookies (x)"),
+        "the ledger can't be opened: it is an SQLite file of another program: move it away",
+    );
+    check(
+        &|| {
+            drop(open(&path));
+            sql("PRAGMA user_version = 7");
+        },
+        "the ledger is of a later version (7; this program knows 2): use the newer program",
+    );
+    check(&|| std::fs::create_dir(&path).unwrap(), "the ledger can't be opened: it is a directory");
+    check(
+        &|| std::fs::write(&path, "jobs:\n".repeat(999)).unwrap(),
+        "the ledger is damaged: file is not a database",
+    );
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let below = folder.path().join("file/ledger.db");
+    let error = SqliteLedger::open(&below, owner("daemon"), "web1").unwrap_err().to_string();
+    assert!(error.contains("/file can't be made: File exists"), "{error}");
+}
+
+#[test]
+fn a_reader_makes_nothing_and_reads_beside_a_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let error = SqliteLedger::open_read_only(&path).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("{}: the ledger can't be opened: there is none yet: has the daemon run?", path.display())
+    );
+    assert!(names(folder.path()).is_empty());
+    let mut writer = open(&path);
+    writer.apply(&[claim("a", Some(0), NewState::Started)]).unwrap();
+    let mut reader = SqliteLedger::open_read_only(&path).unwrap();
+    assert_eq!(reader.history(&Filter::default()).unwrap().len(), 1);
+    writer.apply(&[claim("a", Some(1), NewState::Started)]).unwrap();
+    assert_eq!(reader.history(&Filter::default()).unwrap().len(), 2);
+    let refused = reader.apply(&[claim("a", Some(2), NewState::Started)]).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("can't be written: it is read-only for this user or on this disk"),
+        "{refused}"
+    );
+    // A reader may even outlast the writer.
+    drop(writer);
+    assert_eq!(reader.history(&Filter::default()).unwrap().len(), 2);
+    drop(reader);
+    open(&path);
+    assert_eq!(names(folder.path()), ["ledger.db"]);
+    let reader = SqliteLedger::open_read_only(&path).unwrap();
+    assert_eq!(reader.history(&Filter::default()).unwrap().len(), 2);
+    assert_eq!(names(folder.path()), ["ledger.db"]);
+}
+
+#[test]
+fn a_power_cut_at_any_instant_leaves_whole_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let mut ledger = open(&path);
+    for number in 0..5 {
+        let batch: Vec<Write> = (0..100)
+            .map(|job| claim(&format!("job-{job}"), Some(number), NewState::Started))
+            .chain([Write::Accounted { until: at(number) }])
+            .collect();
+        ledger.apply(&batch).unwrap();
+        let copy = snapshot(&path, &folder.path().join(format!("between-{number}")));
+        let survived = open(&copy);
+        assert_eq!(survived.past().unwrap().accounted, Some(at(number)));
+        assert_eq!(survived.history(&Filter::default()).unwrap().len(), (number as usize + 1) * 100);
+    }
+    // In the middle of the writing of a batch: the log of changes, cut at every so many bytes.
+    let wal = std::fs::read(sqlite::beside(&path, "-wal")).unwrap();
+    for cut in (0..wal.len()).step_by(wal.len() / 40) {
+        let copy = snapshot(&path, &folder.path().join(format!("cut-{cut}")));
+        std::fs::write(sqlite::beside(&copy, "-wal"), &wal[..cut]).unwrap();
+        let survived = open(&copy);
+        let rows = survived.history(&Filter::default()).unwrap().len();
+        let until =
+            survived.past().unwrap().accounted.map_or(0, |until| until.as_second() - at(0).as_second() + 1);
+        assert_eq!(rows as i64, until * 100, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_batch_that_another_thread_copies_while_it_is_written_is_there_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let mut ledger = open(&path);
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let (path, root) = (&path, folder.path());
+        let copies = scope.spawn(move || {
+            let mut copies = Vec::new();
+            while told.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) && copies.len() < 30 {
+                // The log of changes first and the file after it could tear at a checkpoint; none is due so soon.
+                copies.push(snapshot(path, &root.join(format!("copy-{}", copies.len()))));
+            }
+            copies
+        });
+        for number in 0..20 {
+            let batch: Vec<Write> =
+                (0..20).map(|job| claim(&format!("job-{job}"), Some(number), NewState::Started)).collect();
+            ledger.apply(&batch).unwrap();
+        }
+        drop(tell);
+        for copy in copies.join().unwrap() {
+            let rows = open(&copy).history(&Filter::default()).unwrap().len();
+            assert_eq!(rows % 20, 0, "{}", copy.display());
+        }
+    });
+}
+
+#[test]
+fn a_damaged_ledger_is_set_aside_and_its_numbers_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let mut ledger = open(&path);
+    let batch: Vec<Write> =
+        (0..200).map(|job| claim(&format!("job-{job}"), Some(0), NewState::Started)).collect();
+    ledger.apply(&batch).unwrap();
+    drop(ledger);
+    // As a dying disk does it: pages in the middle that hold something else, and a log left by a sudden end.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    for page in 12..pages {
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+    }
+    std::fs::write(sqlite::beside(&path, "-wal"), [0; 10]).unwrap();
+    let (mut ledger, aside) = open_or_set_aside(&path, owner("daemon"), "web1", at(0), false).unwrap();
+    let aside = aside.unwrap();
+    assert_eq!(aside.moved_to, folder.path().join("ledger.db.damaged-20261122T230000Z"));
+    assert!(!aside.reason.is_empty());
+    assert!(aside.moved_to.metadata().unwrap().len() == pages * 4096);
+    let run = claimed(&ledger.apply(&[claim("a", Some(0), NewState::Started)]).unwrap())[0];
+    assert_eq!(run, RunId(201));
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1);
+    drop(ledger);
+    // A sound one stays where it is.
+    let (ledger, aside) = open_or_set_aside(&path, owner("daemon"), "web1", at(0), false).unwrap();
+    assert_eq!((ledger.last_run().unwrap(), aside), (Some(RunId(201)), None));
+    drop(ledger);
+    // Twice in a second: nothing is overwritten.
+    std::fs::write(
+        &path,
+        "nothing that was ever a ledger, and longer than a header of one would be; ".repeat(9),
+    )
+    .unwrap();
+    let (_, aside) = open_or_set_aside(&path, owner("daemon"), "web1", at(0), false).unwrap();
+    assert_eq!(aside.unwrap().moved_to, folder.path().join("ledger.db.damaged-20261122T230000Z-2"));
+}
+
+#[test]
+fn damage_found_in_use_is_called_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let mut ledger = open(&path);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("DROP TABLE attempts").unwrap();
+    let error = ledger.apply(&[claim("a", Some(0), NewState::Started)]).unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "INSERT INTO owners VALUES (1, 'daemon', '', 1, 1);
+             INSERT INTO runs (job, kind, trigger, slots, epoch, moment, claimed_at, outcome, host, owner)
+             VALUES ('a', 'command', 'whim', 1, 0, 0, 0, 'failed', 'web1', 1);
+             CREATE TABLE attempts (run, number, started_at, finished_at, outcome, error)",
+        )
+        .unwrap();
+    let error = ledger.run(RunId(1)).unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+}
+
+/// The files under tests/data were written by the versions that they name, and are never written again.
+#[test]
+fn a_ledger_of_each_version_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let mut files: Vec<_> = names(&data);
+    files.retain(|name| name.starts_with("ledger-v"));
+    assert_eq!(files.first().map(String::as_str), Some("ledger-v1.db"));
+    for name in &files {
+        let path = folder.path().join(name);
+        std::fs::copy(data.join(name), &path).unwrap();
+        let mut ledger = open(&path);
+        let record = ledger.run(RunId(1)).unwrap().unwrap();
+        assert_eq!((record.job.as_str(), record.outcome), ("db-backup", Outcome::Succeeded));
+        assert_eq!(record.facts["bytes"], 432_013_312);
+        let past = ledger.past().unwrap();
+        assert_eq!((past.accounted, past.open.len(), past.pauses.len()), (Some(at(60)), 1, 1));
+        assert_eq!(past.table.unwrap().jobs[0].timezone, "Africa/Casablanca");
+        assert_eq!(ledger.events(at(0)).unwrap().len(), 1);
+        assert_eq!(
+            claimed(&ledger.apply(&[claim("new", Some(0), NewState::Started)]).unwrap()),
+            [RunId(4)],
+            "{name}"
+        );
+        ledger.apply(&[finished(RunId(2), 70, Outcome::Interrupted)]).unwrap();
+    }
+}
+
+/// Ten million rows must not be read for an answer of twenty.
+#[test]
+fn no_question_reads_all_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    drop(open(&path));
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let check = |sql: &str, expected: &str| {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = vec![rusqlite::types::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(values), |row| row.get(3)).unwrap();
+        let plan: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(plan.iter().any(|step| step.contains(expected)), "{sql}: {plan:?}");
+        let whole = |step: &String| step.starts_with("SCAN runs") || step.contains("TEMP B-TREE");
+        assert!(!plan.iter().any(whole), "{sql}: {plan:?}");
+    };
+    let history = |filter: Filter| read::history_sql(&filter).0;
+    let all = Filter::default;
+    check(&history(all()), "runs_by_moment");
+    check(&history(Filter { since: Some(at(0)), ..all() }), "runs_by_moment");
+    check(&history(Filter { job: Some("a".into()), ..all() }), "runs_by_job");
+    check(&history(Filter { outcome: Some(Outcome::Failed), ..all() }), "runs_by_outcome");
+    check(
+        &history(Filter { outcome: Some(Outcome::Failed), since: Some(at(0)), ..all() }),
+        "runs_by_outcome",
+    );
+    check(&format!("SELECT runs.id {}", read::OPEN_RUNS), "runs_by_outcome");
+    check(write::PRUNABLE, "runs_by_moment");
+}

@@ -1,0 +1,349 @@
+//! Each [`Write`] as SQL, within the caller's transaction.
+//!
+//! A change of a run that has no row (it was dropped by age, or lost with a damaged file) or that has ended
+//! already changes nothing: one odd change must never hold up those after it.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Applied, NewRow, NewState, Owner, TableRecord, Write};
+use crate::model::{Outcome, Report, RunId, RunRecord};
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn apply(
+    connection: &Connection,
+    batch: &[Write],
+    owner: &Owner,
+    host: &str,
+) -> Result<Vec<Applied>> {
+    let mut me = None;
+    let mut applied = Vec::with_capacity(batch.len());
+    for change in batch {
+        let result = match change {
+            Write::Claim(row) => {
+                let me = match me {
+                    Some(id) => id,
+                    None => *me.insert(owner_id(connection, owner)?),
+                };
+                claim(connection, row, me, host)?
+            }
+            other => {
+                change_one(connection, other)?;
+                Applied::Done
+            }
+        };
+        applied.push(result);
+    }
+    Ok(applied)
+}
+
+fn change_one(connection: &Connection, change: &Write) -> Result<()> {
+    match change {
+        Write::Claim(_) => {}
+        Write::AttemptStarted { run, number, at } => attempt_started(connection, *run, *number, *at)?,
+        Write::AttemptEnded { run, number, at, outcome, error } => {
+            connection
+                .prepare_cached(
+                    "UPDATE attempts SET finished_at = ?3, outcome = ?4, error = ?5
+                     WHERE run = ?1 AND number = ?2 AND finished_at IS NULL",
+                )?
+                .execute(params![run.0, number, micros(*at), outcome.word(), error])?;
+        }
+        Write::Finished { run, at, outcome, error, report } => {
+            finished(connection, *run, *at, *outcome, error.as_deref(), report.as_ref())?;
+        }
+        Write::Dropped { run, at: _, reason } => {
+            connection
+                .prepare_cached(
+                    "UPDATE runs SET outcome = 'skipped', reason = ?2
+                     WHERE id = ?1 AND outcome = 'running' AND started_at IS NULL",
+                )?
+                .execute(params![run.0, reason.word()])?;
+        }
+        Write::Adopted { run, owner } => {
+            let owner = owner_id(connection, owner)?;
+            connection
+                .prepare_cached("UPDATE runs SET owner = ?2 WHERE id = ?1")?
+                .execute(params![run.0, owner])?;
+        }
+        Write::Accounted { until } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO accounted (one, until) VALUES (1, ?1)
+                     ON CONFLICT (one) DO UPDATE SET until = excluded.until",
+                )?
+                .execute([micros(*until)])?;
+        }
+        Write::Table(table) => insert_table(connection, table)?,
+        Write::Event(event) => {
+            connection
+                .prepare_cached("INSERT INTO events (at, kind, detail) VALUES (?1, ?2, ?3)")?
+                .execute(params![micros(event.at), event.kind, event.detail.to_string()])?;
+        }
+        Write::Pause { job, since, until, by } => {
+            let name = job.as_ref().map_or("", |job| job.as_str());
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO pauses (job, since, until, paused_by) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![name, micros(*since), until.map(micros), by])?;
+        }
+        Write::Resume { job } => {
+            let name = job.as_ref().map_or("", |job| job.as_str());
+            connection.prepare_cached("DELETE FROM pauses WHERE job = ?1")?.execute([name])?;
+        }
+    }
+    Ok(())
+}
+
+fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Result<Applied> {
+    let (outcome, reason, started) = match row.state {
+        NewState::Started => (Outcome::Running, None, Some(row.at)),
+        NewState::Queued => (Outcome::Running, Some("queued"), None),
+        NewState::Skipped(reason) => (Outcome::Skipped, Some(reason.word()), None),
+    };
+    let last_slot = row.slot_last.or(row.slot);
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
+                               reason, started_at, host, owner, requested_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT (job, slot, epoch) DO NOTHING",
+        )?
+        .execute(params![
+            row.job.as_str(),
+            row.kind,
+            row.trigger.word(),
+            row.slot.map(micros),
+            row.slot_last.map(micros),
+            row.slots.cast_signed(),
+            row.epoch,
+            micros(last_slot.unwrap_or(row.at)),
+            micros(row.at),
+            outcome.word(),
+            reason,
+            started.map(micros),
+            host,
+            owner,
+            row.requested_by,
+        ])?;
+    if inserted == 0 {
+        let holder = connection
+            .prepare_cached("SELECT id FROM runs WHERE job = ?1 AND slot = ?2 AND epoch = ?3")?
+            .query_row(params![row.job.as_str(), row.slot.map(micros), row.epoch], |row| row.get(0))?;
+        return Ok(Applied::AlreadyClaimed(RunId(holder)));
+    }
+    let run = connection.last_insert_rowid();
+    connection
+        .prepare_cached(
+            "INSERT INTO jobs (job, epoch, last_slot) VALUES (?1, ?2, ?3)
+             ON CONFLICT (job) DO UPDATE SET
+                 epoch = max(epoch, excluded.epoch),
+                 last_slot = max(ifnull(last_slot, excluded.last_slot), ifnull(excluded.last_slot, last_slot))",
+        )?
+        .execute(params![row.job.as_str(), row.epoch, last_slot.map(micros)])?;
+    if let Some(at) = started {
+        open_attempt(connection, run, 1, at)?;
+        note_start(connection, run, at)?;
+    }
+    Ok(Applied::Claimed(RunId(run)))
+}
+
+fn attempt_started(connection: &Connection, run: RunId, number: u32, at: Timestamp) -> Result<()> {
+    // A run that was interrupted may go on with a further attempt; any other end is final.
+    let goes_on = connection
+        .prepare_cached(
+            "UPDATE runs SET outcome = 'running', reason = NULL, finished_at = NULL
+             WHERE id = ?1 AND outcome IN ('running', 'interrupted')",
+        )?
+        .execute([run.0])?;
+    if goes_on == 0 {
+        return Ok(());
+    }
+    open_attempt(connection, run.0, number, at)?;
+    let first = connection
+        .prepare_cached(
+            "UPDATE runs SET started_at = ?2, moment = CASE WHEN slot IS NULL THEN ?2 ELSE moment END
+             WHERE id = ?1 AND started_at IS NULL",
+        )?
+        .execute(params![run.0, micros(at)])?;
+    if first > 0 {
+        note_start(connection, run.0, at)?;
+    }
+    Ok(())
+}
+
+fn open_attempt(connection: &Connection, run: i64, number: u32, at: Timestamp) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO attempts (run, number, started_at, outcome) VALUES (?1, ?2, ?3, 'running')",
+        )?
+        .execute(params![run, number, micros(at)])?;
+    Ok(())
+}
+
+fn note_start(connection: &Connection, run: i64, at: Timestamp) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET last_started = max(ifnull(last_started, ?2), ?2), latest = max(ifnull(latest, 0), ?1)
+             WHERE job = (SELECT job FROM runs WHERE id = ?1)",
+        )?
+        .execute(params![run, micros(at)])?;
+    Ok(())
+}
+
+fn finished(
+    connection: &Connection,
+    run: RunId,
+    at: Timestamp,
+    outcome: Outcome,
+    error: Option<&str>,
+    report: Option<&Report>,
+) -> Result<()> {
+    // An error that no attempt tells (cancelled while it waited) is the run's own reason.
+    let changed = connection
+        .prepare_cached(
+            "UPDATE runs SET outcome = ?2, finished_at = ?3, summary = ?5, facts = ?6, findings = ?7,
+                 reason = CASE WHEN EXISTS (
+                     SELECT 1 FROM attempts WHERE run = ?1 AND (finished_at IS NULL OR error IS ?4)
+                 ) THEN NULL ELSE ?4 END
+             WHERE id = ?1 AND outcome = 'running'",
+        )?
+        .execute(params![
+            run.0,
+            outcome.word(),
+            micros(at),
+            error,
+            report.map(|report| report.summary.as_str()),
+            report.map(|report| as_json(&report.facts)),
+            report.map(|report| as_json(&report.findings)),
+        ])?;
+    if changed == 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE attempts SET finished_at = ?2, outcome = ?3, error = ?4 WHERE run = ?1 AND finished_at IS NULL",
+        )?
+        .execute(params![run.0, micros(at), outcome.word(), error])?;
+    let succeeded = (outcome == Outcome::Succeeded).then(|| micros(at));
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET latest = max(ifnull(latest, 0), ?1),
+                 last_succeeded = max(ifnull(last_succeeded, ?2), ifnull(?2, last_succeeded))
+             WHERE job = (SELECT job FROM runs WHERE id = ?1)",
+        )?
+        .execute(params![run.0, succeeded])?;
+    Ok(())
+}
+
+fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO tables (in_force_from, hash, jobs, zones) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            micros(table.in_force_from),
+            table.hash,
+            as_json(&table.jobs),
+            as_json(&table.zones)
+        ])?;
+    Ok(())
+}
+
+/// By `moment`, which has an index and is hardly ever after the end: so nothing newer is looked at.
+pub(super) const PRUNABLE: &str = "SELECT id FROM runs
+     WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1
+     ORDER BY moment, id LIMIT ?2";
+
+/// Deletes old rows, and the events and tables that explain no row that is left.
+pub(super) fn prune(connection: &Connection, before: Timestamp, batch: usize) -> Result<usize> {
+    let before = micros(before);
+    let old: Vec<i64> = connection
+        .prepare_cached(PRUNABLE)?
+        .query_map(params![before, i64::try_from(batch).unwrap_or(i64::MAX)], |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    for run in &old {
+        connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute([run])?;
+        connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run])?;
+    }
+    connection.prepare_cached("DELETE FROM events WHERE at < ?1")?.execute([before])?;
+    // The newest table before that instant was in force at it.
+    connection
+        .prepare_cached(
+            "DELETE FROM tables WHERE in_force_from < (
+                 SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1)",
+        )?
+        .execute([before])?;
+    Ok(old.len())
+}
+
+pub(super) fn adopt_row(connection: &Connection, record: &RunRecord, owner: &Owner) -> Result<()> {
+    let owner = owner_id(connection, owner)?;
+    let moment = record.slot.or(record.started_at).unwrap_or_default();
+    // Under an epoch of its own: the ledger that it comes from answers for the slot.
+    connection.execute(
+        "INSERT OR IGNORE INTO runs (id, job, kind, trigger, slot, slots, epoch, moment, claimed_at, outcome, reason,
+             started_at, finished_at, host, owner, summary, facts, findings)
+         VALUES (?1, ?2, ?3, ?4, ?15, 1, -?1, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            record.run.0,
+            record.job,
+            record.kind,
+            record.trigger.word(),
+            micros(moment),
+            record.outcome.word(),
+            record.reason,
+            record.started_at.map(micros),
+            record.finished_at.map(micros),
+            record.host,
+            owner,
+            record.summary,
+            as_json(&record.facts),
+            as_json(&record.findings),
+            record.slot.map(micros),
+        ],
+    )?;
+    connection.execute("INSERT OR IGNORE INTO jobs (job, epoch) VALUES (?1, 0)", [&record.job])?;
+    for attempt in &record.attempts {
+        connection.execute(
+            "INSERT OR REPLACE INTO attempts (run, number, started_at, finished_at, outcome, error)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                record.run.0,
+                attempt.number,
+                micros(attempt.started_at),
+                attempt.finished_at.map(micros),
+                attempt.outcome.word(),
+                attempt.error,
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn owner_id(connection: &Connection, owner: &Owner) -> Result<i64> {
+    let Owner { role, boot, pid, start_time } = owner;
+    let key = params![role, boot, pid, start_time.cast_signed()];
+    let known = connection
+        .prepare_cached(
+            "SELECT id FROM owners WHERE role = ?1 AND boot = ?2 AND pid = ?3 AND start_time = ?4",
+        )?
+        .query_row(key, |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    connection
+        .prepare_cached("INSERT INTO owners (role, boot, pid, start_time) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(key)?;
+    Ok(connection.last_insert_rowid())
+}
+
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// Maps with text keys and plain values always serialise.
+fn as_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

@@ -1,0 +1,266 @@
+//! What becomes of runs when the daemon stops, is killed, or comes back.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::daemon::{Host, text, wait_until};
+
+/// A job that says `begun`, waits for the file `go`, says `done` and exits with 0.
+fn gated(host: &Host) -> String {
+    format!(
+        "  gated:\n    command: {{ shell: 'echo begun; while [ ! -e {0}/go ]; do sleep 0.05; done; echo done' }}\n",
+        host.dir.path().display()
+    )
+}
+
+#[test]
+fn a_due_command_runs_and_history_tells_it_in_the_agreed_shape() {
+    let host = Host::new("  tick:\n    schedule: '* * * * * *'\n    command: { shell: 'echo hello' }\n");
+    let daemon = host.daemon();
+    let row = host.wait_for_outcome("tick", "succeeded");
+    let keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "run",
+            "job",
+            "kind",
+            "trigger",
+            "slot",
+            "outcome",
+            "reason",
+            "started_at",
+            "finished_at",
+            "host",
+            "attempts",
+            "summary",
+            "facts",
+            "findings"
+        ]
+    );
+    assert_eq!(row["kind"], "command");
+    assert_eq!(row["trigger"], "schedule");
+    assert_eq!(row["reason"], json!(null));
+    assert_eq!(row["attempts"][0]["number"], 1);
+    assert_eq!(row["attempts"][0]["outcome"], "succeeded");
+    assert_eq!(row["attempts"][0]["error"], json!(null));
+    assert!(host.log("tick").contains("hello"), "{}", host.log("tick"));
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn a_command_outlives_a_killed_daemon_and_is_adopted_with_its_whole_output_and_true_exit() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host));
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    wait_until("the job has begun", || host.log("gated").contains("begun"));
+    daemon.kill();
+    let daemon = host.daemon();
+    assert_eq!(host.history("gated")[0]["outcome"], "running");
+    std::fs::write(host.path("go"), "").unwrap();
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    assert_eq!(row["outcome"], "succeeded", "{row:#}");
+    assert_eq!(row["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(host.history("gated").len(), 1);
+    let log = host.log("gated");
+    assert_eq!((log.matches("begun").count(), log.matches("done").count()), (1, 1), "{log}");
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn a_command_that_ended_while_no_daemon_lived_is_told_with_its_true_exit_by_the_next() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host).replace("echo done", "echo done; exit 7"));
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    wait_until("the job has begun", || host.log("gated").contains("begun"));
+    daemon.kill();
+    std::fs::write(host.path("go"), "").unwrap();
+    wait_until("the job's shell has ended", || {
+        !host.processes().iter().any(|(_, command)| command.contains("echo begun"))
+    });
+    let daemon = host.daemon();
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    assert_eq!(row["outcome"], "failed", "{row:#}");
+    assert_eq!(row["facts"]["exit_code"].as_i64().unwrap_or(7), 7);
+    assert!(row["attempts"][0]["error"].as_str().unwrap().contains('7'), "{row:#}");
+    assert!(host.log("gated").contains("done"));
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn sigterm_leaves_a_running_program_and_sigint_ends_it() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host));
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    wait_until("the job has begun", || host.log("gated").contains("begun"));
+    assert!(daemon.stop().success());
+    assert!(host.processes().iter().any(|(_, command)| command.contains("echo begun")));
+    let daemon = host.spawn_daemon();
+    wait_until("the daemon answers", || host.cli(&["status"]).status.success());
+    daemon.signal(Signal::INT);
+    // A second one does not wait for the grace.
+    daemon.signal(Signal::INT);
+    let mut daemon = daemon;
+    assert!(daemon.wait().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+    assert_eq!(host.history("gated")[0]["outcome"], "interrupted");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_directory_is_refused() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let first = host.daemon();
+    let second = host.cli(&["daemon"]);
+    assert!(!second.status.success());
+    let said = text(&second.stderr);
+    assert!(said.contains(&format!("pid {}", first.pid())) && said.contains("state"), "{said}");
+    assert!(host.cli(&["status"]).status.success());
+    assert!(first.stop().success());
+}
+
+#[test]
+fn a_bad_reload_keeps_the_old_table_and_says_why() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let daemon = host.daemon();
+    host.write_jobs("  tick:\n    comand: { run: ['true'] }\n");
+    let reload = host.cli(&["reload"]);
+    assert_eq!(reload.status.code(), Some(2));
+    assert!(text(&reload.stderr).contains("did you mean `command`"), "{}", text(&reload.stderr));
+    assert_eq!(host.json(&["status", "--json"])["config_changed"], true);
+    assert!(host.cli(&["run-now", "tick"]).status.success(), "the old table is in force");
+    host.write_jobs("  tock:\n    command: { run: ['true'] }\n");
+    daemon.signal(Signal::HUP);
+    wait_until("the new table is in force", || host.cli(&["run-now", "tock"]).status.success());
+    assert_eq!(host.cli(&["run-now", "tick"]).status.code(), Some(2));
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_pause_survives_a_restart_and_its_slots_are_recorded() {
+    let host = Host::new("  tick:\n    schedule: '* * * * * *'\n    command: { run: ['true'] }\n");
+    let daemon = host.daemon();
+    host.wait_for_outcome("tick", "succeeded");
+    assert!(host.cli(&["pause", "tick"]).status.success());
+    let paused = |row: &serde_json::Value| row["outcome"] == "skipped" && row["reason"] == "paused";
+    host.wait_for("tick", "a slot is skipped", paused);
+    daemon.kill();
+    let daemon = host.daemon();
+    let restarted = host.history("tick").len();
+    wait_until("further slots are skipped", || host.history("tick").len() > restarted + 2);
+    assert!(paused(&host.history("tick")[0]), "{:#}", host.history("tick")[0]);
+    assert!(host.cli(&["run-now", "tick"]).status.success(), "a manual run ignores the pause");
+    assert!(host.cli(&["resume", "tick"]).status.success());
+    host.wait_for("tick", "runs again", |row| row["outcome"] == "succeeded" && row["trigger"] == "schedule");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn run_now_works_with_and_without_a_daemon_and_its_exit_code_tells() {
+    let host = Host::new("");
+    let jobs = format!(
+        "  good:\n    command: {{ shell: 'echo fine' }}\n  bad:\n    command: {{ shell: 'echo broken >&2; exit 3' }}\n{}",
+        gated(&host)
+    );
+    host.write_jobs(&jobs);
+    let check = |host: &Host| {
+        let good = host.cli(&["run-now", "good"]);
+        assert_eq!((good.status.code(), text(&good.stdout).contains("fine")), (Some(0), true), "{good:?}");
+        let bad = host.cli(&["run-now", "bad"]);
+        assert_eq!(bad.status.code(), Some(1));
+        assert!(text(&bad.stderr).contains("broken"), "{}", text(&bad.stderr));
+        let unknown = host.cli(&["run-now", "goood"]);
+        assert_eq!(unknown.status.code(), Some(2));
+        assert!(text(&unknown.stderr).contains("`good`"), "{}", text(&unknown.stderr));
+    };
+    check(&host);
+    assert_eq!(host.cli(&["status"]).status.code(), Some(3));
+    let daemon = host.daemon();
+    check(&host);
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+    let run = host.history("gated")[0]["run"].to_string();
+    assert!(host.cli(&["cancel", &run]).status.success());
+    host.wait_for_outcome("gated", "cancelled");
+    assert_eq!(host.history("good").len(), 2);
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn a_timeout_ends_the_whole_tree_and_nothing_else() {
+    let host = Host::new("");
+    let dir = host.dir.path().display();
+    let jobs = format!(
+        "  stubborn:\n    timeout: 1s\n    command:\n      shell: |\n        trap '' TERM\n        (trap '' TERM; while :; do sleep 0.2; done) &\n        setsid sh -c 'trap \"\" TERM; (trap \"\" TERM; exec sleep 1001) & while :; do sleep 0.2; done' &\n        while :; do sleep 0.2; done\n  other:\n    command: {{ shell: 'echo begun; while [ ! -e {dir}/go ]; do sleep 0.05; done' }}\n"
+    );
+    host.write_jobs(&jobs);
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "other", "--detach"]).status.success());
+    let run = host.cli(&["run-now", "stubborn"]);
+    assert_eq!(run.status.code(), Some(1));
+    let row = &host.history("stubborn")[0];
+    assert_eq!(row["outcome"], "timed_out");
+    let left: Vec<_> = marked("stubborn", host.dir.path()).into_iter().collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(host.history("other")[0]["outcome"], "running");
+    std::fs::write(host.path("go"), "").unwrap();
+    host.wait_for_outcome("other", "succeeded");
+    assert!(daemon.stop().success());
+}
+
+/// Living processes with the marker of a job that descend from this host's spawner.
+fn marked(job: &str, _host: &std::path::Path) -> Vec<u32> {
+    let needle = format!("PUNK_ECO_JOB={job}\0");
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environ.windows(needle.len()).any(|window| window == needle.as_bytes())
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn what_a_job_leaves_behind_is_ended_and_reported() {
+    let host =
+        Host::new("  littering:\n    command: { shell: 'setsid sleep 1002 & sleep 1003 & echo gone' }\n");
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "littering"]).status.success());
+    let row = host.wait_for_outcome("littering", "succeeded");
+    let finding = row["findings"][0]["message"].as_str().unwrap();
+    assert!(
+        finding.starts_with("left behind and ended: sleep (") && finding.matches("sleep (").count() == 2,
+        "{finding}"
+    );
+    assert_eq!(marked("littering", host.dir.path()), Vec::<u32>::new());
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_log_folder_that_cannot_be_written_stops_no_job_and_is_said() {
+    let host = Host::new("  tick:\n    command: { shell: 'echo hello' }\n");
+    std::fs::write(host.path("logs"), "in the way").unwrap();
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "tick"]).status.success());
+    let row = host.wait_for_outcome("tick", "succeeded");
+    let finding = row["findings"][0]["message"].as_str().unwrap();
+    assert!(finding.contains("logs"), "{finding}");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_stale_socket_is_no_obstacle() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    drop(std::os::unix::net::UnixListener::bind(host.path("control.sock")).unwrap());
+    assert_eq!(host.cli(&["status"]).status.code(), Some(3));
+    let daemon = host.daemon();
+    assert!(daemon.stop().success());
+    assert!(!host.path("control.sock").exists());
+}

@@ -1,0 +1,116 @@
+//! Runs a job as the engine would: with a spawner, a clock and connections.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use punk_eco_sched::clock::{Clock, SystemClock};
+use punk_eco_sched::host::postgres::Connection;
+use punk_eco_sched::host::process::{OutputLog, ProgramContext, Programs};
+use punk_eco_sched::jobs::{HostContext, Job, JobContext, JobError};
+use punk_eco_sched::logs::{RunLog, Stream};
+use punk_eco_sched::model::{JobName, Report, RunId, Trigger};
+use punk_eco_sched::spawner::{Settings, Spawner};
+use tokio_util::sync::CancellationToken;
+
+/// Everything that a job needs, in a temporary folder.
+pub(crate) struct Bench {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connections: BTreeMap<String, Connection>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) dry_run: bool,
+    pub(crate) said: Arc<Said>,
+    spawner: Spawner,
+}
+
+/// What programs print.
+#[derive(Default)]
+pub(crate) struct Said(Mutex<Vec<u8>>);
+
+impl OutputLog for Said {
+    fn output(&self, _: Stream, _: Timestamp, bytes: &[u8]) {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+    }
+
+    fn end_output(&self, _: Stream, _: Timestamp) {}
+
+    fn note(&self, _: Timestamp, text: &str) {
+        self.output(Stream::Note, Timestamp::UNIX_EPOCH, text.as_bytes());
+    }
+
+    fn lines_logged(&self, _: Stream) -> u64 {
+        0
+    }
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(folder.path().join("control.sock"), folder.path().to_owned());
+        settings.executable = env!("CARGO_BIN_EXE_punk-eco-sched").into();
+        let launched = Spawner::launch(settings).unwrap();
+        let spawner = Spawner::connect(launched, Arc::new(SystemClock)).await.unwrap();
+        Self {
+            folder,
+            clock: Arc::new(SystemClock),
+            connections: BTreeMap::new(),
+            cancel: CancellationToken::new(),
+            dry_run: false,
+            said: Arc::default(),
+            spawner,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) async fn run(&self, job: &dyn Job) -> Result<Report, JobError> {
+        job.run(&self.context()).await
+    }
+
+    pub(crate) fn context(&self) -> JobContext {
+        JobContext {
+            job: JobName::new("db-backup").unwrap(),
+            run: RunId(7),
+            attempt: 1,
+            trigger: Trigger::Manual,
+            slot: None,
+            dry_run: self.dry_run,
+            clock: self.clock.clone(),
+            log: RunLog::memory(),
+            programs: self.programs(),
+            connections: Arc::new(self.connections.clone()),
+            state: self.folder.path().to_owned(),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    pub(crate) fn host(&self) -> HostContext {
+        HostContext { connections: Arc::new(self.connections.clone()), clock: self.clock.clone() }
+    }
+
+    fn programs(&self) -> Programs {
+        self.spawner.programs(ProgramContext {
+            job: JobName::new("db-backup").unwrap(),
+            run: RunId(7),
+            attempt: 1,
+            slot: None,
+            account: None,
+            env: vec![],
+            nice: 0,
+            io: None,
+            log: self.said.clone(),
+        })
+    }
+}
+
+/// The names in a folder, hidden ones too, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
