@@ -46,15 +46,18 @@ impl RunLog {
         Self(Arc::new(Inner { run, to: Destination::File(file), state: Mutex::default() }))
     }
 
-    /// A piece of a program's output, cut anywhere: whole lines are written, the rest waits for more.
-    pub fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) {
+    /// A piece of a program's output, cut anywhere: whole lines are written, the rest waits for more. Gives the number
+    /// of lines that this made in the log, those that were skipped among them.
+    pub fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) -> u64 {
         let mut state = lock(&self.0.state);
         let mut texts = Vec::new();
         match state.cutter(stream) {
             Some(cutter) => cutter.push(bytes, |text| texts.push(text)),
             None => texts.push(harmless(bytes)),
         }
+        let lines = texts.len() as u64;
         self.write(&mut state, stream, at, texts);
+        lines
     }
 
     /// Writes what waits for its line end.

@@ -92,9 +92,9 @@ struct Answers {
 /// How far one stream has been taken in.
 #[derive(Clone, Copy, Default)]
 struct Intake {
-    /// Lines that the log has already, from the daemon before.
-    skip: u64,
     taken: u64,
+    /// In the log, an unfinished line's pieces among them.
+    lines: u64,
     safe: Position,
 }
 
@@ -158,8 +158,8 @@ impl Link {
         let (ended, on_end) = oneshot::channel();
         let intake = [Stream::Stdout, Stream::Stderr].map(|stream| {
             let held = listed.held[stream as usize];
-            let skip = log.lines_logged(stream).saturating_sub(held.lines);
-            Intake { skip, taken: held.offset, safe: held }
+            log.skip_lines(stream, log.lines_logged(stream).saturating_sub(held.lines));
+            Intake { taken: held.offset, lines: held.lines, safe: held }
         });
         let answers = Mutex::new(Answers { started: None, ended: Some(ended) });
         let watched = Watched { log, logged: [true; 2], answers, intake: Mutex::new(intake) };
@@ -259,15 +259,14 @@ impl Link {
         let Some(program) = self.state().programs.get(&piece.id).cloned() else { return };
         let mut intake = lock(&program.intake);
         let one = &mut intake[piece.stream];
-        let (fresh, skip) = after_lines(piece.bytes, one.skip);
-        one.skip = skip;
-        if !fresh.is_empty() {
-            program.log.output(stream(piece.stream), piece.at, fresh);
+        let end = piece.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let (whole, unfinished) = piece.bytes.split_at(end);
+        if !whole.is_empty() {
+            one.lines += program.log.output(stream(piece.stream), piece.at, whole);
+            one.safe = Position { offset: one.taken + whole.len() as u64, lines: one.lines };
         }
-        if let Some(end) = piece.bytes.iter().rposition(|byte| *byte == b'\n') {
-            let ends = piece.bytes.iter().filter(|byte| **byte == b'\n').count();
-            one.safe.offset = one.taken + end as u64 + 1;
-            one.safe.lines += ends as u64;
+        if !unfinished.is_empty() {
+            one.lines += program.log.output(stream(piece.stream), piece.at, unfinished);
         }
         one.taken += piece.bytes.len() as u64;
         let ack = Ack { id: piece.id, stream: piece.stream, taken: one.taken, safe: one.safe };
@@ -364,28 +363,6 @@ fn stream(index: usize) -> Stream {
     if index == 0 { Stream::Stdout } else { Stream::Stderr }
 }
 
-/// What follows the first `lines` lines, and how many of them have not ended yet.
-fn after_lines(mut bytes: &[u8], mut lines: u64) -> (&[u8], u64) {
-    while lines > 0 {
-        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return (&[], lines) };
-        bytes = &bytes[end + 1..];
-        lines -= 1;
-    }
-    (bytes, 0)
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_that_the_log_has_are_passed_over() {
-        assert_eq!(after_lines(b"one\ntwo\nthr", 0), (&b"one\ntwo\nthr"[..], 0));
-        assert_eq!(after_lines(b"one\ntwo\nthr", 2), (&b"thr"[..], 0));
-        assert_eq!(after_lines(b"one\ntwo\nthr", 3), (&b""[..], 1));
-    }
 }

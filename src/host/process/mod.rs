@@ -133,16 +133,20 @@ pub enum StartError {
 pub trait OutputLog: Send + Sync {
     /// A piece of output, cut anywhere. When it returns, every whole line of it is in the file; an unfinished
     /// line must not be written before [`OutputLog::end_output`], or a later daemon would write it twice.
-    fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]);
+    /// Gives the number of lines that this made, those that were skipped among them: a long line may be cut,
+    /// always at the same places.
+    fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) -> u64;
     fn end_output(&self, stream: Stream, at: Timestamp);
     fn note(&self, at: Timestamp, text: &str);
     /// Lines of this stream that the current attempt has in the file.
     fn lines_logged(&self, stream: Stream) -> u64;
+    /// The next lines are in the file already: the daemon before wrote them.
+    fn skip_lines(&self, stream: Stream, lines: u64);
 }
 
 impl OutputLog for RunLog {
-    fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) {
-        self.output(stream, at, bytes);
+    fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) -> u64 {
+        self.output(stream, at, bytes)
     }
 
     fn end_output(&self, stream: Stream, at: Timestamp) {
@@ -155,6 +159,10 @@ impl OutputLog for RunLog {
 
     fn lines_logged(&self, stream: Stream) -> u64 {
         self.lines_logged(stream)
+    }
+
+    fn skip_lines(&self, stream: Stream, lines: u64) {
+        self.skip_lines(stream, lines);
     }
 }
 

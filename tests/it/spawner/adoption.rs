@@ -10,14 +10,18 @@ async fn another_daemon() {
     let Some(folder) = std::env::var_os(DAEMON).map(PathBuf::from) else { return };
     let launched = Spawner::launch(settings(&folder)).unwrap();
     let spawner = Spawner::connect(launched, Arc::new(SystemClock)).await.unwrap();
-    let programs = spawner.programs(context(Log::new(&folder.join("log")), "kept"));
+    let mut log = Log::new(&folder.join("log"));
+    if let Ok(fatal) = std::fs::read_to_string(folder.join("fatal")) {
+        Arc::get_mut(&mut log).unwrap().fatal = fatal.parse().ok();
+    }
+    let programs = spawner.programs(context(log, "kept"));
     let script = std::fs::read_to_string(folder.join("script")).unwrap();
     let mut one = shell(&script);
     one.cwd = Some(folder.clone());
     one.keep = (!folder.join("unkept").exists())
         .then(|| Keep { success_codes: vec![9], deadline: Some(Timestamp::UNIX_EPOCH) });
-    programs.start(one).await.unwrap();
     std::fs::write(folder.join("spawner"), spawner.pid().await.to_string()).unwrap();
+    programs.start(one).await.unwrap();
     std::future::pending::<()>().await;
 }
 
@@ -70,6 +74,7 @@ async fn the_next_daemon_adopts_what_runs_and_no_line_is_lost_or_doubled() {
         let host = Host::new().await;
         let folder = host.folder.path();
         std::fs::write(folder.join("script"), COUNTING).unwrap();
+        std::fs::write(folder.join("fatal"), "50").unwrap();
         let old = kill_daemon_after(folder, 50).await;
         let at_death = count(folder);
         until("it goes on alone", || count(folder) > at_death + 20).await;

@@ -28,12 +28,20 @@ const GRACE: Duration = Duration::from_millis(300);
 struct Log {
     folder: PathBuf,
     partial: Mutex<BTreeMap<String, Vec<u8>>>,
+    skip: Mutex<BTreeMap<String, u64>>,
+    /// Kill this very process once so many lines are written, before anybody can be told of them.
+    fatal: Option<usize>,
 }
 
 impl Log {
     fn new(folder: &Path) -> Arc<Self> {
         std::fs::create_dir_all(folder).unwrap();
-        Arc::new(Self { folder: folder.to_owned(), partial: Mutex::default() })
+        Arc::new(Self {
+            folder: folder.to_owned(),
+            partial: Mutex::default(),
+            skip: Mutex::default(),
+            fatal: None,
+        })
     }
 
     fn append(&self, stream: &str, bytes: &[u8]) {
@@ -48,15 +56,27 @@ impl Log {
 }
 
 impl OutputLog for Log {
-    fn output(&self, stream: Stream, _: Timestamp, bytes: &[u8]) {
+    fn output(&self, stream: Stream, _: Timestamp, bytes: &[u8]) -> u64 {
         let name = format!("{stream:?}");
         let mut partial = self.partial.lock().unwrap();
         let waiting = partial.entry(name.clone()).or_default();
         waiting.extend_from_slice(bytes);
-        if let Some(end) = waiting.iter().rposition(|byte| *byte == b'\n') {
-            let lines: Vec<u8> = waiting.drain(..=end).collect();
-            self.append(&name, &lines);
+        let end = waiting.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let whole: Vec<u8> = waiting.drain(..end).collect();
+        let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        let made = lines.len() as u64;
+        let mut skip = self.skip.lock().unwrap();
+        let skip = skip.entry(name.clone()).or_default();
+        let skipped = made.min(*skip);
+        *skip -= skipped;
+        lines.drain(..usize::try_from(skipped).unwrap());
+        if !lines.is_empty() {
+            self.append(&name, &lines.concat());
         }
+        if self.fatal.is_some_and(|fatal| self.text(&name).lines().count() >= fatal) {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        }
+        made
     }
 
     fn end_output(&self, stream: Stream, _: Timestamp) {
@@ -72,6 +92,10 @@ impl OutputLog for Log {
 
     fn lines_logged(&self, stream: Stream) -> u64 {
         self.text(&format!("{stream:?}")).lines().count() as u64
+    }
+
+    fn skip_lines(&self, stream: Stream, lines: u64) {
+        self.skip.lock().unwrap().insert(format!("{stream:?}"), lines);
     }
 }
 

@@ -30,8 +30,9 @@ pub(crate) struct Bench {
 pub(crate) struct Said(Mutex<Vec<u8>>);
 
 impl OutputLog for Said {
-    fn output(&self, _: Stream, _: Timestamp, bytes: &[u8]) {
+    fn output(&self, _: Stream, _: Timestamp, bytes: &[u8]) -> u64 {
         self.0.lock().unwrap().extend_from_slice(bytes);
+        bytes.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     fn end_output(&self, _: Stream, _: Timestamp) {}
@@ -43,6 +44,8 @@ impl OutputLog for Said {
     fn lines_logged(&self, _: Stream) -> u64 {
         0
     }
+
+    fn skip_lines(&self, _: Stream, _: u64) {}
 }
 
 impl Bench {
@@ -73,6 +76,7 @@ impl Bench {
 
     pub(crate) fn context(&self) -> JobContext {
         JobContext {
+            deadline: None,
             job: JobName::new("db-backup").unwrap(),
             run: RunId(7),
             attempt: 1,
