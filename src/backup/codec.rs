@@ -40,8 +40,8 @@ impl Compression {
     /// the output), small enough that a dozen of them are nothing.
     pub(super) fn block_size(self) -> usize {
         match self {
-            Self::Gzip | Self::None => 1 << 20,
-            Self::Zstd => 2 << 20,
+            Self::None => 1 << 20,
+            Self::Gzip | Self::Zstd => 2 << 20,
         }
     }
 }

@@ -13,7 +13,7 @@ use punk_eco_sched::jobs::pg_dump::PgDump;
 use punk_eco_sched::jobs::{Job, JobError};
 use sha2::{Digest, Sha256};
 
-use crate::support::job::{Bench, names};
+use crate::support::job::{Bench, SmallDisk, names};
 use crate::support::postgres::{Postgres, feed};
 
 const SHOP: &str = r#"
@@ -343,4 +343,19 @@ async fn a_dry_run_and_preflight_say_and_do_nothing() {
     bench.connections.clear();
     let lacks = dump.preflight(&bench.host()).await;
     assert_eq!(lacks[0].message, "connection app is not among those under postgres: (there are none)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_is_named_with_what_was_needed_and_keeps_no_partial_file() {
+    let postgres = Postgres::start();
+    postgres.sql("postgres", "CREATE TABLE t AS SELECT md5(n::text) FROM generate_series(1, 100000) n");
+    let bench = bench(&postgres, "postgres").await;
+    let directory = bench.path("disk");
+    let Some(_disk) = SmallDisk::mount(&directory, "1m") else { return };
+    let error = bench.run(&options(&directory, r#", "compression": "none""#)).await.unwrap_err();
+    let text = error.to_string();
+    let begin = format!("no space is left in {}: the dump stopped after ", directory.display());
+    assert!(text.starts_with(&begin), "{text}");
+    assert!(text.contains(" bytes free; the database has "), "{text}");
+    assert_eq!(names(&directory), [""; 0]);
 }

@@ -7,7 +7,7 @@ use punk_eco_sched::clock::ManualClock;
 use punk_eco_sched::jobs::JobError;
 use punk_eco_sched::jobs::prune_backups::PruneBackups;
 
-use crate::support::job::{Bench, names};
+use crate::support::job::{Bench, SmallDisk, names};
 
 async fn bench() -> Bench {
     let mut bench = Bench::new().await;
@@ -162,4 +162,16 @@ async fn a_missing_folder_is_an_error_that_names_it() {
             directory.display()
         )
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_file_system_is_not_entered() {
+    let bench = bench().await;
+    let directory = bench.path("dumps");
+    let Some(_disk) = SmallDisk::mount(&directory.join("disk"), "1m") else { return };
+    dumps(&directory, "01", 1..=2);
+    dumps(&directory.join("disk"), "01", 1..=2);
+    let report = bench.run(&options(&directory, r#", "keep_at_least": 0"#)).await.unwrap();
+    assert_eq!(report.facts["deleted"], 2);
+    assert_eq!(names(&directory.join("disk")).len(), 2);
 }

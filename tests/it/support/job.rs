@@ -124,3 +124,31 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// A small file system of its own, where this process may mount one (root).
+pub(crate) struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let options = format!("size={size}");
+        let data = std::ffi::CString::new(options).unwrap();
+        match rustix::mount::mount(
+            "none",
+            at,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            Some(data.as_c_str()),
+        ) {
+            Ok(()) => Some(Self(at.to_owned())),
+            Err(rustix::io::Errno::PERM) => None,
+            Err(error) => panic!("a tmpfs at {}: {error}", at.display()),
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
