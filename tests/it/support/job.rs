@@ -76,7 +76,6 @@ impl Bench {
 
     pub(crate) fn context(&self) -> JobContext {
         JobContext {
-            deadline: None,
             job: JobName::new("db-backup").unwrap(),
             run: RunId(7),
             attempt: 1,
