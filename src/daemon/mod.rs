@@ -126,6 +126,9 @@ async fn serve(
     tracing::info!("{jobs} jobs of {} are in force", options.config.display());
     drop(table);
     notify(&[sd_notify::NotifyState::Ready]);
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        tokio::spawn(feed_watchdog(engine.clone(), period));
+    }
     wait_for_the_end(&engine, &control, options.grace).await?;
     stop.cancel();
     let _ = serving.await;
@@ -133,6 +136,14 @@ async fn serve(
     let _ = thread.join();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
+async fn feed_watchdog(engine: EngineHandle, period: Duration) {
+    while engine.ping().await.is_ok() {
+        notify(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(period / 3).await;
+    }
 }
 
 async fn wait_for_the_end(

@@ -102,6 +102,10 @@ enum Message {
         grace: Duration,
         done: oneshot::Sender<()>,
     },
+    /// Answered after a whole turn of the loop.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
     GraceOver,
 }
 

@@ -264,3 +264,31 @@ fn a_stale_socket_is_no_obstacle() {
     assert!(daemon.stop().success());
     assert!(!host.path("control.sock").exists());
 }
+
+#[test]
+fn systemd_hears_that_the_daemon_is_ready_lives_and_stops() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let systemd = std::os::unix::net::UnixDatagram::bind(host.path("notify")).unwrap();
+    systemd.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut daemon = host
+        .command(&["daemon"])
+        .env("NOTIFY_SOCKET", host.path("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut bytes = [0; 4096];
+        let length = systemd.recv(&mut bytes).unwrap();
+        text(&bytes[..length])
+    };
+    assert_eq!(hear(), "READY=1\n");
+    // More than the one at the start: it goes on.
+    assert_eq!([hear(), hear()], ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    wait_until("it reloads", || hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    wait_until("it is ready again", || hear() == "READY=1\n");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    wait_until("it stops", || hear() == "STOPPING=1\n");
+    assert!(daemon.wait().unwrap().success());
+}

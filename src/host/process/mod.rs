@@ -197,8 +197,13 @@ pub fn judge(exit: &Exit, keep: &Keep) -> Result<String, String> {
         },
         Status::Unknown => return Err("nobody knows how the program ended: its spawner died".to_owned()),
     };
+    // The first line stands alone where there is room for one only: its last words mostly say why.
     let last = last_lines(&exit.stderr, 5);
-    if last.is_empty() { Err(ended) } else { Err(format!("{ended}; the end of its stderr:\n{last}")) }
+    match last.rsplit_once('\n') {
+        Some((_, words)) => Err(format!("{ended}: {words}\nthe end of its stderr:\n{last}")),
+        None if last.is_empty() => Err(ended),
+        None => Err(format!("{ended}: {last}")),
+    }
 }
 
 /// Why the kernel refused to execute a program, in the words of someone who knows what it usually means.
@@ -257,8 +262,9 @@ mod tests {
         check(
             Status::Code(2),
             "1\n2\n3\n4\n5\n6\n",
-            Err("exit code 2; the end of its stderr:\n2\n3\n4\n5\n6"),
+            Err("exit code 2: 6\nthe end of its stderr:\n2\n3\n4\n5\n6"),
         );
+        check(Status::Code(2), "no such file\n", Err("exit code 2: no such file"));
         check(Status::Signal(9), "", Err("ended by signal 9 (SIGKILL)"));
         check(Status::Unknown, "", Err("nobody knows how the program ended: its spawner died"));
     }
