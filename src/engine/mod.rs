@@ -471,6 +471,7 @@ impl Engine {
             spec: active.spec.clone(),
             trigger: active.trigger,
             slot: active.slot,
+            began: active.started_at.unwrap_or(now),
             dry_run: active.dry_run,
             log: active.log.clone(),
             cancel: active.cancel.clone(),

@@ -21,7 +21,7 @@ pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 
 use crate::logs::{RunLog, Stream};
-use crate::model::{Finding, Severity};
+use crate::model::{Finding, Report, Severity};
 
 /// A program to start.
 #[derive(Debug, Default)]
@@ -183,13 +183,17 @@ impl Swept {
     }
 }
 
-/// What the end of a program means for its job: a summary, or what went wrong. A retry may mend the latter.
+/// What the end of a program means for its job: a report (`exit_code`, `output_bytes`), or what went wrong. A retry
+/// may mend the latter.
 ///
 /// # Errors
 /// The exit code or the signal, with the last lines of stderr.
-pub fn judge(exit: &Exit, keep: &Keep) -> Result<String, String> {
+pub fn judge(exit: &Exit, keep: &Keep) -> Result<Report, String> {
     let ended = match exit.status {
-        Status::Code(code) if keep.success_codes.contains(&code) => return Ok(format!("exit code {code}")),
+        Status::Code(code) if keep.success_codes.contains(&code) => {
+            let report = Report::new(format!("exit code {code}"));
+            return Ok(report.fact("exit_code", code).fact("output_bytes", exit.written));
+        }
         Status::Code(code) => format!("exit code {code}"),
         Status::Signal(signal) => match signal_hook::low_level::signal_name(signal) {
             Some(name) => format!("ended by signal {signal} ({name})"),
@@ -254,7 +258,7 @@ mod tests {
                 dropped: 0,
             };
             let keep = Keep { success_codes: vec![0, 24], deadline: None };
-            assert_eq!(judge(&exit, &keep), expected.map(str::to_owned).map_err(str::to_owned));
+            assert_eq!(judge(&exit, &keep).map(|report| report.summary), expected.map(str::to_owned).map_err(str::to_owned));
         };
         check(Status::Code(0), "a warning", Ok("exit code 0"));
         check(Status::Code(24), "", Ok("exit code 24"));
