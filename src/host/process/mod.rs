@@ -258,7 +258,10 @@ mod tests {
                 dropped: 0,
             };
             let keep = Keep { success_codes: vec![0, 24], deadline: None };
-            assert_eq!(judge(&exit, &keep).map(|report| report.summary), expected.map(str::to_owned).map_err(str::to_owned));
+            assert_eq!(
+                judge(&exit, &keep).map(|report| report.summary),
+                expected.map(str::to_owned).map_err(str::to_owned)
+            );
         };
         check(Status::Code(0), "a warning", Ok("exit code 0"));
         check(Status::Code(24), "", Ok("exit code 24"));
