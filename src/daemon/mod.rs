@@ -108,7 +108,7 @@ async fn serve(
         ledger,
         recovery,
         clock: clock.clone(),
-        spawner,
+        spawner: spawner.clone(),
         logs: logs.clone(),
         host: procfs::host_name(),
         state: table.paths.state.clone(),
@@ -134,6 +134,7 @@ async fn serve(
     let _ = serving.await;
     // The engine's thread ends by itself once it has said that it stops.
     let _ = thread.join();
+    spawner.flush().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -192,7 +193,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
         return Err(error.into());
     }
-    let ledger = Buffered::new(owner.clone(), &host.clone(), {
+    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), {
         let owner = owner.clone();
         move |suspect| {
             let (ledger, aside) =
@@ -207,11 +208,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
             }
             Ok(ledger)
         }
-    });
-    if let Some(problem) = ledger.problem() {
-        tracing::error!("{problem}");
-    }
-    Ok(Box::new(ledger))
+    })))
 }
 
 fn say_warnings(warnings: &Problems) {
