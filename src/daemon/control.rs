@@ -57,6 +57,7 @@ impl Control for DaemonControl {
             Err(Refusal::UnknownJob) => Err(unknown(job, &*self.table().await?)),
             Err(Refusal::RunsAlready(run)) => Err(Refused::RunsAlready { job: job.to_owned(), run }),
             Err(Refusal::Stopping) => Err(Refused::Other("not run: the daemon is stopping".to_owned())),
+            Err(Refusal::Unwritten(reason)) => Err(Refused::Other(format!("not run: {reason}"))),
             Err(Refusal::NoDryRun { kind }) => Err(Refused::Other(format!(
                 "not run: a job of kind `{kind}` can't say what it would do without doing it"
             ))),

@@ -11,25 +11,58 @@ use jiff::tz::TimeZone;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::ledger::{self, Owner, Past, TableJob, Write};
-use crate::model::{JobName, Outcome, RunId, RunRecord};
+use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::schedule::Schedule;
 use crate::spawner::AdoptedProgram;
+
+/// The role of an owner that is a `run-now` without a daemon.
+pub const RUN_NOW: &str = "run-now";
 
 pub struct Recovery {
     pub(super) recovered: Recovered,
     pub(super) writes: Vec<Write>,
     pub(super) resume: Vec<Resume>,
     /// Runs that a living `run-now` has in hand.
-    pub(super) foreign: Vec<(RunId, JobName, Owner)>,
+    pub(super) foreign: Vec<Foreign>,
     /// Programs of runs that have their end already.
     pub(super) orphans: Vec<AdoptedProgram>,
+}
+
+/// A run that another process has in hand.
+pub(super) struct Foreign {
+    pub(super) run: RunId,
+    pub(super) job: JobName,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) attempt: u32,
+    /// The run has ended at the latest when this process has.
+    pub(super) owner: Owner,
+}
+
+impl Foreign {
+    fn of(record: &RunRecord, job: &JobName, owner: Owner) -> Self {
+        let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
+        Self { run: record.run, job: job.clone(), started_at: record.started_at, attempt, owner }
+    }
+
+    pub(super) fn can_be_asked_to_end(&self) -> bool {
+        self.owner.role == RUN_NOW
+    }
+
+    pub(super) fn ask_to_end(&self) {
+        if self.can_be_asked_to_end() && !self.owner.interrupt() {
+            tracing::info!("run {} of {} has just ended by itself", self.run, self.job);
+        }
+    }
 }
 
 /// A run that goes on in this daemon.
 pub(super) struct Resume {
     pub(super) record: RunRecord,
     pub(super) job: JobName,
+    pub(super) dry_run: bool,
+    /// Attempts that ended by themselves, as `retries.attempts` counts them.
+    pub(super) tried: u32,
     pub(super) how: How,
 }
 
@@ -87,8 +120,12 @@ pub fn recover(
 }
 
 /// For a `run-now` without a daemon: no slot is looked at, and runs that live elsewhere only stand in the way.
-/// `programs`: runs whose programs outlived their daemon.
-pub fn recover_for_one_run(past: Past, programs: &[RunId], alive: impl Fn(&Owner) -> bool) -> Recovery {
+/// `programs`: what outlived its daemon, by run.
+pub fn recover_for_one_run(
+    past: Past,
+    mut programs: HashMap<RunId, Owner>,
+    alive: impl Fn(&Owner) -> bool,
+) -> Recovery {
     let mut found = Recovery {
         recovered: Recovered::default(),
         writes: vec![],
@@ -98,8 +135,10 @@ pub fn recover_for_one_run(past: Past, programs: &[RunId], alive: impl Fn(&Owner
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
-        if alive(&open.owner) || programs.contains(&open.record.run) {
-            found.recovered.open.push(known(&open.record, &job, false));
+        let program = programs.remove(&open.record.run);
+        if let Some(owner) = Some(open.owner.clone()).into_iter().chain(program).find(|owner| alive(owner)) {
+            found.recovered.open.push(known(&open, &job, false));
+            found.foreign.push(Foreign::of(&open.record, &job, owner));
         }
     }
     found
@@ -121,19 +160,23 @@ impl Recovery {
         let how = if let Some(program) = programs.remove(&run) {
             How::Adopted { number: number.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
-            self.recovered.open.push(known(&open.record, &job, false));
-            self.foreign.push((run, job, open.owner));
+            self.recovered.open.push(known(&open, &job, false));
+            self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
         } else if open.queued {
             How::Queued
         } else {
             let error = Some("the daemon or the host died under it".to_owned());
+            // It only waited for its next attempt: nothing of it was interrupted.
+            let waited = open.record.attempts.last().is_some_and(ended_by_itself);
             if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
                 let outcome = Outcome::Interrupted;
                 self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
             }
             match table.job(job.as_str()) {
-                Some(spec) if spec.interrupted == Interrupted::Rerun => How::Rerun { number: number + 1 },
+                Some(spec) if waited || spec.interrupted == Interrupted::Rerun => {
+                    How::Rerun { number: number + 1 }
+                }
                 _ => {
                     let outcome = Outcome::Interrupted;
                     self.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
@@ -142,13 +185,20 @@ impl Recovery {
             }
         };
         self.writes.push(Write::Adopted { run, owner: owner.clone() });
-        self.recovered.open.push(known(&open.record, &job, matches!(how, How::Queued)));
-        self.resume.push(Resume { record: open.record, job, how });
+        self.recovered.open.push(known(&open, &job, matches!(how, How::Queued)));
+        let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
+        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
+        self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, how });
     }
 }
 
-fn known(record: &RunRecord, job: &JobName, queued: bool) -> OpenRun {
-    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued }
+fn ended_by_itself(attempt: &Attempt) -> bool {
+    attempt.finished_at.is_some() && attempt.outcome != Outcome::Interrupted
+}
+
+fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
+    let ledger::OpenRun { record, dry_run, .. } = open;
+    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
 }
 
 /// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
