@@ -178,7 +178,7 @@ pub struct HistoryArgs {
     /// running, succeeded, failed, timed_out, cancelled, interrupted or skipped
     #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
     pub outcome: Option<Outcome>,
-    /// Not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, -2h, `2h ago`
+    /// Not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, 2h or `2h ago`
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     #[command(flatten)]

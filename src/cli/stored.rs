@@ -13,12 +13,18 @@ use super::{Context, logs, show, time};
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Filter, Ledger, SqliteLedger};
 
+/// A time, or how long ago it was.
+fn since(text: &str, view: &View) -> Result<jiff::Timestamp, String> {
+    time::parse(text, view.now, &view.zone)
+        .or_else(|error| time::parse(&format!("-{text}"), view.now, &view.zone).map_err(|_| error))
+}
+
 /// How many rows a person is shown who doesn't say how many.
 const NEWEST: u32 = 20;
 
 pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
     let view = view(args.json.wanted);
-    let since = args.since.as_deref().map(|text| time::parse(text, view.now, &view.zone)).transpose();
+    let since = args.since.as_deref().map(|text| since(text, &view)).transpose();
     let since = since.map_err(|error| Failure::wrong(format!("--since: {error}")))?;
     let ledger = context.ledger()?;
     if let Some(job) = &args.job {
@@ -57,6 +63,11 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<u8, Failure> {
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
+    if args.follow && args.json.wanted {
+        return Err(Failure::wrong(
+            "--json prints one document, which would never end with --follow: use one of them",
+        ));
+    }
     let directory = context.paths().logs;
     let wanted =
         logs::Wanted { run: args.run, follow: args.follow, lines: args.lines, json: args.json.wanted };
