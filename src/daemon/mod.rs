@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
+pub use self::state::Occupied;
 use self::state::StateDirectory;
 use crate::api::Control;
 use crate::api::server::Server;
@@ -53,6 +54,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
     let table = Arc::new(table);
     let state = StateDirectory::lock(&table.paths.state)?;
+    state.wait_for_run_nows(&table.paths.state)?;
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
@@ -159,6 +161,8 @@ async fn wait_for_the_end(
         tokio::select! {
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break true,
+            // Better no daemon, which somebody starts again, than one that runs nothing.
+            () = engine.ended() => anyhow::bail!("a bug: the engine has died; the programs that run go on"),
             _ = hangup.recv() => {
                 notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
                 if let Err(refused) = control.reload("SIGHUP").await {

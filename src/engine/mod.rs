@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
-pub use self::recovery::{Recovery, recover, recover_for_one_run};
+use self::recovery::Foreign;
+pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, Run, RunEnd, RunSink, Surroundings};
 use crate::clock::{Alarm, Clock};
 use crate::config::{JobSpec, JobTable};
@@ -133,7 +134,11 @@ pub enum Refusal {
     UnknownJob,
     RunsAlready(RunId),
     Stopping,
-    NoDryRun { kind: &'static str },
+    NoDryRun {
+        kind: &'static str,
+    },
+    /// What could not be written down must not run.
+    Unwritten(String),
 }
 
 /// What the engine knows at one moment.
@@ -188,6 +193,8 @@ pub struct Engine {
     logs: Logs,
     runtime: tokio::runtime::Handle,
     runs: HashMap<RunId, Active>,
+    /// Runs that other processes have in hand.
+    foreign: HashMap<RunId, Foreign>,
     /// What a manual request waits for, by the number that the plan knows it by.
     requests: HashMap<u64, Request>,
     /// Those in force, and some that have ended by themselves.
@@ -216,7 +223,6 @@ struct Active {
 }
 
 struct Request {
-    dry_run: bool,
     by: String,
     reply: oneshot::Sender<Result<Accepted, Refusal>>,
 }
@@ -281,6 +287,7 @@ impl Engine {
             logs: parts.logs,
             runtime: parts.runtime,
             runs: HashMap::new(),
+            foreign: HashMap::new(),
             requests: HashMap::new(),
             pauses,
             next_request: 0,
@@ -288,10 +295,16 @@ impl Engine {
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
-        let handle = EngineHandle::new(outbox);
+        let ended = CancellationToken::new();
+        let alive = ended.clone().drop_guard();
+        let handle = EngineHandle::new(outbox, ended);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let mut turn = Turn { writes, ..Turn::default() };
-            if let Some(opening) = parts.opening {
+            // Ends with the thread, however that ends.
+            let _alive = alive;
+            if let Some(mut opening) = parts.opening {
+                // The plan judges by this table from this instant on.
+                opening.table.in_force_from = now;
                 turn.writes.push(event(now, "daemon_started", opening.detail));
                 turn.writes.push(Write::Table(opening.table));
             }
@@ -348,12 +361,14 @@ impl Engine {
 
     fn commit(&mut self, turn: Turn) -> Turn {
         let now = self.clock.now();
+        let mut problem = None;
         // Where changes wait, an empty batch is a try to write them.
         let applied = if turn.writes.is_empty() && self.ledger.problem().is_none() {
             vec![]
         } else {
             self.ledger.apply(&turn.writes).unwrap_or_else(|error| {
                 tracing::error!("{error}; the rows of this moment are lost, the jobs go on");
+                problem = Some(error.to_string());
                 vec![]
             })
         };
@@ -371,6 +386,10 @@ impl Engine {
                     self.decide(decisions, &mut next, now);
                 }
                 _ => {
+                    if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
+                        let reason = problem.clone().unwrap_or_else(|| "its row was not taken".to_owned());
+                        let _ = request.reply.send(Err(Refusal::Unwritten(reason)));
+                    }
                     let decisions = self.plan.handle(Event::AlreadyClaimed { token }, now);
                     self.decide(decisions, &mut next, now);
                 }
@@ -387,7 +406,7 @@ impl Engine {
                 Then::Tell(done) => drop(done.send(())),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
-                Then::Release(held) => drop(held),
+                Then::Release(held) => held.release(),
             }
         }
         next
@@ -450,7 +469,7 @@ impl Engine {
             job: row.job.clone(),
             trigger: row.trigger,
             slot: row.slot,
-            dry_run: false,
+            dry_run: row.dry_run,
             spec: self.table.job(row.job.as_str()).cloned(),
             log,
             cancel: CancellationToken::new(),
@@ -460,7 +479,6 @@ impl Engine {
             ended: None,
         };
         if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
-            active.dry_run = request.dry_run;
             active.log.note(now, &format!("asked for by {}", request.by));
             let (tell, ended) = oneshot::channel();
             active.ended = Some(tell);
@@ -497,6 +515,9 @@ impl Engine {
     fn cancel(&mut self, run: RunId) {
         if let Some(active) = self.runs.get(&run) {
             active.cancel.cancel();
+        } else if let Some(foreign) = self.foreign.get(&run) {
+            // Only that process can end it; its end comes as the end of the process.
+            foreign.ask_to_end();
         }
     }
 
@@ -540,10 +561,10 @@ struct Outbox(Sender<Message>);
 
 #[async_trait::async_trait]
 impl RunSink for Outbox {
-    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) {
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) -> Result<(), Gone> {
         let (written, done) = oneshot::channel();
         let _ = self.0.send(Message::BeginAttempt { run, number, at, written });
-        let _ = done.await;
+        done.await.map_err(|_| Gone)
     }
 
     fn attempt_ended(

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::Gone;
 use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
@@ -50,21 +51,25 @@ pub(super) struct Run {
     pub(super) cancel: CancellationToken,
 }
 
-/// How a run begins here.
+/// How a run begins here. `tried`: attempts of before that count against `retries.attempts`.
 pub(super) enum Begin {
     /// The ledger has its first attempt already.
     Claimed,
     /// An attempt of this number follows one that was interrupted.
-    Rerun { number: u32 },
+    Rerun { number: u32, tried: u32 },
     /// Attempt `number` still runs: its program outlived the daemon before this one.
-    Adopted { number: u32, program: Box<AdoptedProgram> },
+    Adopted { number: u32, tried: u32, program: Box<AdoptedProgram> },
 }
 
 /// Where the runner puts what must be remembered.
 #[async_trait]
 pub(super) trait RunSink: Send + Sync {
     /// Returns once the ledger has it (or keeps it in memory, where it can't be written).
-    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp);
+    ///
+    /// # Errors
+    /// [`Gone`] where nobody writes any more: then nothing may be started, and the run stays open for the next
+    /// daemon.
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) -> Result<(), Gone>;
     fn attempt_ended(
         &self,
         run: RunId,
@@ -77,9 +82,22 @@ pub(super) trait RunSink: Send + Sync {
     fn finished(&self, end: RunEnd, held: Held);
 }
 
-/// Lets the spawner forget the exits of an attempt when it is dropped: only once its end is in the ledger, so
-/// that a daemon that dies in between leaves them to the next.
-pub(super) struct Held(#[expect(dead_code, reason = "held, never looked at")] Option<Programs>);
+/// What lets the spawner forget the exits of an attempt: [`Held::release`], once its end is in the ledger. One
+/// that is merely dropped, as with a message that nobody reads any more, leaves them to the next daemon.
+pub(super) struct Held(Option<Programs>);
+
+impl Held {
+    pub(super) fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What is never dropped never tells the spawner.
+        std::mem::forget(self.0.take());
+    }
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -116,15 +134,15 @@ impl AttemptEnd {
 pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, sink: Arc<dyn RunSink>) {
     let id = &run.run;
     let retries = run.spec.as_ref().map_or(Retries::ONCE, |spec| spec.retries);
-    let (mut number, mut adopted, mut announced) = match begin {
-        Begin::Claimed => (1, None, true),
-        Begin::Rerun { number } => (number, None, false),
-        Begin::Adopted { number, program } => (number, Some(program), true),
+    let (mut number, tried, mut adopted, mut announced) = match begin {
+        Begin::Claimed => (1, 0, None, true),
+        Begin::Rerun { number, tried } => (number, tried, None, false),
+        Begin::Adopted { number, tried, program } => (number, tried, Some(program), true),
     };
-    let mut tries = 1;
+    let mut tries = tried.saturating_add(1);
     let end = loop {
         if !announced {
-            sink.attempt_started(*id, number, around.clock.now()).await;
+            let Ok(()) = sink.attempt_started(*id, number, around.clock.now()).await else { return };
         }
         announced = false;
         let end = attempt(&run, number, adopted.take(), &around).await;

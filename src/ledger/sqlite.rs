@@ -15,7 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{self, Mismatch};
 use super::{
-    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, TableRecord, Write, damage, read, write,
+    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, PauseRecord, TableRecord, Write, damage, read,
+    write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -98,6 +99,12 @@ impl SqliteLedger {
     /// Takes a row over from another ledger as it is, with its number.
     pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
         write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
+    }
+
+    /// # Errors
+    /// [`LedgerError::Read`]
+    pub fn pauses(&self) -> Result<Vec<PauseRecord>, LedgerError> {
+        self.snapshot(read::pauses)
     }
 
     fn writing(&self, error: rusqlite::Error) -> LedgerError {

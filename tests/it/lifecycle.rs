@@ -295,3 +295,43 @@ fn systemd_hears_that_the_daemon_is_ready_lives_and_stops() {
     wait_until("it stops", || hear() == "STOPPING=1\n");
     assert!(daemon.wait().unwrap().success());
 }
+
+/// `number outcome` of each attempt.
+fn attempts(row: &serde_json::Value) -> Vec<String> {
+    let attempts = row["attempts"].as_array().unwrap().iter();
+    attempts.map(|one| format!("{} {}", one["number"], one["outcome"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn attempts_that_fail_or_take_too_long_are_tried_again_as_often_as_agreed() {
+    let host = Host::new(
+        "  fails:\n    retries: { attempts: 3, backoff: 1s, max_backoff: 1s }\n    command: { shell: 'exit 7' }\n  \
+           hangs:\n    timeout: 1s\n    retries: { attempts: 2, backoff: 1s }\n    command: { shell: 'sleep 60' }\n",
+    );
+    let daemon = host.daemon();
+    for job in ["fails", "hangs"] {
+        assert!(host.cli(&["run-now", job, "--detach"]).status.success());
+    }
+    let row = host.wait_for_outcome("fails", "failed");
+    assert_eq!(attempts(&row), ["1 failed", "2 failed", "3 failed"]);
+    assert_eq!(row["attempts"][2]["error"], "exit code 7");
+    let row = host.wait_for_outcome("hangs", "timed_out");
+    assert_eq!(attempts(&row), ["1 timed_out", "2 timed_out"]);
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn a_run_that_waits_for_its_next_attempt_goes_on_with_the_next_daemon_and_counts_them_all() {
+    let host = Host::new(
+        "  fails:\n    retries: { attempts: 2, backoff: 2s, max_backoff: 2s }\n    command: { shell: 'exit 7' }\n",
+    );
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "fails", "--detach"]).status.success());
+    host.wait_for("fails", "has failed once", |row| row["attempts"][0]["outcome"] == "failed");
+    assert!(daemon.stop().success());
+    let daemon = host.daemon();
+    let row = host.wait_for_outcome("fails", "failed");
+    assert_eq!(attempts(&row), ["1 failed", "2 failed"]);
+    assert!(daemon.stop().success());
+}

@@ -9,5 +9,6 @@ mod house;
 mod lifecycle;
 mod pg_dump;
 mod prune;
+mod run_now;
 mod spawner;
 mod support;
