@@ -24,6 +24,8 @@ pub(super) struct DaemonControl {
     started_at: Timestamp,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// Held until the first claim is made or refused.
+    entrance: Mutex<Option<std::fs::File>>,
 }
 
 impl DaemonControl {
@@ -34,7 +36,20 @@ impl DaemonControl {
         clock: Arc<dyn Clock>,
         started_at: Timestamp,
     ) -> Self {
-        Self { engine, config, environment, clock, started_at, reloading: Mutex::new(()) }
+        Self {
+            engine,
+            config,
+            environment,
+            clock,
+            started_at,
+            reloading: Mutex::new(()),
+            entrance: Mutex::new(None),
+        }
+    }
+
+    /// For a `run-now` without a daemon.
+    pub(super) fn through(self, entrance: std::fs::File) -> Self {
+        Self { entrance: Mutex::new(Some(entrance)), ..self }
     }
 
     async fn table(&self) -> Result<Arc<JobTable>, Refused> {
@@ -52,7 +67,9 @@ impl DaemonControl {
 #[async_trait]
 impl Control for DaemonControl {
     async fn run_now(&self, job: &str, dry_run: bool, by: &str) -> Result<Started, Refused> {
-        match self.engine.run_now(job, dry_run, by).await.map_err(gone)? {
+        let answer = self.engine.run_now(job, dry_run, by).await;
+        drop(self.entrance.lock().await.take());
+        match answer.map_err(gone)? {
             Ok(accepted) => Ok(follow(accepted)),
             Err(Refusal::UnknownJob) => Err(unknown(job, &*self.table().await?)),
             Err(Refusal::RunsAlready(run)) => Err(Refused::RunsAlready { job: job.to_owned(), run }),

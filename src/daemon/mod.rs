@@ -108,7 +108,7 @@ async fn serve(
         ledger,
         recovery,
         clock: clock.clone(),
-        spawner,
+        spawner: spawner.clone(),
         logs: logs.clone(),
         host: procfs::host_name(),
         state: table.paths.state.clone(),
@@ -126,13 +126,25 @@ async fn serve(
     tracing::info!("{jobs} jobs of {} are in force", options.config.display());
     drop(table);
     notify(&[sd_notify::NotifyState::Ready]);
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        tokio::spawn(feed_watchdog(engine.clone(), period));
+    }
     wait_for_the_end(&engine, &control, options.grace).await?;
     stop.cancel();
     let _ = serving.await;
     // The engine's thread ends by itself once it has said that it stops.
     let _ = thread.join();
+    spawner.flush().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
+async fn feed_watchdog(engine: EngineHandle, period: Duration) {
+    while engine.ping().await.is_ok() {
+        notify(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(period / 3).await;
+    }
 }
 
 async fn wait_for_the_end(
@@ -181,7 +193,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
         return Err(error.into());
     }
-    let ledger = Buffered::new(owner.clone(), &host.clone(), {
+    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), {
         let owner = owner.clone();
         move |suspect| {
             let (ledger, aside) =
@@ -196,11 +208,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
             }
             Ok(ledger)
         }
-    });
-    if let Some(problem) = ledger.problem() {
-        tracing::error!("{problem}");
-    }
-    Ok(Box::new(ledger))
+    })))
 }
 
 fn say_warnings(warnings: &Problems) {

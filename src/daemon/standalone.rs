@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::control::DaemonControl;
-use super::state::StateDirectory;
+use super::state::{self, StateDirectory};
 use crate::api::Control;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, JobTable};
@@ -23,6 +23,7 @@ pub struct Standalone {
     runtime: tokio::runtime::Runtime,
     engine: EngineHandle,
     control: Arc<DaemonControl>,
+    spawner: Spawner,
 }
 
 /// Must be called before the process has other threads.
@@ -52,6 +53,8 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
             spawner.adopt_all().await.programs.iter().map(|program| program.run).collect();
         anyhow::Ok((spawner, elsewhere))
     })?;
+    // Between this look at what runs and the claim there is to be no other claim.
+    let entrance = state::entrance(&table.paths.state)?;
     let recovery = recover_for_one_run(ledger.past()?, &elsewhere, Owner::alive);
     let parts = Parts {
         opening: None,
@@ -59,15 +62,17 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         ledger: Box::new(ledger),
         recovery,
         clock: clock.clone(),
-        spawner,
+        spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),
     };
     let (engine, _thread) = Engine::start(parts).context("the engine can't be started")?;
-    let control = Arc::new(DaemonControl::new(engine.clone(), config.to_owned(), environment, clock, now));
-    Ok(Standalone { runtime, engine, control })
+    let control = Arc::new(
+        DaemonControl::new(engine.clone(), config.to_owned(), environment, clock, now).through(entrance),
+    );
+    Ok(Standalone { runtime, engine, control, spawner })
 }
 
 impl Standalone {
@@ -81,7 +86,10 @@ impl Standalone {
 
     /// Ends what still runs, and writes the last rows.
     pub fn close(self) {
-        let _ = self.runtime.block_on(self.engine.stop(true, Duration::ZERO));
+        self.runtime.block_on(async {
+            let _ = self.engine.stop(true, Duration::ZERO).await;
+            self.spawner.flush().await;
+        });
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }

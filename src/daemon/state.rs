@@ -32,9 +32,9 @@ impl StateDirectory {
                 holder(&mut lock)
             );
         }
-        lock.set_len(0)?;
-        lock.rewind()?;
-        writeln!(lock, "{}", std::process::id())?;
+        // Only for the one who is refused. A full disk must not keep the daemon from its jobs.
+        let _ = lock.set_len(0).and_then(|()| lock.rewind());
+        let _ = writeln!(lock, "{}", std::process::id());
         Ok(Self { _lock: lock })
     }
 
@@ -53,13 +53,28 @@ impl StateDirectory {
     }
 }
 
+/// Waits until no other `run-now` stands between its look at what runs and its claim; left by dropping it.
+///
+/// # Errors
+/// Where the directory can't be written.
+pub(super) fn entrance(path: &Path) -> anyhow::Result<File> {
+    let file = open(path, "run-now.lock")?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("{}: can't be locked", path.join("run-now.lock").display()))?;
+    Ok(file)
+}
+
 fn lock_file(path: &Path) -> anyhow::Result<File> {
+    open(path, "lock")
+}
+
+fn open(path: &Path, name: &str) -> anyhow::Result<File> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(path)
         .with_context(|| format!("{}: the state directory can't be made", path.display()))?;
-    let file = path.join("lock");
+    let file = path.join(name);
     File::options()
         .create(true)
         .truncate(false)

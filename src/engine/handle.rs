@@ -77,6 +77,14 @@ impl EngineHandle {
         self.ask(|reply| Message::Status { reply }).await
     }
 
+    /// Returns once the engine has gone through a whole turn, its writes included: it lives.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub async fn ping(&self) -> Result<(), Gone> {
+        self.ask(|reply| Message::Ping { reply }).await
+    }
+
     /// Something that explains the rows around it, for the ledger.
     pub fn note(&self, kind: &str, detail: serde_json::Value) {
         // Without an engine there is no ledger to write to.

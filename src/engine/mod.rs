@@ -37,6 +37,8 @@ use crate::spawner::Spawner;
 
 /// Rows of history dropped at one go, so that a long history never holds up a start.
 const PRUNE_BATCH: usize = 500;
+/// Between two tries to write what waits in memory, where nothing else happens.
+const RETRY_LEDGER: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the engine is told.
@@ -101,6 +103,10 @@ enum Message {
         end_programs: bool,
         grace: Duration,
         done: oneshot::Sender<()>,
+    },
+    /// Answered after a whole turn of the loop.
+    Ping {
+        reply: oneshot::Sender<()>,
     },
     GraceOver,
 }
@@ -300,7 +306,8 @@ impl Engine {
 
     fn run(&mut self) {
         while !self.is_done() {
-            self.alarm.set(self.plan.next_wake());
+            let wake = self.next_wake();
+            self.alarm.set(wake);
             let Ok(first) = self.inbox.recv() else { return };
             let mut messages = vec![first];
             // What came meanwhile shares one transaction.
@@ -319,6 +326,16 @@ impl Engine {
         self.close();
     }
 
+    /// Rows that wait in memory for the ledger are not to wait for the next slot as well.
+    fn next_wake(&self) -> Option<Timestamp> {
+        let planned = self.plan.next_wake();
+        if self.ledger.problem().is_none() {
+            return planned;
+        }
+        let retry = self.clock.now().checked_add(RETRY_LEDGER).ok();
+        planned.into_iter().chain(retry).min()
+    }
+
     /// Commits the turn, does what follows, and goes on while that leads to further decisions.
     fn complete(&mut self, mut turn: Turn) {
         loop {
@@ -331,7 +348,8 @@ impl Engine {
 
     fn commit(&mut self, turn: Turn) -> Turn {
         let now = self.clock.now();
-        let applied = if turn.writes.is_empty() {
+        // Where changes wait, an empty batch is a try to write them.
+        let applied = if turn.writes.is_empty() && self.ledger.problem().is_none() {
             vec![]
         } else {
             self.ledger.apply(&turn.writes).unwrap_or_else(|error| {
@@ -467,6 +485,7 @@ impl Engine {
             spec: active.spec.clone(),
             trigger: active.trigger,
             slot: active.slot,
+            began: active.started_at.unwrap_or(now),
             dry_run: active.dry_run,
             log: active.log.clone(),
             cancel: active.cancel.clone(),

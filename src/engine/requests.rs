@@ -77,6 +77,7 @@ impl Engine {
             }
             Message::Note { kind, detail } => turn.writes.push(event(now, &kind, detail)),
             Message::Status { reply } => drop(reply.send(self.snapshot())),
+            Message::Ping { reply } => turn.then.push(Then::Tell(reply)),
             Message::Stop { end_programs, grace, done } => self.stop(end_programs, grace, done, now, turn),
             Message::GraceOver => self.end_what_is_left(),
         }

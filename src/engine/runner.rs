@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
-use crate::host::process::{ProgramContext, Programs, Running, Swept, judge};
+use crate::host::process::{Keep, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
 use crate::logs::RunLog;
@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub(super) spec: Option<Arc<JobSpec>>,
     pub(super) trigger: Trigger,
     pub(super) slot: Option<Timestamp>,
+    /// Of its first attempt, which may lie before this daemon's time.
+    pub(super) began: Timestamp,
     pub(super) dry_run: bool,
     pub(super) log: RunLog,
     pub(super) cancel: CancellationToken,
@@ -91,6 +93,8 @@ pub(super) struct RunEnd {
 
 struct AttemptEnd {
     held: Held,
+    /// Where it is known better than from now: an adopted program may have ended long ago.
+    at: Option<Timestamp>,
     outcome: Outcome,
     error: Option<String>,
     report: Option<Report>,
@@ -99,14 +103,17 @@ struct AttemptEnd {
 }
 
 impl AttemptEnd {
+    fn of(outcome: Outcome) -> Self {
+        Self { held: Held(None), at: None, outcome, error: None, report: None, retryable: false }
+    }
+
     fn failed(error: String, retryable: bool) -> Self {
-        Self { held: Held(None), outcome: Outcome::Failed, error: Some(error), report: None, retryable }
+        Self { error: Some(error), retryable, ..Self::of(Outcome::Failed) }
     }
 }
 
 /// Carries a run to its end and tells `sink`.
 pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, sink: Arc<dyn RunSink>) {
-    let began = around.clock.now();
     let id = &run.run;
     let retries = run.spec.as_ref().map_or(Retries::ONCE, |spec| spec.retries);
     let (mut number, mut adopted, mut announced) = match begin {
@@ -121,7 +128,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
         }
         announced = false;
         let end = attempt(&run, number, adopted.take(), &around).await;
-        let now = around.clock.now();
+        let now = end.at.unwrap_or_else(|| around.clock.now());
         if !end.retryable || tries >= retries.attempts {
             break end;
         }
@@ -131,19 +138,14 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            break AttemptEnd {
-                held: Held(None),
-                outcome: Outcome::Cancelled,
-                error: Some("cancelled while it waited for its next attempt".to_owned()),
-                report: None,
-                retryable: false,
-            };
+            let error = Some("cancelled while it waited for its next attempt".to_owned());
+            break AttemptEnd { error, ..AttemptEnd::of(Outcome::Cancelled) };
         }
         number += 1;
         tries += 1;
     };
-    let at = around.clock.now();
-    run.log.note(at, &last_line(&end, at.duration_since(began).unsigned_abs()));
+    let at = end.at.unwrap_or_else(|| around.clock.now());
+    run.log.note(at, &last_line(&end, at.duration_since(run.began).unsigned_abs()));
     let report = with_log_error(end.report, &run.log);
     sink.finished(RunEnd { run: *id, at, outcome: end.outcome, error: end.error, report }, end.held);
 }
@@ -156,14 +158,17 @@ async fn attempt(
 ) -> AttemptEnd {
     let started = around.clock.now();
     let cancel = CancellationToken::new();
+    let ended_at = Arc::new(OnceLock::new());
     let (programs, mut work, deadline) = match adopted {
         Some(adopted) => {
-            let deadline = adopted.keep.deadline;
+            // One that has ended meanwhile has its exit; no timeout undoes that.
+            let deadline = adopted.keep.deadline.filter(|_| !adopted.ended);
             let keep = adopted.keep.clone();
             run.log.note(started, &format!("attempt {number} goes on: pid {} was adopted", adopted.pid));
             let context = adopted_context(&run.job, &adopted, &run.log);
             let (programs, running) = adopted.attach(context);
-            let work = tokio::spawn(async move { finish_adopted(running, &keep).await });
+            let ended_at = ended_at.clone();
+            let work = tokio::spawn(async move { finish_adopted(running, &keep, &ended_at).await });
             (programs, work, deadline)
         }
         None => {
@@ -187,22 +192,16 @@ async fn attempt(
     let stopped = tokio::select! {
         result = &mut work => {
             let swept = programs.end_all(TERM_GRACE).await;
-            return AttemptEnd { held: Held(Some(programs)), ..judge_result(result, &swept) };
+            let at = ended_at.get().copied();
+            return AttemptEnd { held: Held(Some(programs)), at, ..judge_result(result, &swept) };
         }
-        () = sleep(left) => AttemptEnd {
-            held: Held(None),
-            outcome: Outcome::TimedOut,
-            error: Some(timed_out(run)),
-            report: None,
-            retryable: true,
-        },
-        () = run.cancel.cancelled() => AttemptEnd {
-            held: Held(None),
-            outcome: Outcome::Cancelled,
-            error: Some("cancelled".to_owned()),
-            report: None,
-            retryable: false,
-        },
+        () = sleep(left) => {
+            let error = Some(timed_out(run));
+            AttemptEnd { error, retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
+        }
+        () = run.cancel.cancelled() => {
+            AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
+        }
     };
     // The job's own future goes on meanwhile, so that it can take its partial files away.
     cancel.cancel();
@@ -273,9 +272,14 @@ pub(super) fn adopted_context(job: &JobName, adopted: &AdoptedProgram, log: &Run
     }
 }
 
-async fn finish_adopted(mut running: Running, keep: &crate::host::process::Keep) -> Result<Report, JobError> {
+async fn finish_adopted(
+    mut running: Running,
+    keep: &Keep,
+    ended_at: &OnceLock<Timestamp>,
+) -> Result<Report, JobError> {
     let exit = running.wait().await;
-    judge(&exit, keep).map(Report::new).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
+    ended_at.get_or_init(|| exit.at);
+    judge(&exit, keep).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
 }
 
 fn judge_result(
@@ -285,14 +289,7 @@ fn judge_result(
     match result {
         Ok(Ok(mut report)) => {
             report.findings.extend(swept.findings());
-            let report = Some(report);
-            AttemptEnd {
-                held: Held(None),
-                outcome: Outcome::Succeeded,
-                error: None,
-                report,
-                retryable: false,
-            }
+            AttemptEnd { report: Some(report), ..AttemptEnd::of(Outcome::Succeeded) }
         }
         Ok(Err(error)) => {
             let retryable = matches!(error, JobError::Retryable(_));

@@ -50,7 +50,13 @@ impl Engine {
     pub(super) fn end_orphans(&self, orphans: Vec<AdoptedProgram>) {
         for orphan in orphans {
             let Ok(job) = JobName::new(&orphan.job) else { continue };
-            tracing::warn!("pid {} of run {} ({job}) outlived its run: it is ended", orphan.pid, orphan.run);
+            if !orphan.ended {
+                tracing::warn!(
+                    "pid {} of run {} ({job}) outlived its run: it is ended",
+                    orphan.pid,
+                    orphan.run
+                );
+            }
             let context = adopted_context(&job, &orphan, &self.logs.run(&job, orphan.run));
             self.runtime.spawn(async move {
                 let (programs, _running) = orphan.attach(context);
@@ -138,6 +144,9 @@ impl Engine {
             && let Err(error) = self.ledger.apply(&last)
         {
             tracing::error!("{error}");
+        }
+        if let Some(problem) = self.ledger.problem() {
+            tracing::error!("{problem}, and are lost with the end of this process");
         }
         if let Some(done) = self.stopping.as_mut().and_then(|stopping| stopping.done.take()) {
             let _ = done.send(());

@@ -93,7 +93,7 @@ async fn a_failure_says_whether_a_retry_may_mend_it() {
         assert_eq!(error.to_string(), expected);
         assert_eq!(matches!(error, JobError::Permanent(_)), permanent, "{expected}");
     };
-    let said = "exit code 3; the end of its stderr:\nno disk";
+    let said = "exit code 3: no disk";
     check(json!({"shell": "echo no disk >&2; exit 3"}), false, said).await;
     check(json!({"shell": "kill -SEGV $$"}), false, "ended by signal 11 (SIGSEGV)").await;
     check(json!({"run": ["no-such"]}), true, "no-such: no such program in PATH (/usr/bin:/bin)").await;

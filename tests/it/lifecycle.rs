@@ -63,6 +63,7 @@ fn a_command_outlives_a_killed_daemon_and_is_adopted_with_its_whole_output_and_t
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
     assert_eq!(row["outcome"], "succeeded", "{row:#}");
     assert_eq!(row["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(row["facts"], json!({ "exit_code": 0, "output_bytes": 11 }));
     assert_eq!(host.history("gated").len(), 1);
     let log = host.log("gated");
     assert_eq!((log.matches("begun").count(), log.matches("done").count()), (1, 1), "{log}");
@@ -85,7 +86,9 @@ fn a_command_that_ended_while_no_daemon_lived_is_told_with_its_true_exit_by_the_
     let daemon = host.daemon();
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
     assert_eq!(row["outcome"], "failed", "{row:#}");
-    assert_eq!(row["facts"]["exit_code"].as_i64().unwrap_or(7), 7);
+    let since = host.json(&["status", "--json"])["started_at"].as_str().unwrap().to_owned();
+    let ended = row["finished_at"].as_str().unwrap();
+    assert!(ended < since.as_str(), "it ended at {ended}, before the daemon of {since}");
     assert!(row["attempts"][0]["error"].as_str().unwrap().contains('7'), "{row:#}");
     assert!(host.log("gated").contains("done"));
     assert!(daemon.stop().success());
@@ -263,4 +266,32 @@ fn a_stale_socket_is_no_obstacle() {
     let daemon = host.daemon();
     assert!(daemon.stop().success());
     assert!(!host.path("control.sock").exists());
+}
+
+#[test]
+fn systemd_hears_that_the_daemon_is_ready_lives_and_stops() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let systemd = std::os::unix::net::UnixDatagram::bind(host.path("notify")).unwrap();
+    systemd.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut daemon = host
+        .command(&["daemon"])
+        .env("NOTIFY_SOCKET", host.path("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut bytes = [0; 4096];
+        let length = systemd.recv(&mut bytes).unwrap();
+        text(&bytes[..length])
+    };
+    assert_eq!(hear(), "READY=1\n");
+    // More than the one at the start: it goes on.
+    assert_eq!([hear(), hear()], ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    wait_until("it reloads", || hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    wait_until("it is ready again", || hear() == "READY=1\n");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    wait_until("it stops", || hear() == "STOPPING=1\n");
+    assert!(daemon.wait().unwrap().success());
 }

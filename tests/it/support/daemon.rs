@@ -56,9 +56,16 @@ impl Host {
     }
 
     pub(crate) fn spawn_daemon(&self) -> Daemon<'_> {
+        self.spawn_daemon_under(&[])
+    }
+
+    /// `wrapper`: a program that becomes the daemon, with its arguments.
+    pub(crate) fn spawn_daemon_under(&self, wrapper: &[&str]) -> Daemon<'_> {
+        let words = [wrapper, &[PROGRAM]].concat();
         let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let child = Command::new(PROGRAM)
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(["--config", self.config().to_str().unwrap(), "daemon"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
