@@ -100,7 +100,7 @@ pub struct NextArgs {
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Slots of this expression; needs no file
-    #[arg(long, value_name = "EXPR", conflicts_with = "job")]
+    #[arg(long, value_name = "EXPR", conflicts_with = "job", allow_hyphen_values = true)]
     pub expr: Option<String>,
     /// Its time zone [default: the system's]
     #[arg(long, value_name = "TZ", requires = "expr")]

@@ -81,7 +81,9 @@ pub fn read_with(
     let mut collected = Collected { problems: parsed.problems, masks: parsed.masks, ..Collected::default() };
     let table = match &parsed.root {
         Some(root) if matches!(root.value, Value::Map(_)) => {
-            let loading = jobs::Loading { root, text, file, environment, kinds, collected: &mut collected };
+            let collected = &mut collected;
+            let zones = std::collections::HashMap::new();
+            let loading = jobs::Loading { root, text, file, environment, kinds, collected, zones };
             Some(loading.table(hash(text)))
         }
         Some(root) if !root.is_nothing() => {
