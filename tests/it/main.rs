@@ -4,9 +4,11 @@
 
 mod cli;
 mod command;
+mod dumps;
 mod house;
 mod lifecycle;
 mod pg_dump;
 mod prune;
+mod prune_daemon;
 mod spawner;
 mod support;

@@ -56,17 +56,22 @@ impl Host {
     }
 
     pub(crate) fn spawn_daemon(&self) -> Daemon<'_> {
+        self.spawn_daemon_with(|_| {})
+    }
+
+    /// `change` adds arguments or variables.
+    pub(crate) fn spawn_daemon_with(&self, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
         let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let child = Command::new(PROGRAM)
+        let mut daemon = Command::new(PROGRAM);
+        daemon
             .args(["--config", self.config().to_str().unwrap(), "daemon"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Daemon { child, host: self }
+            .process_group(0);
+        change(&mut daemon);
+        Daemon { child: daemon.spawn().unwrap(), host: self }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
