@@ -229,8 +229,24 @@ impl Connection {
                 self.user
             ));
         }
+        if let Some((_, why)) = text.split_once("invalid peer certificate: ") {
+            return PostgresError::Refused(distrusted(&address, why));
+        }
         PostgresError::Away(text)
     }
+}
+
+fn distrusted(address: &str, why: &str) -> String {
+    let why = match why {
+        "UnknownIssuer" => "nobody whom this host trusts has signed it",
+        // webpki's way to say that an authority's own certificate is used for a server.
+        why if why.contains("CaUsedAsEndEntity") => "it has signed itself",
+        why => why,
+    };
+    format!(
+        "PostgreSQL at {address} has a certificate that proves nothing: {why}. Have it signed by an authority that this \
+         host trusts (/usr/local/share/ca-certificates), or write tls: require, which encrypts without asking who is there"
+    )
 }
 
 async fn plain(config: &Config) -> Result<Client, tokio_postgres::Error> {

@@ -22,7 +22,7 @@ use crate::backup::retention::{self, Plan, Policy, Reason};
 use crate::clock::Clock;
 use crate::document::Invalid;
 use crate::host::files;
-use crate::logs::{RunLog, Stream};
+use crate::logs::RunLog;
 use crate::model::{Finding, Report};
 use crate::units::{HumanDuration, Percent, Size};
 
@@ -343,9 +343,7 @@ impl Journal {
     }
 
     fn flush(&mut self) {
-        let at = self.clock.now();
-        self.log.output(Stream::Note, at, self.lines.as_bytes());
-        self.log.end_output(Stream::Note, at);
+        self.log.note(self.clock.now(), &self.lines);
         self.lines.clear();
     }
 }

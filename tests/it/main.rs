@@ -5,10 +5,12 @@
 mod bad_days;
 mod cli;
 mod command;
+mod dumps;
 mod house;
 mod lifecycle;
 mod pg_dump;
 mod prune;
+mod prune_daemon;
 mod run_now;
 mod spawner;
 mod support;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
+use crate::backup::codec::Compression;
 use crate::host::postgres::{Connection, ServerFacts};
 use crate::host::process::{Output, Program, Programs, Status};
 use crate::jobs::{JobError, Lack};
 
-use super::Compression;
 use super::options::{Format, PgDump};
 
 /// Where Debian and its kin keep the programs of each version.
@@ -139,7 +139,10 @@ pub(super) fn name_of(program: &Program) -> String {
 pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
     let ended = match status {
         Status::Code(code) => format!("ended with code {code}"),
-        Status::Signal(signal) => format!("was ended by signal {signal}"),
+        Status::Signal(signal) => match signal_hook::low_level::signal_name(signal) {
+            Some(name) => format!("was ended by signal {signal} ({name})"),
+            None => format!("was ended by signal {signal}"),
+        },
         Status::Unknown => "ended, and nobody knows how".to_owned(),
     };
     let said = String::from_utf8_lossy(stderr);
@@ -303,7 +306,7 @@ mod tests {
             Status::Signal(9),
             "",
             false,
-            "pg_dump of shop at db:5432 was ended by signal 9: it said nothing",
+            "pg_dump of shop at db:5432 was ended by signal 9 (SIGKILL): it said nothing",
         );
         check(
             Status::Code(1),

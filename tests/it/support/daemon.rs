@@ -56,24 +56,34 @@ impl Host {
     }
 
     pub(crate) fn spawn_daemon(&self) -> Daemon<'_> {
-        self.spawn_daemon_under(&[])
+        self.spawn_daemon_with(|_| {})
     }
 
     /// `wrapper`: a program that becomes the daemon, with its arguments.
     pub(crate) fn spawn_daemon_under(&self, wrapper: &[&str]) -> Daemon<'_> {
         let words = [wrapper, &[PROGRAM]].concat();
-        let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let child = Command::new(words[0])
-            .args(&words[1..])
+        let mut daemon = Command::new(words[0]);
+        daemon.args(&words[1..]);
+        self.start(daemon, |_| {})
+    }
+
+    /// `change` adds arguments or variables.
+    pub(crate) fn spawn_daemon_with(&self, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        self.start(Command::new(PROGRAM), change)
+    }
+
+    fn start(&self, mut daemon: Command, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
+        daemon
             .args(["--config", self.config().to_str().unwrap(), "daemon"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Daemon { child, host: self }
+            .process_group(0);
+        change(&mut daemon);
+        Daemon { child: daemon.spawn().unwrap(), host: self }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

@@ -27,6 +27,16 @@ impl Postgres {
 
     /// `method` of pg_hba.conf: `trust`, `scram-sha-256`.
     pub(crate) fn start_with(method: &str) -> Self {
+        Self::start_as(method, None)
+    }
+
+    /// With a certificate that it signed itself. `record` begins the line of pg_hba.conf that lets the loopback in:
+    /// `hostssl` (with TLS alone) or `hostnossl` (without it alone).
+    pub(crate) fn start_with_tls(record: &str) -> Self {
+        Self::start_as("trust", Some(record))
+    }
+
+    fn start_as(method: &str, tls: Option<&str>) -> Self {
         let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         let data = folder.path().join("data");
         if let Some((uid, gid)) = account() {
@@ -48,6 +58,12 @@ impl Postgres {
         postgres.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-p", &port.to_string()]);
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "full_page_writes=off"]);
         postgres.args(["-c", "synchronous_commit=off", "-c", "autovacuum=off", "-c", "max_wal_size=4GB"]);
+        if let Some(record) = tls {
+            certify(&data);
+            let rules = format!("local all all trust\n{record} all all 127.0.0.1/32 trust\n");
+            std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
+            postgres.args(["-c", "ssl=on"]);
+        }
         postgres.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let server = postgres.spawn().unwrap();
         let mut started = Self { folder, server, port };
@@ -116,6 +132,29 @@ impl Drop for Postgres {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.server.id()).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
         let _ = self.server.wait();
+    }
+}
+
+/// Puts the files that `ssl = on` looks for in the data directory: valid for 127.0.0.1, signed by nobody else.
+fn certify(data: &Path) {
+    let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+    let mut openssl = command(Path::new("/usr/bin/openssl"));
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    done(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some((uid, gid)) = account() {
+        chown(&key, Some(uid), Some(gid)).unwrap();
     }
 }
 

@@ -1,0 +1,345 @@
+//! One attempt at a dump: the files it makes, the programs it starts, and what it says of them.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+
+use super::failure::{Failure, cant, incomplete, unwritable};
+use super::options::{Format, PgDump};
+use super::tools::{self, Tools};
+use crate::backup::codec::Compression;
+use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
+use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use crate::backup::publish::{self, Directory, Partial};
+use crate::backup::stream::{self, Source, Stop, Stored, StreamError};
+use crate::host::files::{self, Owner, Space};
+use crate::host::postgres::{Connection, ServerFacts};
+use crate::host::process::{Program, Status};
+use crate::jobs::{JobContext, JobError};
+use crate::model::Report;
+use crate::policy::TERM_GRACE;
+use crate::units::{Percent, Size};
+
+/// One attempt.
+pub(super) struct Dump<'a> {
+    pub(super) options: &'a PgDump,
+    pub(super) ctx: &'a JobContext,
+    pub(super) connection: &'a Connection,
+    pub(super) facts: ServerFacts,
+    pub(super) tools: Tools,
+    pub(super) owner: Owner,
+}
+
+impl Dump<'_> {
+    pub(super) fn say(&self) -> Result<Report, JobError> {
+        let path = &self.options.directory;
+        let space = files::nearest_directory(path)
+            .and_then(|(_, fd)| Space::of(fd))
+            .map_err(|e| cant(path, "looked at", &e))?;
+        let previous = files::open_directory(path).ok().and_then(|_| {
+            let (directory, _) = Directory::open(path, self.owner, self.options.mode()).ok()?;
+            self.previous(&directory)
+        });
+        self.enough_space(space, previous)?;
+        let name = names::stem(&self.connection.database, self.ctx.clock.now(), 1);
+        let suffix = names::dump_suffix(self.options.format == Format::Custom, self.options.compression);
+        let roles = if self.options.roles {
+            format!(" and the roles to {name}{ROLES_SUFFIX}")
+        } else {
+            String::new()
+        };
+        let report = Report::new(format!(
+            "would dump {} ({} on the server) to {}{roles}, with {} {}",
+            self.connection.database,
+            Size(self.facts.database_bytes),
+            path.join(format!("{name}{suffix}")).display(),
+            self.tools.pg_dump.display(),
+            self.tools.version,
+        ));
+        Ok(report.fact("database_bytes", self.facts.database_bytes).fact("free_bytes", space.free))
+    }
+
+    pub(super) async fn run(&self) -> Result<Report, JobError> {
+        let started_at = self.ctx.clock.now();
+        let since = self.ctx.clock.since_boot();
+        let path = &self.options.directory;
+        let (directory, made) = Directory::open(path, self.owner, self.options.mode())
+            .map_err(|error| cant(path, "made or opened", &error))?;
+        if made {
+            self.note(&format!("made the directory {}", path.display()));
+        }
+        for said in directory.recover().map_err(|error| cant(path, "read", &error))? {
+            self.note(&said);
+        }
+        let previous = self.previous(&directory);
+        let space = Space::of(directory.fd()).map_err(|error| cant(path, "looked at", &error))?;
+        self.enough_space(space, previous)?;
+
+        let custom = self.options.format == Format::Custom;
+        let dump_suffix = names::dump_suffix(custom, self.options.compression);
+        let mut suffixes = vec![dump_suffix, MANIFEST_SUFFIX];
+        if self.options.roles {
+            suffixes.push(ROLES_SUFFIX);
+        }
+        let stem = |number| names::stem(&self.connection.database, started_at, number);
+        let partials =
+            directory.partials(stem, &suffixes).map_err(|error| cant(path, "written to", &error))?;
+        let mut partials = partials.into_iter();
+        let (Some(dump), Some(mut manifest)) = (partials.next(), partials.next()) else {
+            return Err(JobError::Retryable(anyhow!("no file was made in {}", path.display())));
+        };
+        let roles = match partials.next() {
+            Some(partial) => Some((self.roles(&partial, previous).await?, partial)),
+            None => None,
+        };
+        let stored = self.dump(&dump, previous).await?;
+        let finished_at = self.ctx.clock.now();
+        let content = self.manifest(
+            &dump.name,
+            &stored,
+            roles.as_ref().map(|(about, _)| about),
+            started_at,
+            finished_at,
+        );
+        manifest
+            .write_all(&content.to_json())
+            .map_err(|error| self.unwritable(&directory, &error, 0, previous))?;
+
+        let (file, manifest_name) = (dump.name.clone(), manifest.name.clone());
+        let ordered: Vec<Partial> =
+            roles.into_iter().map(|(_, partial)| partial).chain([dump, manifest]).collect();
+        publish::publish(ordered)
+            .map_err(|error| JobError::Retryable(anyhow!("in {}: {error}", path.display())))?;
+        let seconds = (self.ctx.clock.since_boot().saturating_sub(since)).as_secs_f64();
+        Ok(self.report(&content, &file, &manifest_name, seconds))
+    }
+
+    fn note(&self, text: &str) {
+        self.ctx.log.note(self.ctx.clock.now(), text);
+    }
+
+    /// What the last dump of this database took, as far as its manifest is here.
+    fn previous(&self, directory: &Directory) -> Option<u64> {
+        let begin = format!("{}-", names::file_safe(&self.connection.database));
+        let mut found: Vec<String> = directory.names().ok()?;
+        found.retain(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX));
+        found.sort_by_key(|name| std::cmp::Reverse(names::time_in(name)));
+        let manifests = found.iter().filter_map(|name| Manifest::parse(&directory.read(name).ok()?).ok());
+        manifests.into_iter().find(|last| last.database == self.connection.database).map(|last| last.bytes)
+    }
+
+    fn enough_space(&self, space: Space, previous: Option<u64>) -> Result<(), JobError> {
+        let left = space.free.saturating_sub(previous.unwrap_or(0));
+        let share = |bytes: u64| Percent((bytes as f64 / space.total.max(1) as f64 * 1000.0).floor() / 10.0);
+        if share(left).0 >= self.options.min_free.0 && (left > 0 || previous.is_none()) {
+            return Ok(());
+        }
+        let after = previous.map_or(String::new(), |bytes| {
+            format!(", and a dump like the last one ({}) would leave {}", Size(bytes), share(left))
+        });
+        Err(JobError::permanent(anyhow!(
+            "not started: the file system of {} has {} free of {} ({}){after}; min_free is {}: make room, or lower min_free",
+            self.options.directory.display(),
+            Size(space.free),
+            Size(space.total),
+            share(space.free),
+            self.options.min_free
+        )))
+    }
+
+    async fn roles(&self, partial: &Partial, previous: Option<u64>) -> Result<RolesFile, JobError> {
+        let program = self.tools.dump_roles(self.connection, self.facts.superuser)?;
+        let stored = self.store(program, partial, Compression::Gzip, 6, previous).await?;
+        Ok(RolesFile {
+            file: partial.name.clone(),
+            bytes: stored.bytes,
+            sha256: stored.sha256,
+            passwords: self.facts.superuser,
+        })
+    }
+
+    async fn dump(&self, partial: &Partial, previous: Option<u64>) -> Result<Stored, JobError> {
+        let program = self.tools.dump(self.connection, self.options)?;
+        if self.options.format == Format::Plain {
+            return self
+                .store(program, partial, self.options.compression, self.options.level(), previous)
+                .await;
+        }
+        let mut stored = self.store(program, partial, Compression::None, 0, previous).await?;
+        // A custom dump tells its rows only to pg_restore; reading it to the end also shows that it can be.
+        let program = self.tools.read_custom(&partial.path())?;
+        let (bytes, counted) = self.through(program, stream::count).await?;
+        if !counted.complete {
+            return Err(incomplete("pg_restore", &partial.name));
+        }
+        stored.uncompressed_bytes = bytes;
+        stored.counted = counted;
+        Ok(stored)
+    }
+
+    async fn store(
+        &self,
+        program: Program,
+        partial: &Partial,
+        compression: Compression,
+        level: u32,
+        previous: Option<u64>,
+    ) -> Result<Stored, JobError> {
+        let name = tools::name_of(&program);
+        let file = partial.file.try_clone().map_err(|error| JobError::Retryable(error.into()))?;
+        let stored =
+            self.through(program, move |source| stream::store(source, &file, compression, level)).await;
+        let stored = stored.map_err(|failure| match failure {
+            Failure::Stream(StreamError::Write { written, error }) => {
+                self.unwritable_path(&error, written, previous)
+            }
+            other => other.into(),
+        })?;
+        // Only text has the closing comment.
+        if !stored.counted.complete && !partial.name.ends_with(".dump") {
+            return Err(incomplete(&name, &partial.name));
+        }
+        Ok(stored)
+    }
+
+    /// Starts the program and hands its output to `work` on a thread that may block; the program's failure, the
+    /// stream's, or what `work` made of it.
+    async fn through<T: Send + 'static>(
+        &self,
+        program: Program,
+        work: impl FnOnce(Source) -> Result<T, StreamError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let name = tools::name_of(&program);
+        let stop = Stop::new().map_err(|error| Failure::Stream(StreamError::Read(error)))?;
+        let mut running = self.ctx.programs.start(program).await.map_err(Failure::Start)?;
+        let Some(pipe) = running.stdout.take() else {
+            return Err(Failure::Stream(StreamError::Read(std::io::Error::other("there is no pipe"))));
+        };
+        let source = Source { pipe, stall: self.options.stall.0, stop: Arc::clone(&stop) };
+        // Also when this future is dropped: the thread must not go on by itself.
+        let stop = StopOnDrop(stop);
+        let mut working = tokio::task::spawn_blocking(move || work(source));
+        let worked = tokio::select! {
+            worked = &mut working => worked,
+            () = self.ctx.cancel.cancelled() => {
+                stop.0.stop();
+                working.await
+            }
+        };
+        let worked = worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        if worked.is_err() {
+            self.ctx.programs.end_all(TERM_GRACE).await;
+        }
+        let exit = running.wait().await;
+        match worked {
+            Err(error) => Err(Failure::Stream(error).of(&name, self.connection)),
+            Ok(made) if exit.status == Status::Code(0) => Ok(made),
+            Ok(_) => Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr))),
+        }
+    }
+
+    fn unwritable_path(&self, error: &std::io::Error, written: u64, previous: Option<u64>) -> JobError {
+        let free =
+            files::open_directory(&self.options.directory).and_then(Space::of).map_or(0, |space| space.free);
+        unwritable(&self.options.directory, error, written, self.needed(previous), free)
+    }
+
+    fn unwritable(
+        &self,
+        directory: &Directory,
+        error: &std::io::Error,
+        written: u64,
+        previous: Option<u64>,
+    ) -> JobError {
+        let free = Space::of(directory.fd()).map_or(0, |space| space.free);
+        unwritable(&directory.path, error, written, self.needed(previous), free)
+    }
+
+    fn needed(&self, previous: Option<u64>) -> String {
+        match previous {
+            Some(bytes) => format!("the last dump took {bytes} bytes ({})", Size(bytes)),
+            None => format!(
+                "the database has {} bytes on the server ({}), and no earlier dump says how much it takes",
+                self.facts.database_bytes,
+                Size(self.facts.database_bytes)
+            ),
+        }
+    }
+
+    fn manifest(
+        &self,
+        file: &str,
+        stored: &Stored,
+        roles: Option<&RolesFile>,
+        started_at: jiff::Timestamp,
+        finished_at: jiff::Timestamp,
+    ) -> Manifest {
+        let database = self.connection.database.clone();
+        let safe = names::file_safe(&database);
+        let tool = self.tools.version.clone();
+        Manifest {
+            format_version: FORMAT_VERSION,
+            database_in_file_names: (safe != database).then_some(safe),
+            database,
+            host: nix::unistd::gethostname()
+                .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+            job: self.ctx.job.to_string(),
+            run: self.ctx.run.0,
+            server: Server {
+                host: self.connection.host.clone(),
+                port: self.connection.port,
+                version: self.facts.version.clone(),
+            },
+            client_version: tool,
+            started_at,
+            finished_at,
+            format: self.options.format.word().to_owned(),
+            compression: self.options.compression,
+            level: self.options.level(),
+            file: file.to_owned(),
+            bytes: stored.bytes,
+            uncompressed_bytes: stored.uncompressed_bytes,
+            sha256: stored.sha256.clone(),
+            rows: stored.counted.tables.iter().map(|table| table.rows).sum(),
+            tables: stored.counted.tables.clone(),
+            roles: roles.cloned(),
+            proof: Proof::written(
+                finished_at,
+                "pg_dump ended with code 0, its closing comment was seen, and the file was read back from the disk \
+                 with the same size and SHA-256",
+            ),
+        }
+    }
+
+    fn report(&self, manifest: &Manifest, file: &str, manifest_name: &str, seconds: f64) -> Report {
+        let tables = manifest.tables.len();
+        let plural = if tables == 1 { "" } else { "s" };
+        let summary = format!(
+            "dumped {}: {} in {tables} table{plural} to {file}",
+            manifest.database,
+            Size(manifest.bytes)
+        );
+        let roles = manifest.roles.as_ref().map(|roles| roles.file.clone());
+        Report::new(summary)
+            .fact("bytes", manifest.bytes)
+            .fact("uncompressed_bytes", manifest.uncompressed_bytes)
+            .fact("tables", tables)
+            .fact("rows", manifest.rows)
+            .fact("sha256", manifest.sha256.clone())
+            .fact("directory", self.options.directory.to_string_lossy())
+            .fact("file", file)
+            .fact("manifest", manifest_name)
+            .fact("roles", roles)
+            .fact("seconds", (seconds * 1000.0).round() / 1000.0)
+            .fact("server_version", manifest.server.version.clone())
+            .fact("client_version", manifest.client_version.clone())
+    }
+}
+
+struct StopOnDrop(Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
