@@ -27,6 +27,7 @@ pub use crate::document::{Problem, ProblemSeverity, Problems};
 pub use environment::Environment;
 pub use schema::schema;
 pub use table::*;
+pub(crate) use table::ByName;
 
 /// The variable that names the file where `--config` doesn't.
 pub const FILE_VARIABLE: &str = "PUNK_ECO_SCHED_CONFIG";
