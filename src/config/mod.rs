@@ -26,8 +26,8 @@ use crate::jobs::{KINDS, Kind};
 pub use crate::document::{Problem, ProblemSeverity, Problems};
 pub use environment::Environment;
 pub use schema::schema;
-pub use table::*;
 pub(crate) use table::ByName;
+pub use table::*;
 
 /// The variable that names the file where `--config` doesn't.
 pub const FILE_VARIABLE: &str = "PUNK_ECO_SCHED_CONFIG";
