@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
-use super::{Environment, JobSpec, JobTable, order, references};
+use super::{ByName, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
     Collected, Entry, Node, Place, ProblemSeverity, Reader, Value, located, nearest, unknown_hint,
 };
@@ -85,6 +85,7 @@ impl<'a> Loading<'a> {
             contacts: keys.contacts.into_iter().map(|(name, keys)| (name, keys.contact())).collect(),
             alerts: keys.alerts.map(super::sections::AlertsKeys::alerts),
             dashboard: keys.dashboard.and_then(super::sections::DashboardKeys::dashboard),
+            by_name: ByName::of(&jobs),
             jobs,
         }
     }

@@ -26,6 +26,7 @@ use crate::jobs::{KINDS, Kind};
 pub use crate::document::{Problem, ProblemSeverity, Problems};
 pub use environment::Environment;
 pub use schema::schema;
+pub(crate) use table::ByName;
 pub use table::*;
 
 /// The variable that names the file where `--config` doesn't.

@@ -34,6 +34,20 @@ pub struct JobTable {
     pub dashboard: Option<Dashboard>,
     /// In the order of the file.
     pub jobs: Vec<Arc<JobSpec>>,
+    pub(crate) by_name: ByName,
+}
+
+/// Where each job stands in the table, in the order of their names: a thousand jobs that come due together are each
+/// looked up.
+#[derive(Debug)]
+pub(crate) struct ByName(Box<[u32]>);
+
+impl ByName {
+    pub(crate) fn of(jobs: &[Arc<JobSpec>]) -> Self {
+        let mut order: Box<[u32]> = (0..).take(jobs.len()).collect();
+        order.sort_unstable_by(|a, b| jobs[*a as usize].name.cmp(&jobs[*b as usize].name));
+        Self(order)
+    }
 }
 
 impl JobTable {
@@ -49,7 +63,9 @@ impl JobTable {
     }
 
     pub fn job(&self, name: &str) -> Option<&Arc<JobSpec>> {
-        self.jobs.iter().find(|job| job.name.as_str() == name)
+        let at = |at: &u32| &self.jobs[*at as usize];
+        let found = self.by_name.0.binary_search_by(|one| at(one).name.as_str().cmp(name)).ok()?;
+        Some(at(&self.by_name.0[found]))
     }
 }
 

@@ -325,3 +325,15 @@ fn ten_thousand_jobs_are_read() {
     let text = text.replacen("    after: [job-1]\n", "", 1);
     assert_eq!(table(&text).jobs.len(), 10_000);
 }
+
+#[test]
+fn a_job_is_found_by_its_name() {
+    let table = table(
+        "jobs:\n  b: { command: { shell: ls } }\n  a-1: { command: { shell: ls } }\n  \
+         ab: { command: { shell: ls } }\n  a: { command: { shell: ls } }\n",
+    );
+    for job in &table.jobs {
+        assert_eq!(table.job(job.name.as_str()).unwrap().name, job.name);
+    }
+    assert!(["", "0", "a-", "aa", "c"].iter().all(|name| table.job(name).is_none()));
+}

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::config::{JobSpec, JobTable, Paths};
+use crate::config::{ByName, JobSpec, JobTable, Paths};
 use crate::jobs::{Job, JobContext, JobError, Kind};
 use crate::logs;
 use crate::model::Report;
@@ -104,6 +104,7 @@ impl JobSpec {
 }
 
 fn table(max_running: usize, jobs: impl IntoIterator<Item = JobSpec>) -> Arc<JobTable> {
+    let jobs: Vec<Arc<JobSpec>> = jobs.into_iter().map(Arc::new).collect();
     Arc::new(JobTable {
         file: "jobs.yaml".into(),
         hash: String::new(),
@@ -116,7 +117,8 @@ fn table(max_running: usize, jobs: impl IntoIterator<Item = JobSpec>) -> Arc<Job
         contacts: BTreeMap::new(),
         alerts: None,
         dashboard: None,
-        jobs: jobs.into_iter().map(Arc::new).collect(),
+        by_name: ByName::of(&jobs),
+        jobs,
     })
 }
 
