@@ -100,7 +100,7 @@ pub struct NextArgs {
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Slots of this expression; needs no file
-    #[arg(long, value_name = "EXPR", conflicts_with = "job")]
+    #[arg(long, value_name = "EXPR", conflicts_with = "job", allow_hyphen_values = true)]
     pub expr: Option<String>,
     /// Its time zone [default: the system's]
     #[arg(long, value_name = "TZ", requires = "expr")]
@@ -172,13 +172,13 @@ pub struct HistoryArgs {
     /// One job instead of all
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
-    /// How many
-    #[arg(short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub count: u32,
+    /// How many; default: 20, and with --json all
+    #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
     /// running, succeeded, failed, timed_out, cancelled, interrupted or skipped
     #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
     pub outcome: Option<Outcome>,
-    /// Not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, -2h, `2h ago`
+    /// Not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, 2h or `2h ago`
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     #[command(flatten)]

@@ -175,6 +175,7 @@ pub(super) mod tests {
                 epoch: 0,
                 state,
                 requested_by: None,
+                dry_run: false,
                 at: at(now),
             })
         };

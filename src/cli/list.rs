@@ -77,7 +77,7 @@ fn past(ledger: &std::path::Path) -> (HashMap<String, RunRecord>, Vec<PauseRecor
     }
     let read = || -> Result<_, crate::ledger::LedgerError> {
         let ledger = SqliteLedger::open_read_only(ledger)?;
-        Ok((ledger.latest()?, ledger.past()?.pauses))
+        Ok((ledger.latest()?, ledger.pauses()?))
     };
     match read() {
         Ok((latest, pauses)) => (latest.into_iter().map(|row| (row.job.clone(), row)).collect(), pauses),

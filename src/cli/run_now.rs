@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use signal_hook::consts::SIGINT;
+use tokio::signal::unix::SignalKind;
 
 use super::Context;
 use super::args::RunNowArgs;
@@ -15,7 +16,7 @@ use crate::api::client::{Client, ClientError, Followed};
 use crate::api::{Control, RunEvent};
 use crate::clock::SystemClock;
 use crate::config::Environment;
-use crate::daemon::standalone;
+use crate::daemon::{Occupied, standalone};
 use crate::logs::Stream;
 use crate::model::{Outcome, RunId};
 
@@ -86,22 +87,29 @@ fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
     if table.job(&args.job).is_none() {
         return Err(super::unknown_job(&args.job, table.jobs.iter().map(|job| job.name.as_str())));
     }
-    let own = standalone(&context.file(), Environment::of_process(&SystemClock), table)?;
-    let code = own.runtime().block_on(follow(own.control(), args));
+    let own = standalone(&context.file(), Environment::of_process(&SystemClock), table).map_err(|error| {
+        let code = if error.is::<Occupied>() { code::NO_DAEMON } else { code::FAILED };
+        Failure::new(code, format!("{error:#}"))
+    })?;
+    let code = own.runtime().block_on(follow(own.control(), args, || own.claimed()));
     own.close();
     code
 }
 
-/// Runs the job through a [`Control`] of this process and follows it; Ctrl-C cancels it.
+/// Runs the job through a [`Control`] of this process and follows it; Ctrl-C cancels it, as does whatever else
+/// asks this process to end. `claimed` is called once the run is.
 ///
 /// # Errors
 /// What the control refuses.
-async fn follow(control: Arc<dyn Control>, args: &RunNowArgs) -> Result<u8, Failure> {
+async fn follow(control: Arc<dyn Control>, args: &RunNowArgs, claimed: impl FnOnce()) -> Result<u8, Failure> {
     let by = crate::api::name_of(rustix::process::getuid().as_raw());
     // Installed before the run is, so that no interrupt leaves one behind.
-    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .map_err(anyhow::Error::from)?;
+    let listen = |kind| tokio::signal::unix::signal(kind).map_err(anyhow::Error::from);
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
+    let mut hangups = listen(SignalKind::hangup())?;
     let mut started = control.run_now(&args.job, args.dry_run, &by).await?;
+    claimed();
     let mut printer = Printer::new(&args.job, started.run);
     let mut code = None;
     loop {
@@ -114,7 +122,13 @@ async fn follow(control: Arc<dyn Control>, args: &RunNowArgs) -> Result<u8, Fail
                 // A reader that has gone (`| head`) must not end the job half-way.
                 code = code.or(printer.event(&event).or_else(|error| unread(error).map(|()| None))?);
             }
-            _ = interrupts.recv() => {
+            () = async {
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                    _ = hangups.recv() => {}
+                }
+            } => {
                 printer.say(Colour::Yellow, "cancelling").or_else(unread)?;
                 // It may have ended in this instant: then its end is on its way to us.
                 let _ = control.cancel(started.run, &by).await;
@@ -262,7 +276,7 @@ mod tests {
     fn code_of(job: &str, ended: Option<Outcome>) -> Result<u8, Failure> {
         let Verb::RunNow(args) = verb(&format!("run-now {job}")) else { panic!("{job}") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(follow(Arc::new(Alone { ended, log: Mutex::default() }), &args))
+        runtime.block_on(follow(Arc::new(Alone { ended, log: Mutex::default() }), &args, || ()))
     }
 
     #[test]

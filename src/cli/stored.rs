@@ -13,26 +13,45 @@ use super::{Context, logs, show, time};
 use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Filter, Ledger, SqliteLedger};
 
+/// A time, or how long ago it was.
+fn since(text: &str, view: &View) -> Result<jiff::Timestamp, String> {
+    time::parse(text, view.now, &view.zone)
+        .or_else(|error| time::parse(&format!("-{text}"), view.now, &view.zone).map_err(|_| error))
+}
+
+/// How many rows a person is shown who doesn't say how many.
+const NEWEST: u32 = 20;
+
 pub(super) fn history(context: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
     let view = view(args.json.wanted);
-    let since = args.since.as_deref().map(|text| time::parse(text, view.now, &view.zone)).transpose();
+    let since = args.since.as_deref().map(|text| since(text, &view)).transpose();
     let since = since.map_err(|error| Failure::wrong(format!("--since: {error}")))?;
     let ledger = context.ledger()?;
     if let Some(job) = &args.job {
-        let rows: BTreeSet<String> =
-            ledger.latest().map_err(anyhow::Error::from)?.into_iter().map(|row| row.job).collect();
+        let rows = ledger.as_ref().map(Ledger::latest).transpose().map_err(anyhow::Error::from)?;
+        let rows: BTreeSet<String> = rows.unwrap_or_default().into_iter().map(|row| row.job).collect();
         if !rows.contains(job) {
             known(context, job, rows)?;
         }
     }
-    let filter =
-        Filter { job: args.job.clone(), outcome: args.outcome, since, limit: Some(args.count as usize) };
+    let Some(ledger) = ledger else {
+        output::message("nothing yet: there is no ledger");
+        if view.json {
+            output::json(&[(); 0])?;
+        }
+        return Ok(code::DONE);
+    };
+    // A person reads the newest; a program that asks for rows wants those it asks for.
+    let limit = args.count.or((!view.json).then_some(NEWEST)).map(|count| count as usize);
+    let filter = Filter { job: args.job.clone(), outcome: args.outcome, since, limit };
     history::history(&ledger, &filter, &view, &mut output::data())?;
     Ok(code::DONE)
 }
 
 pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<u8, Failure> {
-    let ledger = context.ledger()?;
+    let Some(ledger) = context.ledger()? else {
+        return Err(Failure::wrong(format!("there is no run {}: there is no ledger yet", args.run)));
+    };
     let view = view(args.json.wanted);
     show::show(&ledger, &context.paths().logs, args.run, &view, &mut output::data()).map_err(|error| {
         let failure = Failure::from(error);
@@ -44,12 +63,24 @@ pub(super) fn show(context: &Context, args: &ShowArgs) -> Result<u8, Failure> {
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
+    if args.follow && args.json.wanted {
+        return Err(Failure::wrong(
+            "--json prints one document, which would never end with --follow: use one of them",
+        ));
+    }
     let directory = context.paths().logs;
     let wanted =
         logs::Wanted { run: args.run, follow: args.follow, lines: args.lines, json: args.json.wanted };
     let file = crate::logs::file_of(&directory, &args.job);
     if !file.exists() {
         known(context, &args.job, BTreeSet::new())?;
+    }
+    if !directory.exists() && !args.follow {
+        output::message(format!("{}: nothing yet", file.display()));
+        if args.json.wanted {
+            output::json(&[(); 0])?;
+        }
+        return Ok(code::DONE);
     }
     let count = logs::logs(&directory, &args.job, wanted, Paint::stdout(), &mut output::data())?;
     if count == 0 && !args.json.wanted {
@@ -62,9 +93,13 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
 }
 
 impl Context {
-    fn ledger(&self) -> Result<SqliteLedger, Failure> {
+    /// None where nothing was ever run here. One that is there and can't be read is an error.
+    fn ledger(&self) -> Result<Option<SqliteLedger>, Failure> {
         let path = self.paths().state.join("ledger.db");
-        SqliteLedger::open_read_only(&path).map_err(|error| Failure::new(code::FAILED, error))
+        if let Ok(false) = path.try_exists() {
+            return Ok(None);
+        }
+        SqliteLedger::open_read_only(&path).map(Some).map_err(|error| Failure::new(code::FAILED, error))
     }
 }
 

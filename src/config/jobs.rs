@@ -26,7 +26,12 @@ pub(super) struct Loading<'a> {
     pub(super) environment: &'a Environment,
     pub(super) kinds: &'static [Kind],
     pub(super) collected: &'a mut Collected,
+    /// By name; of one that isn't known, the hint.
+    pub(super) zones: HashMap<String, Result<TimeZone, Option<String>>>,
 }
+
+/// Unknown zones beyond which the nearest spelling is no longer looked for: it takes a look at every zone.
+const HINTED: usize = 100;
 
 /// What reading every job needs again and again.
 struct Shared<'a> {
@@ -34,7 +39,6 @@ struct Shared<'a> {
     /// `defaults:` in the file, for places.
     written: Option<&'a Entry<'a>>,
     zone: TimeZone,
-    zones: HashMap<String, Option<TimeZone>>,
     policy_keys: Vec<String>,
     names: HashMap<&'a str, JobName>,
 }
@@ -42,25 +46,20 @@ struct Shared<'a> {
 impl<'a> Loading<'a> {
     /// What could be made of the file; to be used only where no error was collected.
     pub(super) fn table(mut self, hash: String) -> JobTable {
-        let (keys, clean) = Reader::of_root(self.root, self.collected).read_beside::<TopKeys>(&["jobs"]);
-        let mut keys = keys.unwrap_or_default();
         let mut reader = Reader::of_root(self.root, self.collected);
-        keys.invalid().iter().for_each(|one| reader.invalid(one));
+        let (keys, clean) = reader.read_beside::<TopKeys>(&["jobs"]);
+        let mut keys = keys.unwrap_or_default();
+        reader.invalid(&keys.invalid());
         // Without `clean`, the file's zone may be among what was dropped, and a word about the system's misleads.
         let timezone = self.file_zone(keys.timezone.as_deref(), clean);
         self.unused_sections(&keys);
 
         let written = self.root.get("defaults");
-        if let Some(entry) = written {
-            let mut reader = Reader::new(entry, "defaults".into(), self.collected);
-            keys.defaults.invalid().iter().for_each(|one| reader.invalid(one));
-        }
         let entries = self.job_entries();
         let shared = Shared {
             defaults: std::mem::take(&mut keys.defaults),
             written,
             zone: timezone.clone(),
-            zones: HashMap::new(),
             policy_keys: super::schema::properties_of::<Policies>(),
             names: entries
                 .iter()
@@ -109,16 +108,22 @@ impl<'a> Loading<'a> {
     }
 
     fn zone(&mut self, name: &str, place: Place, path: &str) -> Option<TimeZone> {
-        if let Ok(zone) = TimeZone::get(name) {
-            return Some(zone);
+        let zones = &mut self.zones;
+        if !zones.contains_key(name) {
+            let found = TimeZone::get(name).map_err(|_| {
+                let unknown = zones.values().filter(|zone| zone.is_err()).take(HINTED).count();
+                (unknown < HINTED).then(|| nearest_zone(name))
+            });
+            zones.insert(name.to_owned(), found);
         }
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let hint = nearest(name, known.iter().map(String::as_str)).map_or_else(
-            || "write an IANA name such as Africa/Casablanca or Europe/Paris".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        );
-        self.report(ProblemSeverity::Error, place, path, format!("unknown time zone `{name}`"), Some(hint));
-        None
+        match zones.get(name)? {
+            Ok(zone) => Some(zone.clone()),
+            Err(hint) => {
+                let hint = hint.clone();
+                self.report(ProblemSeverity::Error, place, path, format!("unknown time zone `{name}`"), hint);
+                None
+            }
+        }
     }
 
     /// What is read and checked, but not acted on.
@@ -209,9 +214,9 @@ impl<'a> Loading<'a> {
             .collect();
         let kind = self.kind(entry, keys, &beside, &path, &shared.policy_keys);
 
-        let policies = Reader::new(entry, path.clone(), self.collected).read_beside::<Policies>(&beside).0?;
         let mut reader = Reader::new(entry, path.clone(), self.collected);
-        policies.invalid().iter().for_each(|one| reader.invalid(one));
+        let policies = reader.read_beside::<Policies>(&beside).0?;
+        reader.invalid(&policies.invalid());
         let schedule = self.schedule(&policies, &entry.node, &entry.key, &path, shared);
         let (kind, key) = kind?;
         if kind.name != COMMAND {
@@ -353,14 +358,7 @@ impl<'a> Loading<'a> {
             (None, Some(default)) => (default, shared.written?.node.get("timezone")?, "defaults"),
             (None, None) => return Some(shared.zone.clone()),
         };
-        match shared.zones.get(name) {
-            Some(Some(zone)) => Some(zone.clone()),
-            _ => {
-                let zone = self.zone(name, key.node.place, &format!("{path}.timezone"));
-                shared.zones.insert(name.clone(), zone.clone());
-                zone
-            }
-        }
+        self.zone(name, key.node.place, &format!("{path}.timezone"))
     }
 
     fn report(
@@ -373,6 +371,14 @@ impl<'a> Loading<'a> {
     ) {
         self.collected.problems.push(located(severity, place, path, message, hint));
     }
+}
+
+fn nearest_zone(name: &str) -> String {
+    let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    nearest(name, known.iter().map(String::as_str)).map_or_else(
+        || "write an IANA name such as Africa/Casablanca or Europe/Paris".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    )
 }
 
 fn spec(

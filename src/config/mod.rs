@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Collected, Reader, Value, located, parse};
+use crate::document::{Collected, Parsed, Reader, Value, located, parse};
 use crate::jobs::{KINDS, Kind};
 
 pub use crate::document::{Problem, ProblemSeverity, Problems};
@@ -77,11 +77,13 @@ pub fn read_with(
     environment: &Environment,
     kinds: &'static [Kind],
 ) -> Result<(JobTable, Problems), Problems> {
-    let parsed = parse(text);
+    let parsed = parse_aside(text);
     let mut collected = Collected { problems: parsed.problems, masks: parsed.masks, ..Collected::default() };
     let table = match &parsed.root {
         Some(root) if matches!(root.value, Value::Map(_)) => {
-            let loading = jobs::Loading { root, text, file, environment, kinds, collected: &mut collected };
+            let collected = &mut collected;
+            let zones = std::collections::HashMap::new();
+            let loading = jobs::Loading { root, text, file, environment, kinds, collected, zones };
             Some(loading.table(hash(text)))
         }
         Some(root) if !root.is_nothing() => {
@@ -109,6 +111,13 @@ pub fn read_with(
 /// Why it can't be read.
 pub fn hash_of(path: &Path, environment: &Environment) -> Result<String, Problems> {
     file::read(path, environment).map(|text| hash(&text))
+}
+
+/// On a thread of its own, for its memory: the allocator gives that thread an arena, which holds the tree and
+/// nothing else and goes back to the system with it. Beside the table, the tree's memory would stay in holes.
+fn parse_aside(text: &str) -> Parsed<'_> {
+    std::thread::scope(|scope| scope.spawn(|| parse(text)).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The paths of a file, whatever else is wrong with it, for verbs that only read what the daemon wrote.

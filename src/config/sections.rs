@@ -318,6 +318,10 @@ impl TopKeys {
             let wrong_listen = dashboard.listen.parse::<std::net::SocketAddr>().is_err();
             wrong(wrong_listen, "dashboard.listen".into(), message);
         }
+        found.extend(self.defaults.invalid().into_iter().map(|one| {
+            let key = format!("defaults.{}", one.key);
+            Invalid { key, ..one }
+        }));
         found
     }
 }

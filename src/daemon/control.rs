@@ -52,11 +52,13 @@ impl DaemonControl {
 #[async_trait]
 impl Control for DaemonControl {
     async fn run_now(&self, job: &str, dry_run: bool, by: &str) -> Result<Started, Refused> {
-        match self.engine.run_now(job, dry_run, by).await.map_err(gone)? {
+        let answer = self.engine.run_now(job, dry_run, by).await;
+        match answer.map_err(gone)? {
             Ok(accepted) => Ok(follow(accepted)),
             Err(Refusal::UnknownJob) => Err(unknown(job, &*self.table().await?)),
             Err(Refusal::RunsAlready(run)) => Err(Refused::RunsAlready { job: job.to_owned(), run }),
             Err(Refusal::Stopping) => Err(Refused::Other("not run: the daemon is stopping".to_owned())),
+            Err(Refusal::Unwritten(reason)) => Err(Refused::Other(format!("not run: {reason}"))),
             Err(Refusal::NoDryRun { kind }) => Err(Refused::Other(format!(
                 "not run: a job of kind `{kind}` can't say what it would do without doing it"
             ))),

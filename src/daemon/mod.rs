@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
+pub use self::state::Occupied;
 use self::state::StateDirectory;
 use crate::api::Control;
 use crate::api::server::Server;
@@ -53,6 +54,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
     let table = Arc::new(table);
     let state = StateDirectory::lock(&table.paths.state)?;
+    state.wait_for_run_nows(&table.paths.state)?;
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
@@ -108,7 +110,7 @@ async fn serve(
         ledger,
         recovery,
         clock: clock.clone(),
-        spawner,
+        spawner: spawner.clone(),
         logs: logs.clone(),
         host: procfs::host_name(),
         state: table.paths.state.clone(),
@@ -126,13 +128,25 @@ async fn serve(
     tracing::info!("{jobs} jobs of {} are in force", options.config.display());
     drop(table);
     notify(&[sd_notify::NotifyState::Ready]);
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        tokio::spawn(feed_watchdog(engine.clone(), period));
+    }
     wait_for_the_end(&engine, &control, options.grace).await?;
     stop.cancel();
     let _ = serving.await;
     // The engine's thread ends by itself once it has said that it stops.
     let _ = thread.join();
+    spawner.flush().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
+async fn feed_watchdog(engine: EngineHandle, period: Duration) {
+    while engine.ping().await.is_ok() {
+        notify(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(period / 3).await;
+    }
 }
 
 async fn wait_for_the_end(
@@ -147,6 +161,8 @@ async fn wait_for_the_end(
         tokio::select! {
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break true,
+            // Better no daemon, which somebody starts again, than one that runs nothing.
+            () = engine.ended() => anyhow::bail!("a bug: the engine has died; the programs that run go on"),
             _ = hangup.recv() => {
                 notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now()?]);
                 if let Err(refused) = control.reload("SIGHUP").await {
@@ -181,7 +197,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
         return Err(error.into());
     }
-    let ledger = Buffered::new(owner.clone(), &host.clone(), {
+    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), {
         let owner = owner.clone();
         move |suspect| {
             let (ledger, aside) =
@@ -196,11 +212,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
             }
             Ok(ledger)
         }
-    });
-    if let Some(problem) = ledger.problem() {
-        tracing::error!("{problem}");
-    }
-    Ok(Box::new(ledger))
+    })))
 }
 
 fn say_warnings(warnings: &Problems) {

@@ -1,17 +1,18 @@
 //! `run-now` without a daemon: the same engine, ledger and locks, for one run, in the process of the client.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::control::DaemonControl;
-use super::state::StateDirectory;
+use super::state::Turn;
 use crate::api::Control;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, JobTable};
-use crate::engine::{Engine, EngineHandle, Parts, recover_for_one_run};
+use crate::engine::{Engine, EngineHandle, Parts, RUN_NOW, recover_for_one_run};
 use crate::host::procfs;
 use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
@@ -23,15 +24,17 @@ pub struct Standalone {
     runtime: tokio::runtime::Runtime,
     engine: EngineHandle,
     control: Arc<DaemonControl>,
+    spawner: Spawner,
+    turn: Mutex<Option<Turn>>,
 }
 
 /// Must be called before the process has other threads.
 ///
 /// # Errors
-/// Where a daemon has the state directory and does not answer, or the state can't be written.
+/// [`super::Occupied`] where a daemon has the state directory and does not answer; where the state can't be written.
 pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> anyhow::Result<Standalone> {
     let table = Arc::new(table.without_schedules());
-    StateDirectory::check_free(&table.paths.state)?;
+    let turn = Turn::of_run_now(&table.paths.state)?;
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,25 +44,31 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         .context("the runtime can't be started")?;
     let clock = Arc::new(SystemClock);
     let now = clock.now();
-    let owner = Owner::current("run-now");
+    let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();
     let ledger = SqliteLedger::open(&table.paths.state.join("ledger.db"), owner, &host)?;
-    let (spawner, elsewhere) = runtime.block_on(async {
+    let (spawner, programs) = runtime.block_on(async {
         let spawner =
             Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
         // Only looked at: what outlived a daemon waits for the next one.
-        let elsewhere: Vec<RunId> =
-            spawner.adopt_all().await.programs.iter().map(|program| program.run).collect();
-        anyhow::Ok((spawner, elsewhere))
+        let programs: HashMap<RunId, Owner> = spawner
+            .adopt_all()
+            .await
+            .programs
+            .iter()
+            .filter(|program| !program.ended)
+            .map(|program| (program.run, Owner::of("program", program.pid)))
+            .collect();
+        anyhow::Ok((spawner, programs))
     })?;
-    let recovery = recover_for_one_run(ledger.past()?, &elsewhere, Owner::alive);
+    let recovery = recover_for_one_run(ledger.past()?, programs, Owner::alive);
     let parts = Parts {
         opening: None,
         table: table.clone(),
         ledger: Box::new(ledger),
         recovery,
         clock: clock.clone(),
-        spawner,
+        spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
         host,
         state: table.paths.state.clone(),
@@ -67,7 +76,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
     };
     let (engine, _thread) = Engine::start(parts).context("the engine can't be started")?;
     let control = Arc::new(DaemonControl::new(engine.clone(), config.to_owned(), environment, clock, now));
-    Ok(Standalone { runtime, engine, control })
+    Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
 }
 
 impl Standalone {
@@ -79,9 +88,17 @@ impl Standalone {
         &self.runtime
     }
 
+    /// The run is claimed: others may look at the ledger.
+    pub fn claimed(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Ends what still runs, and writes the last rows.
     pub fn close(self) {
-        let _ = self.runtime.block_on(self.engine.stop(true, Duration::ZERO));
+        self.runtime.block_on(async {
+            let _ = self.engine.stop(true, Duration::ZERO).await;
+            self.spawner.flush().await;
+        });
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -24,7 +24,7 @@ impl StateDirectory {
     /// # Errors
     /// Where another daemon has it (its pid is said), or it can't be written.
     pub(super) fn lock(path: &Path) -> anyhow::Result<Self> {
-        let mut lock = lock_file(path)?;
+        let mut lock = lock_file(path, "lock")?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             bail!(
                 "{}: another daemon (pid {}) has this state directory; stop it, or give this one `paths: {{ state: … }}` of its own",
@@ -32,34 +32,65 @@ impl StateDirectory {
                 holder(&mut lock)
             );
         }
-        lock.set_len(0)?;
-        lock.rewind()?;
-        writeln!(lock, "{}", std::process::id())?;
+        // Only for the one who is refused. A full disk must not keep the daemon from its jobs.
+        let _ = lock.set_len(0).and_then(|()| lock.rewind());
+        let _ = writeln!(lock, "{}", std::process::id());
         Ok(Self { _lock: lock })
     }
 
-    /// # Errors
-    /// Where a daemon has the directory: then it is the one to ask.
-    pub(super) fn check_free(path: &Path) -> anyhow::Result<()> {
-        let mut lock = lock_file(path)?;
-        if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
-            bail!(
-                "{}: a daemon (pid {}) has this state directory and does not answer",
-                path.display(),
-                holder(&mut lock)
-            );
-        }
-        Ok(())
+    /// Waits for those that may claim a run without a daemon just now: what they claimed is in the ledger on
+    /// return, and no other comes after them.
+    pub(super) fn wait_for_run_nows(&self, path: &Path) -> anyhow::Result<()> {
+        Turn::take(path).map(drop)
     }
 }
 
-fn lock_file(path: &Path) -> anyhow::Result<File> {
+/// One `run-now` without a daemon at a time looks at the ledger and claims its run: otherwise two could each find
+/// the job idle.
+pub(super) struct Turn {
+    _lock: File,
+}
+
+impl Turn {
+    /// Waits for those before it.
+    ///
+    /// # Errors
+    /// [`Occupied`] where a daemon has the directory: then it is the one to ask.
+    pub(super) fn of_run_now(path: &Path) -> anyhow::Result<Self> {
+        let turn = Self::take(path)?;
+        let mut lock = lock_file(path, "lock")?;
+        if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
+            return Err(Occupied { state: path.to_owned(), holder: holder(&mut lock) }.into());
+        }
+        Ok(turn)
+    }
+
+    fn take(path: &Path) -> anyhow::Result<Self> {
+        let lock = lock_file(path, "run-now.lock")?;
+        while let Err(error) = flock(&lock, FlockOperation::LockExclusive) {
+            if error != rustix::io::Errno::INTR {
+                return Err(error).with_context(|| format!("{}: can't be locked", path.display()));
+            }
+        }
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// A daemon that has the state directory and can't be asked: it starts, stops or hangs.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: a daemon (pid {holder}) has this state directory and does not answer", state.display())]
+pub struct Occupied {
+    state: PathBuf,
+    holder: String,
+}
+
+fn lock_file(path: &Path, name: &str) -> anyhow::Result<File> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(path)
         .with_context(|| format!("{}: the state directory can't be made", path.display()))?;
-    let file = path.join("lock");
+    let file = path.join(name);
     File::options()
         .create(true)
         .truncate(false)

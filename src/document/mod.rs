@@ -25,4 +25,4 @@ pub(crate) use nearest::listed;
 pub(crate) use reader::{Collected, located};
 pub(crate) use reference::Target;
 pub(crate) use session::unknown_hint;
-pub(crate) use tree::{Entry, Node, Place, Value, parse};
+pub(crate) use tree::{Entry, Node, Parsed, Place, Value, parse};

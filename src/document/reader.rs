@@ -27,6 +27,8 @@ pub struct Reader<'a> {
     key: Place,
     path: String,
     collected: &'a mut Collected,
+    /// How many problems were known before.
+    before: usize,
 }
 
 /// What the readers of one document have found.
@@ -51,23 +53,23 @@ const MOST: usize = 100;
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(entry: &'a Entry<'a>, path: String, collected: &'a mut Collected) -> Self {
-        Self { node: &entry.node, key: entry.place, path, collected }
+        let before = collected.problems.len();
+        Self { node: &entry.node, key: entry.place, path, collected, before }
     }
 
     pub(crate) fn of_root(node: &'a Node<'a>, collected: &'a mut Collected) -> Self {
-        Self { node, key: node.place, path: String::new(), collected }
+        let before = collected.problems.len();
+        Self { node, key: node.place, path: String::new(), collected, before }
     }
 
     /// Reads the value as `T`: every unknown key, wrong type and missing key is a problem with its place; then
     /// asks `invalid`. `None` where there was any problem.
     pub fn read<T: DeserializeOwned + JsonSchema>(&mut self, invalid: fn(&T) -> Vec<Invalid>) -> Option<T> {
         let (value, clean) = self.read_beside::<T>(&[]);
-        let value = value.filter(|_| clean)?;
+        let value = value?;
         let found = invalid(&value);
-        for one in &found {
-            self.invalid(one);
-        }
-        found.is_empty().then_some(value)
+        self.invalid(&found);
+        (clean && found.is_empty()).then_some(value)
     }
 
     /// Reads the value as the struct `T`, leaving the keys in `beside` alone. What is left after every wrong entry was
@@ -102,11 +104,29 @@ impl<'a> Reader<'a> {
         (value, clean)
     }
 
-    /// A problem with the value at `one.key`.
-    pub(crate) fn invalid(&mut self, one: &Invalid) {
+    /// Notes what is wrong with the values at the keys. Not what only follows from a value that was dropped, and
+    /// that was said: a `run` of the wrong type is no missing `run`.
+    pub(crate) fn invalid(&mut self, found: &[Invalid]) {
+        let known = self.before..self.collected.problems.len();
+        for one in found {
+            let (place, stands) = self.place_of(&one.key);
+            let path = [self.path.as_str(), &one.key].into_iter().filter(|part| !part.is_empty());
+            let path = path.collect::<Vec<_>>().join(".");
+            let since = &self.collected.problems[known.clone()];
+            let dropped = since.iter().any(|known| within(&known.path, &path) || within(&path, &known.path));
+            if dropped || (!stands && !since.is_empty()) {
+                continue;
+            }
+            let problem = located(ProblemSeverity::Error, place, path, &one.message, one.hint.clone());
+            self.collected.problems.push(problem);
+        }
+    }
+
+    /// The place of the value at `key`, or of the nearest around it; whether it is the value itself.
+    fn place_of(&self, key: &str) -> (Place, bool) {
         let mut place = self.key;
         let mut node = Some(self.node);
-        for segment in one.key.split('.').filter(|segment| !segment.is_empty()) {
+        for segment in key.split('.').filter(|segment| !segment.is_empty()) {
             node = match node.map(|node| &node.value) {
                 Some(Value::Map(entries)) => {
                     entries.iter().find(|entry| entry.key == segment).map(|entry| &entry.node)
@@ -116,11 +136,13 @@ impl<'a> Reader<'a> {
             };
             place = node.map_or(place, |node| node.place);
         }
-        let path =
-            [self.path.as_str(), &one.key].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
-        let problem = located(ProblemSeverity::Error, place, path.join("."), &one.message, one.hint.clone());
-        self.collected.problems.push(problem);
+        (place, node.is_some())
     }
+}
+
+/// Whether `inner` is the path `outer` or leads on from it.
+fn within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || outer.is_empty())
 }
 
 /// Reads a whole text as `T`.

@@ -151,7 +151,7 @@ fn what_a_type_cannot_say_is_placed_at_its_key() {
         let collect = move |key: &str| {
             let parsed = parse(text);
             let mut collected = Collected::default();
-            Reader::of_root(parsed.root.as_ref().unwrap(), &mut collected).invalid(&invalid(key));
+            Reader::of_root(parsed.root.as_ref().unwrap(), &mut collected).invalid(&[invalid(key)]);
             (collected.problems[0].line.unwrap(), collected.problems[0].column.unwrap())
         };
         assert_eq!(collect(key), expected, "{key}");
@@ -192,4 +192,36 @@ fn the_caret_stands_under_the_column() {
     let at = shown[1].chars().count() - 1;
     assert_eq!(shown[0].chars().nth(at), Some('x'), "{problems}");
     assert!(shown[0].chars().count() < 170, "{problems}");
+}
+
+#[test]
+fn what_a_type_cannot_say_is_told_beside_other_mistakes() {
+    let check = |text: &str, expected: &[&str]| {
+        let told = from_text::<Sample>(Path::new("f"), text, |sample| {
+            let wrong = |is_wrong: bool, key: &str, message: &str| {
+                is_wrong.then(|| Invalid { key: key.into(), message: message.into(), hint: None })
+            };
+            let wrong = [
+                wrong(sample.small > 2, "small", "too many"),
+                wrong(sample.words.is_empty(), "words", "no word"),
+                wrong(sample.text.is_none(), "", "no text"),
+            ];
+            wrong.into_iter().flatten().collect()
+        });
+        let told = told.unwrap_err();
+        let told: Vec<String> =
+            told.iter().map(|p| format!("{}:{} {}", p.line.unwrap(), p.column.unwrap(), p.message)).collect();
+        assert_eq!(told, expected, "{text}");
+    };
+    check(
+        "text: a\nsmall: 3\nflog: true\nwords: []\n",
+        &["2:8 too many", "3:1 unknown key `flog`", "4:8 no word"],
+    );
+    // What only follows from a value that was left out is no mistake of its own.
+    check(
+        "text: 5\nsmall: 3\nwords: [1]\n",
+        &["1:7 expected text, found the number 5", "2:8 too many", "3:9 expected text, found the number 1"],
+    );
+    check("text: a\nsmall: many\nwords: [b]\n", &["2:8 expected a whole number, found the text `many`"]);
+    check("small: 1\n", &["1:1 no text", "1:1 no word"]);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{Accepted, Message, Refusal, Snapshot};
 use crate::config::JobTable;
@@ -15,6 +16,7 @@ use crate::model::{JobName, RunId};
 #[derive(Clone)]
 pub struct EngineHandle {
     outbox: Sender<Message>,
+    ended: CancellationToken,
 }
 
 /// The engine's thread has ended.
@@ -23,8 +25,8 @@ pub struct EngineHandle {
 pub struct Gone;
 
 impl EngineHandle {
-    pub(super) fn new(outbox: Sender<Message>) -> Self {
-        Self { outbox }
+    pub(super) fn new(outbox: Sender<Message>, ended: CancellationToken) -> Self {
+        Self { outbox, ended }
     }
 
     /// # Errors
@@ -77,6 +79,14 @@ impl EngineHandle {
         self.ask(|reply| Message::Status { reply }).await
     }
 
+    /// Returns once the engine has gone through a whole turn, its writes included: it lives.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub async fn ping(&self) -> Result<(), Gone> {
+        self.ask(|reply| Message::Ping { reply }).await
+    }
+
     /// Something that explains the rows around it, for the ledger.
     pub fn note(&self, kind: &str, detail: serde_json::Value) {
         // Without an engine there is no ledger to write to.
@@ -90,6 +100,11 @@ impl EngineHandle {
     /// [`Gone`]
     pub async fn stop(&self, end_programs: bool, grace: Duration) -> Result<(), Gone> {
         self.ask(|done| Message::Stop { end_programs, grace, done }).await
+    }
+
+    /// Returns when the engine's thread has ended, in order or by a bug.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {

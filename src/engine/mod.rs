@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
-pub use self::recovery::{Recovery, recover, recover_for_one_run};
+use self::recovery::Foreign;
+pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, Run, RunEnd, RunSink, Surroundings};
 use crate::clock::{Alarm, Clock};
 use crate::config::{JobSpec, JobTable};
@@ -37,6 +38,8 @@ use crate::spawner::Spawner;
 
 /// Rows of history dropped at one go, so that a long history never holds up a start.
 const PRUNE_BATCH: usize = 500;
+/// Between two tries to write what waits in memory, where nothing else happens.
+const RETRY_LEDGER: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the engine is told.
@@ -102,6 +105,10 @@ enum Message {
         grace: Duration,
         done: oneshot::Sender<()>,
     },
+    /// Answered after a whole turn of the loop.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
     GraceOver,
 }
 
@@ -127,7 +134,11 @@ pub enum Refusal {
     UnknownJob,
     RunsAlready(RunId),
     Stopping,
-    NoDryRun { kind: &'static str },
+    NoDryRun {
+        kind: &'static str,
+    },
+    /// What could not be written down must not run.
+    Unwritten(String),
 }
 
 /// What the engine knows at one moment.
@@ -182,6 +193,8 @@ pub struct Engine {
     logs: Logs,
     runtime: tokio::runtime::Handle,
     runs: HashMap<RunId, Active>,
+    /// Runs that other processes have in hand.
+    foreign: HashMap<RunId, Foreign>,
     /// What a manual request waits for, by the number that the plan knows it by.
     requests: HashMap<u64, Request>,
     /// Those in force, and some that have ended by themselves.
@@ -210,7 +223,6 @@ struct Active {
 }
 
 struct Request {
-    dry_run: bool,
     by: String,
     reply: oneshot::Sender<Result<Accepted, Refusal>>,
 }
@@ -275,6 +287,7 @@ impl Engine {
             logs: parts.logs,
             runtime: parts.runtime,
             runs: HashMap::new(),
+            foreign: HashMap::new(),
             requests: HashMap::new(),
             pauses,
             next_request: 0,
@@ -282,10 +295,16 @@ impl Engine {
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
-        let handle = EngineHandle::new(outbox);
+        let ended = CancellationToken::new();
+        let alive = ended.clone().drop_guard();
+        let handle = EngineHandle::new(outbox, ended);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let mut turn = Turn { writes, ..Turn::default() };
-            if let Some(opening) = parts.opening {
+            // Ends with the thread, however that ends.
+            let _alive = alive;
+            if let Some(mut opening) = parts.opening {
+                // The plan judges by this table from this instant on.
+                opening.table.in_force_from = now;
                 turn.writes.push(event(now, "daemon_started", opening.detail));
                 turn.writes.push(Write::Table(opening.table));
             }
@@ -300,7 +319,8 @@ impl Engine {
 
     fn run(&mut self) {
         while !self.is_done() {
-            self.alarm.set(self.plan.next_wake());
+            let wake = self.next_wake();
+            self.alarm.set(wake);
             let Ok(first) = self.inbox.recv() else { return };
             let mut messages = vec![first];
             // What came meanwhile shares one transaction.
@@ -319,6 +339,16 @@ impl Engine {
         self.close();
     }
 
+    /// Rows that wait in memory for the ledger are not to wait for the next slot as well.
+    fn next_wake(&self) -> Option<Timestamp> {
+        let planned = self.plan.next_wake();
+        if self.ledger.problem().is_none() {
+            return planned;
+        }
+        let retry = self.clock.now().checked_add(RETRY_LEDGER).ok();
+        planned.into_iter().chain(retry).min()
+    }
+
     /// Commits the turn, does what follows, and goes on while that leads to further decisions.
     fn complete(&mut self, mut turn: Turn) {
         loop {
@@ -331,11 +361,14 @@ impl Engine {
 
     fn commit(&mut self, turn: Turn) -> Turn {
         let now = self.clock.now();
-        let applied = if turn.writes.is_empty() {
+        let mut problem = None;
+        // Where changes wait, an empty batch is a try to write them.
+        let applied = if turn.writes.is_empty() && self.ledger.problem().is_none() {
             vec![]
         } else {
             self.ledger.apply(&turn.writes).unwrap_or_else(|error| {
                 tracing::error!("{error}; the rows of this moment are lost, the jobs go on");
+                problem = Some(error.to_string());
                 vec![]
             })
         };
@@ -353,6 +386,10 @@ impl Engine {
                     self.decide(decisions, &mut next, now);
                 }
                 _ => {
+                    if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
+                        let reason = problem.clone().unwrap_or_else(|| "its row was not taken".to_owned());
+                        let _ = request.reply.send(Err(Refusal::Unwritten(reason)));
+                    }
                     let decisions = self.plan.handle(Event::AlreadyClaimed { token }, now);
                     self.decide(decisions, &mut next, now);
                 }
@@ -369,7 +406,7 @@ impl Engine {
                 Then::Tell(done) => drop(done.send(())),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
-                Then::Release(held) => drop(held),
+                Then::Release(held) => held.release(),
             }
         }
         next
@@ -432,7 +469,7 @@ impl Engine {
             job: row.job.clone(),
             trigger: row.trigger,
             slot: row.slot,
-            dry_run: false,
+            dry_run: row.dry_run,
             spec: self.table.job(row.job.as_str()).cloned(),
             log,
             cancel: CancellationToken::new(),
@@ -442,7 +479,6 @@ impl Engine {
             ended: None,
         };
         if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
-            active.dry_run = request.dry_run;
             active.log.note(now, &format!("asked for by {}", request.by));
             let (tell, ended) = oneshot::channel();
             active.ended = Some(tell);
@@ -467,6 +503,7 @@ impl Engine {
             spec: active.spec.clone(),
             trigger: active.trigger,
             slot: active.slot,
+            began: active.started_at.unwrap_or(now),
             dry_run: active.dry_run,
             log: active.log.clone(),
             cancel: active.cancel.clone(),
@@ -478,6 +515,9 @@ impl Engine {
     fn cancel(&mut self, run: RunId) {
         if let Some(active) = self.runs.get(&run) {
             active.cancel.cancel();
+        } else if let Some(foreign) = self.foreign.get(&run) {
+            // Only that process can end it; its end comes as the end of the process.
+            foreign.ask_to_end();
         }
     }
 
@@ -521,10 +561,10 @@ struct Outbox(Sender<Message>);
 
 #[async_trait::async_trait]
 impl RunSink for Outbox {
-    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) {
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) -> Result<(), Gone> {
         let (written, done) = oneshot::channel();
         let _ = self.0.send(Message::BeginAttempt { run, number, at, written });
-        let _ = done.await;
+        done.await.map_err(|_| Gone)
     }
 
     fn attempt_ended(

@@ -11,25 +11,58 @@ use jiff::tz::TimeZone;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::ledger::{self, Owner, Past, TableJob, Write};
-use crate::model::{JobName, Outcome, RunId, RunRecord};
+use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::schedule::Schedule;
 use crate::spawner::AdoptedProgram;
+
+/// The role of an owner that is a `run-now` without a daemon.
+pub const RUN_NOW: &str = "run-now";
 
 pub struct Recovery {
     pub(super) recovered: Recovered,
     pub(super) writes: Vec<Write>,
     pub(super) resume: Vec<Resume>,
     /// Runs that a living `run-now` has in hand.
-    pub(super) foreign: Vec<(RunId, JobName, Owner)>,
+    pub(super) foreign: Vec<Foreign>,
     /// Programs of runs that have their end already.
     pub(super) orphans: Vec<AdoptedProgram>,
+}
+
+/// A run that another process has in hand.
+pub(super) struct Foreign {
+    pub(super) run: RunId,
+    pub(super) job: JobName,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) attempt: u32,
+    /// The run has ended at the latest when this process has.
+    pub(super) owner: Owner,
+}
+
+impl Foreign {
+    fn of(record: &RunRecord, job: &JobName, owner: Owner) -> Self {
+        let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
+        Self { run: record.run, job: job.clone(), started_at: record.started_at, attempt, owner }
+    }
+
+    pub(super) fn can_be_asked_to_end(&self) -> bool {
+        self.owner.role == RUN_NOW
+    }
+
+    pub(super) fn ask_to_end(&self) {
+        if self.can_be_asked_to_end() && !self.owner.interrupt() {
+            tracing::info!("run {} of {} has just ended by itself", self.run, self.job);
+        }
+    }
 }
 
 /// A run that goes on in this daemon.
 pub(super) struct Resume {
     pub(super) record: RunRecord,
     pub(super) job: JobName,
+    pub(super) dry_run: bool,
+    /// Attempts that ended by themselves, as `retries.attempts` counts them.
+    pub(super) tried: u32,
     pub(super) how: How,
 }
 
@@ -87,8 +120,12 @@ pub fn recover(
 }
 
 /// For a `run-now` without a daemon: no slot is looked at, and runs that live elsewhere only stand in the way.
-/// `programs`: runs whose programs outlived their daemon.
-pub fn recover_for_one_run(past: Past, programs: &[RunId], alive: impl Fn(&Owner) -> bool) -> Recovery {
+/// `programs`: what outlived its daemon, by run.
+pub fn recover_for_one_run(
+    past: Past,
+    mut programs: HashMap<RunId, Owner>,
+    alive: impl Fn(&Owner) -> bool,
+) -> Recovery {
     let mut found = Recovery {
         recovered: Recovered::default(),
         writes: vec![],
@@ -98,8 +135,10 @@ pub fn recover_for_one_run(past: Past, programs: &[RunId], alive: impl Fn(&Owner
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
-        if alive(&open.owner) || programs.contains(&open.record.run) {
-            found.recovered.open.push(known(&open.record, &job, false));
+        let program = programs.remove(&open.record.run);
+        if let Some(owner) = Some(open.owner.clone()).into_iter().chain(program).find(|owner| alive(owner)) {
+            found.recovered.open.push(known(&open, &job, false));
+            found.foreign.push(Foreign::of(&open.record, &job, owner));
         }
     }
     found
@@ -121,19 +160,23 @@ impl Recovery {
         let how = if let Some(program) = programs.remove(&run) {
             How::Adopted { number: number.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
-            self.recovered.open.push(known(&open.record, &job, false));
-            self.foreign.push((run, job, open.owner));
+            self.recovered.open.push(known(&open, &job, false));
+            self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
         } else if open.queued {
             How::Queued
         } else {
             let error = Some("the daemon or the host died under it".to_owned());
+            // It only waited for its next attempt: nothing of it was interrupted.
+            let waited = open.record.attempts.last().is_some_and(ended_by_itself);
             if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
                 let outcome = Outcome::Interrupted;
                 self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
             }
             match table.job(job.as_str()) {
-                Some(spec) if spec.interrupted == Interrupted::Rerun => How::Rerun { number: number + 1 },
+                Some(spec) if waited || spec.interrupted == Interrupted::Rerun => {
+                    How::Rerun { number: number + 1 }
+                }
                 _ => {
                     let outcome = Outcome::Interrupted;
                     self.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
@@ -142,13 +185,20 @@ impl Recovery {
             }
         };
         self.writes.push(Write::Adopted { run, owner: owner.clone() });
-        self.recovered.open.push(known(&open.record, &job, matches!(how, How::Queued)));
-        self.resume.push(Resume { record: open.record, job, how });
+        self.recovered.open.push(known(&open, &job, matches!(how, How::Queued)));
+        let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
+        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
+        self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, how });
     }
 }
 
-fn known(record: &RunRecord, job: &JobName, queued: bool) -> OpenRun {
-    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued }
+fn ended_by_itself(attempt: &Attempt) -> bool {
+    attempt.finished_at.is_some() && attempt.outcome != Outcome::Interrupted
+}
+
+fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
+    let ledger::OpenRun { record, dry_run, .. } = open;
+    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
 }
 
 /// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
@@ -161,4 +211,129 @@ fn past_job(job: &TableJob) -> PastJob {
         None
     };
     PastJob { job: job.job.clone(), kind: job.kind.clone(), jitter: Some(job.jitter), schedule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Trigger;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn owner(role: &str, pid: u32) -> Owner {
+        Owner { role: role.into(), boot: String::new(), pid, start_time: 1 }
+    }
+
+    /// `failed`, `interrupted` and so on: attempts that ended so; `running`: one that did not end.
+    fn open(run: i64, job: &str, attempts: &[Outcome], owner: Owner) -> ledger::OpenRun {
+        let attempts: Vec<Attempt> = (1..)
+            .zip(attempts)
+            .map(|(number, outcome)| Attempt {
+                number,
+                started_at: at(10),
+                finished_at: (*outcome != Outcome::Running).then(|| at(20)),
+                outcome: *outcome,
+                error: None,
+            })
+            .collect();
+        let record = RunRecord {
+            run: RunId(run),
+            job: job.into(),
+            kind: "command".into(),
+            trigger: Trigger::Manual,
+            slot: None,
+            outcome: Outcome::Running,
+            reason: None,
+            started_at: (!attempts.is_empty()).then(|| at(10)),
+            finished_at: None,
+            host: "web1".into(),
+            attempts,
+            summary: None,
+            facts: serde_json::Map::new(),
+            findings: vec![],
+        };
+        let queued = record.started_at.is_none();
+        ledger::OpenRun { record, epoch: 0, owner, queued, dry_run: false }
+    }
+
+    /// `left` and `again` say what becomes of them when they are interrupted.
+    fn table() -> JobTable {
+        let text = "jobs:\n  left: { interrupted: leave, command: { run: [/bin/true] } }\n  \
+                    again: { interrupted: rerun, command: { run: [/bin/true] } }\n";
+        let environment = crate::config::Environment::of_process(&crate::clock::SystemClock);
+        crate::config::read(text, std::path::Path::new("jobs.yaml"), &environment).unwrap().0
+    }
+
+    /// What becomes of one open run of a daemon that is gone: what goes on, and what is written.
+    fn check(job: &str, attempts: &[Outcome], goes_on: &str, written: &str) {
+        let past = Past { open: vec![open(1, job, attempts, owner("daemon", 7))], ..Past::default() };
+        let found = recover(past, &table(), vec![], &owner("daemon", 8), |_| false, None, at(30));
+        let how = |resume: &Resume| match &resume.how {
+            How::Queued => "queued".to_owned(),
+            How::Rerun { number } => format!("attempt {number} after {}", resume.tried),
+            How::Adopted { number, .. } => format!("adopted {number}"),
+        };
+        assert_eq!(found.resume.iter().map(how).collect::<String>(), goes_on, "{job} {attempts:?}");
+        assert_eq!(found.recovered.open.len(), found.resume.len(), "{job} {attempts:?}");
+        let write = |write: &Write| match write {
+            Write::AttemptEnded { number, outcome, .. } => format!("attempt {number} {outcome}"),
+            Write::Finished { outcome, .. } => outcome.to_string(),
+            Write::Adopted { owner, .. } => format!("taken by {}", owner.pid),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(
+            found.writes.iter().map(write).collect::<Vec<_>>().join(", "),
+            written,
+            "{job} {attempts:?}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_was_interrupted_follows_its_policy() {
+        use Outcome::{Failed, Interrupted, Running, TimedOut};
+        check("left", &[Running], "", "attempt 1 interrupted, interrupted");
+        check("again", &[Running], "attempt 2 after 0", "attempt 1 interrupted, taken by 8");
+        check("again", &[Failed, Running], "attempt 3 after 1", "attempt 2 interrupted, taken by 8");
+        check("again", &[Interrupted], "attempt 2 after 0", "taken by 8");
+        check("left", &[Interrupted], "", "interrupted");
+        // One that waited for its next attempt was not interrupted.
+        check("left", &[Failed], "attempt 2 after 1", "taken by 8");
+        check("left", &[Interrupted, TimedOut], "attempt 3 after 1", "taken by 8");
+        check("left", &[], "queued", "taken by 8");
+        check("gone", &[Running], "", "attempt 1 interrupted, interrupted");
+        check("gone", &[Failed], "", "interrupted");
+    }
+
+    #[test]
+    fn a_run_of_a_living_run_now_is_left_alone() {
+        let past = || Past {
+            open: vec![open(1, "again", &[Outcome::Running], owner(RUN_NOW, 7))],
+            ..Past::default()
+        };
+        let found =
+            recover(past(), &table(), vec![], &owner("daemon", 8), |owner| owner.pid == 7, None, at(30));
+        assert_eq!((found.writes.len(), found.resume.len(), found.recovered.open.len()), (0, 0, 1));
+        assert_eq!((found.foreign[0].run, found.foreign[0].attempt), (RunId(1), 1));
+        assert!(found.foreign[0].can_be_asked_to_end());
+    }
+
+    #[test]
+    fn for_one_run_only_what_lives_stands_in_the_way() {
+        let check = |program: Option<u32>, living: &[u32], expected: Option<u32>| {
+            let past = Past {
+                open: vec![open(1, "again", &[Outcome::Running], owner("daemon", 7))],
+                ..Past::default()
+            };
+            let programs = program.map(|pid| (RunId(1), owner("program", pid))).into_iter().collect();
+            let found = recover_for_one_run(past, programs, |owner| living.contains(&owner.pid));
+            assert_eq!(found.foreign.first().map(|foreign| foreign.owner.pid), expected);
+            assert_eq!(found.recovered.open.len(), usize::from(expected.is_some()));
+        };
+        check(None, &[], None);
+        check(None, &[7], Some(7));
+        check(Some(9), &[9], Some(9));
+        check(Some(9), &[], None);
+    }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::plan::Event;
+use super::recovery::Foreign;
 use super::runner::RunEnd;
 use super::{
     Accepted, Ended, Engine, Message, Refusal, Request, Snapshot, SnapshotRun, Surroundings, Then, Turn,
@@ -35,7 +36,8 @@ impl Engine {
             Message::ForeignGone { run } => self.foreign_gone(run, now, turn),
             Message::RunNow { job, dry_run, by, reply } => self.run_now(&job, dry_run, by, reply, now, turn),
             Message::Cancel { run, by, reply } => {
-                let known = self.runs.contains_key(&run);
+                let known = self.runs.contains_key(&run)
+                    || self.foreign.get(&run).is_some_and(Foreign::can_be_asked_to_end);
                 let _ = reply.send(known);
                 if known {
                     let detail = serde_json::json!({ "run": run, "by": by });
@@ -59,7 +61,9 @@ impl Engine {
                 self.plan_event(Event::Resume { job }, now, turn);
                 turn.then.push(Then::Tell(done));
             }
-            Message::Reload { table, record, by, done } => {
+            Message::Reload { table, mut record, by, done } => {
+                // From this instant on, whenever the file was read.
+                record.in_force_from = now;
                 let detail = serde_json::json!({ "hash": table.hash, "by": by });
                 turn.writes.push(event(now, "reloaded", detail));
                 // Slots of the old table come first; the new one's record follows them.
@@ -77,6 +81,7 @@ impl Engine {
             }
             Message::Note { kind, detail } => turn.writes.push(event(now, &kind, detail)),
             Message::Status { reply } => drop(reply.send(self.snapshot())),
+            Message::Ping { reply } => turn.then.push(Then::Tell(reply)),
             Message::Stop { end_programs, grace, done } => self.stop(end_programs, grace, done, now, turn),
             Message::GraceOver => self.end_what_is_left(),
         }
@@ -103,7 +108,7 @@ impl Engine {
                 let request = self.next_request;
                 self.next_request += 1;
                 let job = spec.name.clone();
-                self.requests.insert(request, Request { dry_run, by: by.clone(), reply });
+                self.requests.insert(request, Request { by: by.clone(), reply });
                 self.plan_event(Event::Manual { job, request, by, dry_run }, now, turn);
                 return;
             }
@@ -158,6 +163,13 @@ impl Engine {
                 queued: active.queued,
             })
             .collect();
+        runs.extend(self.foreign.iter().map(|(run, foreign)| SnapshotRun {
+            run: *run,
+            job: foreign.job.clone(),
+            started_at: foreign.started_at,
+            attempt: foreign.attempt,
+            queued: foreign.started_at.is_none(),
+        }));
         runs.sort_by_key(|run| run.run);
         Snapshot {
             table: self.table.clone(),

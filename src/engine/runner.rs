@@ -7,18 +7,19 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::Gone;
 use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
-use crate::host::process::{ProgramContext, Programs, Running, Swept, judge};
+use crate::host::process::{Keep, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
 use crate::logs::RunLog;
@@ -43,26 +44,32 @@ pub(super) struct Run {
     pub(super) spec: Option<Arc<JobSpec>>,
     pub(super) trigger: Trigger,
     pub(super) slot: Option<Timestamp>,
+    /// Of its first attempt, which may lie before this daemon's time.
+    pub(super) began: Timestamp,
     pub(super) dry_run: bool,
     pub(super) log: RunLog,
     pub(super) cancel: CancellationToken,
 }
 
-/// How a run begins here.
+/// How a run begins here. `tried`: attempts of before that count against `retries.attempts`.
 pub(super) enum Begin {
     /// The ledger has its first attempt already.
     Claimed,
     /// An attempt of this number follows one that was interrupted.
-    Rerun { number: u32 },
+    Rerun { number: u32, tried: u32 },
     /// Attempt `number` still runs: its program outlived the daemon before this one.
-    Adopted { number: u32, program: Box<AdoptedProgram> },
+    Adopted { number: u32, tried: u32, program: Box<AdoptedProgram> },
 }
 
 /// Where the runner puts what must be remembered.
 #[async_trait]
 pub(super) trait RunSink: Send + Sync {
     /// Returns once the ledger has it (or keeps it in memory, where it can't be written).
-    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp);
+    ///
+    /// # Errors
+    /// [`Gone`] where nobody writes any more: then nothing may be started, and the run stays open for the next
+    /// daemon.
+    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) -> Result<(), Gone>;
     fn attempt_ended(
         &self,
         run: RunId,
@@ -75,9 +82,22 @@ pub(super) trait RunSink: Send + Sync {
     fn finished(&self, end: RunEnd, held: Held);
 }
 
-/// Lets the spawner forget the exits of an attempt when it is dropped: only once its end is in the ledger, so
-/// that a daemon that dies in between leaves them to the next.
-pub(super) struct Held(#[expect(dead_code, reason = "held, never looked at")] Option<Programs>);
+/// What lets the spawner forget the exits of an attempt: [`Held::release`], once its end is in the ledger. One
+/// that is merely dropped, as with a message that nobody reads any more, leaves them to the next daemon.
+pub(super) struct Held(Option<Programs>);
+
+impl Held {
+    pub(super) fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What is never dropped never tells the spawner.
+        std::mem::forget(self.0.take());
+    }
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -91,6 +111,8 @@ pub(super) struct RunEnd {
 
 struct AttemptEnd {
     held: Held,
+    /// Where it is known better than from now: an adopted program may have ended long ago.
+    at: Option<Timestamp>,
     outcome: Outcome,
     error: Option<String>,
     report: Option<Report>,
@@ -99,29 +121,32 @@ struct AttemptEnd {
 }
 
 impl AttemptEnd {
+    fn of(outcome: Outcome) -> Self {
+        Self { held: Held(None), at: None, outcome, error: None, report: None, retryable: false }
+    }
+
     fn failed(error: String, retryable: bool) -> Self {
-        Self { held: Held(None), outcome: Outcome::Failed, error: Some(error), report: None, retryable }
+        Self { error: Some(error), retryable, ..Self::of(Outcome::Failed) }
     }
 }
 
 /// Carries a run to its end and tells `sink`.
 pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, sink: Arc<dyn RunSink>) {
-    let began = around.clock.now();
     let id = &run.run;
     let retries = run.spec.as_ref().map_or(Retries::ONCE, |spec| spec.retries);
-    let (mut number, mut adopted, mut announced) = match begin {
-        Begin::Claimed => (1, None, true),
-        Begin::Rerun { number } => (number, None, false),
-        Begin::Adopted { number, program } => (number, Some(program), true),
+    let (mut number, tried, mut adopted, mut announced) = match begin {
+        Begin::Claimed => (1, 0, None, true),
+        Begin::Rerun { number, tried } => (number, tried, None, false),
+        Begin::Adopted { number, tried, program } => (number, tried, Some(program), true),
     };
-    let mut tries = 1;
+    let mut tries = tried.saturating_add(1);
     let end = loop {
         if !announced {
-            sink.attempt_started(*id, number, around.clock.now()).await;
+            let Ok(()) = sink.attempt_started(*id, number, around.clock.now()).await else { return };
         }
         announced = false;
         let end = attempt(&run, number, adopted.take(), &around).await;
-        let now = around.clock.now();
+        let now = end.at.unwrap_or_else(|| around.clock.now());
         if !end.retryable || tries >= retries.attempts {
             break end;
         }
@@ -131,19 +156,14 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            break AttemptEnd {
-                held: Held(None),
-                outcome: Outcome::Cancelled,
-                error: Some("cancelled while it waited for its next attempt".to_owned()),
-                report: None,
-                retryable: false,
-            };
+            let error = Some("cancelled while it waited for its next attempt".to_owned());
+            break AttemptEnd { error, ..AttemptEnd::of(Outcome::Cancelled) };
         }
         number += 1;
         tries += 1;
     };
-    let at = around.clock.now();
-    run.log.note(at, &last_line(&end, at.duration_since(began).unsigned_abs()));
+    let at = end.at.unwrap_or_else(|| around.clock.now());
+    run.log.note(at, &last_line(&end, at.duration_since(run.began).unsigned_abs()));
     let report = with_log_error(end.report, &run.log);
     sink.finished(RunEnd { run: *id, at, outcome: end.outcome, error: end.error, report }, end.held);
 }
@@ -156,14 +176,17 @@ async fn attempt(
 ) -> AttemptEnd {
     let started = around.clock.now();
     let cancel = CancellationToken::new();
+    let ended_at = Arc::new(OnceLock::new());
     let (programs, mut work, deadline) = match adopted {
         Some(adopted) => {
-            let deadline = adopted.keep.deadline;
+            // One that has ended meanwhile has its exit; no timeout undoes that.
+            let deadline = adopted.keep.deadline.filter(|_| !adopted.ended);
             let keep = adopted.keep.clone();
             run.log.note(started, &format!("attempt {number} goes on: pid {} was adopted", adopted.pid));
             let context = adopted_context(&run.job, &adopted, &run.log);
             let (programs, running) = adopted.attach(context);
-            let work = tokio::spawn(async move { finish_adopted(running, &keep).await });
+            let ended_at = ended_at.clone();
+            let work = tokio::spawn(async move { finish_adopted(running, &keep, &ended_at).await });
             (programs, work, deadline)
         }
         None => {
@@ -187,22 +210,16 @@ async fn attempt(
     let stopped = tokio::select! {
         result = &mut work => {
             let swept = programs.end_all(TERM_GRACE).await;
-            return AttemptEnd { held: Held(Some(programs)), ..judge_result(result, &swept) };
+            let at = ended_at.get().copied();
+            return AttemptEnd { held: Held(Some(programs)), at, ..judge_result(result, &swept) };
         }
-        () = sleep(left) => AttemptEnd {
-            held: Held(None),
-            outcome: Outcome::TimedOut,
-            error: Some(timed_out(run)),
-            report: None,
-            retryable: true,
-        },
-        () = run.cancel.cancelled() => AttemptEnd {
-            held: Held(None),
-            outcome: Outcome::Cancelled,
-            error: Some("cancelled".to_owned()),
-            report: None,
-            retryable: false,
-        },
+        () = sleep(left) => {
+            let error = Some(timed_out(run));
+            AttemptEnd { error, retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
+        }
+        () = run.cancel.cancelled() => {
+            AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
+        }
     };
     // The job's own future goes on meanwhile, so that it can take its partial files away.
     cancel.cancel();
@@ -273,9 +290,14 @@ pub(super) fn adopted_context(job: &JobName, adopted: &AdoptedProgram, log: &Run
     }
 }
 
-async fn finish_adopted(mut running: Running, keep: &crate::host::process::Keep) -> Result<Report, JobError> {
+async fn finish_adopted(
+    mut running: Running,
+    keep: &Keep,
+    ended_at: &OnceLock<Timestamp>,
+) -> Result<Report, JobError> {
     let exit = running.wait().await;
-    judge(&exit, keep).map(Report::new).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
+    ended_at.get_or_init(|| exit.at);
+    judge(&exit, keep).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
 }
 
 fn judge_result(
@@ -285,14 +307,7 @@ fn judge_result(
     match result {
         Ok(Ok(mut report)) => {
             report.findings.extend(swept.findings());
-            let report = Some(report);
-            AttemptEnd {
-                held: Held(None),
-                outcome: Outcome::Succeeded,
-                error: None,
-                report,
-                retryable: false,
-            }
+            AttemptEnd { report: Some(report), ..AttemptEnd::of(Outcome::Succeeded) }
         }
         Ok(Err(error)) => {
             let retryable = matches!(error, JobError::Retryable(_));

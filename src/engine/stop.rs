@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Event;
-use super::recovery::{How, Resume};
+use super::recovery::{Foreign, How, Resume};
 use super::runner::adopted_context;
 use super::{Active, Begin, Engine, Message, Stopping, Turn, event};
 use crate::ledger::{Owner, Write};
@@ -17,8 +17,8 @@ use crate::spawner::AdoptedProgram;
 
 impl Engine {
     /// Runs of the daemon before this one, and of a living `run-now`.
-    pub(super) fn take_over(&mut self, resume: Vec<Resume>, foreign: Vec<(RunId, JobName, Owner)>) {
-        for Resume { record, job, how } in resume {
+    pub(super) fn take_over(&mut self, resume: Vec<Resume>, foreign: Vec<Foreign>) {
+        for Resume { record, job, dry_run, tried, how } in resume {
             let run = record.run;
             let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
             let active = Active {
@@ -27,7 +27,7 @@ impl Engine {
                 job,
                 trigger: record.trigger,
                 slot: record.slot,
-                dry_run: false,
+                dry_run,
                 cancel: CancellationToken::new(),
                 started_at: record.started_at,
                 attempt,
@@ -37,12 +37,15 @@ impl Engine {
             self.runs.insert(run, active);
             match how {
                 How::Queued => {}
-                How::Rerun { number } => self.begin(run, Begin::Rerun { number }),
-                How::Adopted { number, program } => self.begin(run, Begin::Adopted { number, program }),
+                How::Rerun { number } => self.begin(run, Begin::Rerun { number, tried }),
+                How::Adopted { number, program } => {
+                    self.begin(run, Begin::Adopted { number, tried, program });
+                }
             }
         }
-        for (run, _, owner) in foreign {
-            self.watch(run, owner);
+        for foreign in foreign {
+            self.watch(foreign.run, foreign.owner.clone());
+            self.foreign.insert(foreign.run, foreign);
         }
     }
 
@@ -50,7 +53,13 @@ impl Engine {
     pub(super) fn end_orphans(&self, orphans: Vec<AdoptedProgram>) {
         for orphan in orphans {
             let Ok(job) = JobName::new(&orphan.job) else { continue };
-            tracing::warn!("pid {} of run {} ({job}) outlived its run: it is ended", orphan.pid, orphan.run);
+            if !orphan.ended {
+                tracing::warn!(
+                    "pid {} of run {} ({job}) outlived its run: it is ended",
+                    orphan.pid,
+                    orphan.run
+                );
+            }
             let context = adopted_context(&job, &orphan, &self.logs.run(&job, orphan.run));
             self.runtime.spawn(async move {
                 let (programs, _running) = orphan.attach(context);
@@ -70,9 +79,12 @@ impl Engine {
     }
 
     pub(super) fn foreign_gone(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
+        self.foreign.remove(&run);
         let ended = self.ledger.run(run).ok().flatten().map(|record| record.outcome);
         let outcome = match ended {
             Some(outcome) if outcome != Outcome::Running => outcome,
+            // What it left behind is for a daemon to judge: its programs may live.
+            _ if !self.keeps_account => Outcome::Interrupted,
             _ => {
                 let outcome = Outcome::Interrupted;
                 let error = Some("the run-now that ran it died".to_owned());
@@ -130,6 +142,14 @@ impl Engine {
 
     pub(super) fn close(&mut self) {
         let now = self.clock.now();
+        // Ends that came while the last turn was written; whoever asks for something now asks in vain.
+        let mut turn = Turn::default();
+        for message in self.inbox.try_iter().collect::<Vec<_>>() {
+            if matches!(message, Message::Finished(..) | Message::AttemptEnded { .. }) {
+                self.absorb(message, now, &mut turn);
+            }
+        }
+        self.complete(turn);
         let left: Vec<RunId> = self.runs.keys().copied().collect();
         let detail = serde_json::json!({ "pid": std::process::id(), "left_running": left });
         let last =
@@ -138,6 +158,9 @@ impl Engine {
             && let Err(error) = self.ledger.apply(&last)
         {
             tracing::error!("{error}");
+        }
+        if let Some(problem) = self.ledger.problem() {
+            tracing::error!("{problem}, and are lost with the end of this process");
         }
         if let Some(done) = self.stopping.as_mut().and_then(|stopping| stopping.done.take()) {
             let _ = done.send(());

@@ -18,7 +18,7 @@ use super::secret::{ExposeSecret, SecretError, SecretText};
 /// One entry of `postgres:`.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// A name, an address or a socket directory.
+    /// A name, an address or a socket directory; as written in the file until [`Self::located`] has resolved it.
     pub host: String,
     pub port: u16,
     pub database: String,
@@ -75,6 +75,20 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 impl Connection {
+    /// The same connection with its host resolved, for whoever is about to connect: jobs.yaml may say
+    /// `host: ${env:NAME}`.
+    ///
+    /// # Errors
+    /// Where what the host refers to can't be had.
+    pub fn located(&self) -> Result<Self, SecretError> {
+        let host = match SecretText::parse(&self.host) {
+            Ok(written) => written.resolve()?.expose_secret().to_owned(),
+            // Refused when the file was read: this one was not written there.
+            Err(_) => self.host.clone(),
+        };
+        Ok(Self { host, ..self.clone() })
+    }
+
     /// Where the server is, as people write it.
     pub fn address(&self) -> String {
         if self.is_socket() {
@@ -275,6 +289,18 @@ mod tests {
         assert_eq!(connection("db.example").address(), "db.example:5432");
         assert_eq!(connection("::1").address(), "[::1]:5432");
         assert_eq!(connection("/run/postgresql").address(), "/run/postgresql/.s.PGSQL.5432");
+    }
+
+    #[test]
+    fn a_host_that_refers_elsewhere_is_read_when_it_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("host");
+        let written = connection(&format!("${{file:{}}}", file.display()));
+        let missing = written.located().unwrap_err().to_string();
+        assert!(missing.contains("can't be read: No such file or directory"), "{missing}");
+        std::fs::write(&file, "db.example\n").unwrap();
+        assert_eq!(written.located().unwrap().address(), "db.example:5432");
+        assert_eq!(connection("/run/postgresql").located().unwrap().host, "/run/postgresql");
     }
 
     #[test]

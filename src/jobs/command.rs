@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use crate::document::Invalid;
 use crate::host::accounts;
-use crate::host::process::{Keep, Output, Program, Status, Stdin, find_program, judge, login_path};
+use crate::host::process::{Keep, Output, Program, Stdin, find_program, judge, login_path};
 use crate::model::Report;
 use crate::policy::{Interrupted, TERM_GRACE};
 use crate::units::Size;
@@ -105,12 +105,7 @@ impl Job for Command {
         let mut running = ctx.programs.start(program).await?;
         let exit = running.wait().await;
         let swept = ctx.programs.end_all(TERM_GRACE).await;
-        let summary = judge(&exit, &keep).map_err(anyhow::Error::msg)?;
-        let code = match exit.status {
-            Status::Code(code) => Some(code),
-            Status::Signal(_) | Status::Unknown => None,
-        };
-        let mut report = Report::new(summary).fact("exit_code", code).fact("output_bytes", exit.written);
+        let mut report = judge(&exit, &keep).map_err(anyhow::Error::msg)?;
         report.findings = swept.findings();
         Ok(report)
     }

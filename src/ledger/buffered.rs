@@ -114,6 +114,7 @@ impl<L: Ledger> Buffered<L> {
             self.flush_chunk()?;
         }
         let Some(kept) = self.kept.as_ref() else { return Ok(()) };
+        let lost = kept.lost;
         if let Some(at) = kept.newest {
             let detail = serde_json::json!({ "since": kept.since, "reason": kept.reason, "lost": kept.lost });
             let event = Event { at, kind: "ledger_recovered".into(), detail };
@@ -121,6 +122,8 @@ impl<L: Ledger> Buffered<L> {
         }
         self.kept = None;
         self.set_patience(PATIENCE);
+        let lost = if lost > 0 { format!("; {lost} were lost") } else { String::new() };
+        tracing::warn!("the ledger can be written again: the changes that waited in memory are in it{lost}");
         Ok(())
     }
 

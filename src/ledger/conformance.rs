@@ -28,6 +28,7 @@ pub(super) fn claim(job: &str, slot: Option<i64>, state: NewState) -> Write {
         epoch: 0,
         state,
         requested_by: None,
+        dry_run: false,
         at: at(slot.unwrap_or(0)),
     })
 }

@@ -59,6 +59,8 @@ pub struct NewRow {
     pub state: NewState,
     /// Who asked, for a manual run: `root (uid 0)`.
     pub requested_by: Option<String>,
+    /// It only says what it would do.
+    pub dry_run: bool,
     pub at: Timestamp,
 }
 
@@ -186,6 +188,7 @@ pub struct OpenRun {
     pub owner: Owner,
     /// Waits for its turn: no attempt was begun.
     pub queued: bool,
+    pub dry_run: bool,
 }
 
 /// Which rows `history` asks for; newest first.
@@ -208,7 +211,7 @@ pub struct Past {
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
     /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
-    /// when it last succeeded.
+    /// when it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
 }
 

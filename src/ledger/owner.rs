@@ -3,14 +3,18 @@
 //! A pid alone is given out again; with the boot and the start time it names one process for ever (proc(5)).
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Owner;
 
 impl Owner {
     /// This process. `role`: `daemon` or `run-now`.
     pub fn current(role: &str) -> Self {
-        let pid = std::process::id();
+        Self::of(role, std::process::id())
+    }
+
+    /// The process that has this pid now; one that is never alive where none has.
+    pub fn of(role: &str, pid: u32) -> Self {
         Self { role: role.to_owned(), boot: boot_id(), pid, start_time: start_time(pid).unwrap_or_default() }
     }
 
@@ -30,6 +34,18 @@ impl Owner {
                 return;
             }
         }
+    }
+}
+
+impl Owner {
+    /// Sends SIGINT, which a `run-now` takes as a wish to cancel. Whether the process was there to hear it.
+    pub fn interrupt(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let Some(handle) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+            return false;
+        };
+        // Asked once the handle is held: from here on it names one process for ever.
+        self.alive() && pidfd_send_signal(&handle, Signal::INT).is_ok()
     }
 }
 

@@ -110,18 +110,6 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
     let table = connection
         .query_row("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC LIMIT 1", (), table)
         .optional()?;
-    let pauses = connection
-        .prepare("SELECT job, since, until, paused_by FROM pauses ORDER BY job")?
-        .query_map((), |row| {
-            let job: String = row.get(0)?;
-            Ok(PauseRecord {
-                job: (!job.is_empty()).then_some(job),
-                since: instant(row, 1)?,
-                until: maybe_instant(row, 2)?,
-                by: row.get(3)?,
-            })
-        })?
-        .collect::<Result<_>>()?;
     let jobs = connection
         .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
         .query_map((), |row| {
@@ -134,12 +122,27 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
             })
         })?
         .collect::<Result<_>>()?;
-    Ok(Past { accounted, table, open: open_runs(connection)?, pauses, jobs })
+    Ok(Past { accounted, table, open: open_runs(connection)?, pauses: pauses(connection)?, jobs })
+}
+
+pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {
+    connection
+        .prepare("SELECT job, since, until, paused_by FROM pauses ORDER BY job")?
+        .query_map((), |row| {
+            let job: String = row.get(0)?;
+            Ok(PauseRecord {
+                job: (!job.is_empty()).then_some(job),
+                since: instant(row, 1)?,
+                until: maybe_instant(row, 2)?,
+                by: row.get(3)?,
+            })
+        })?
+        .collect()
 }
 
 /// In the order of their claims.
 fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
-    let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time {OPEN_RUNS}");
+    let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time, dry_run {OPEN_RUNS}");
     let mut open: Vec<OpenRun> = connection
         .prepare(&sql)?
         .query_map((), |row| {
@@ -153,7 +156,7 @@ fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
             let queued = record.started_at.is_none();
             // Negative where `Buffered` keeps a row of another ledger; that one tells the true epoch.
             let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
-            Ok(OpenRun { record, epoch, owner, queued })
+            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)? })
         })?
         .collect::<Result<_>>()?;
     open.sort_by_key(|open| open.record.run);

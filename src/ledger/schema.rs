@@ -9,7 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+
+/// A run that only says what it would do must never become a real one, nor count as a success of its job.
+const VERSION_3: &str = "ALTER TABLE runs ADD COLUMN dry_run INTEGER NOT NULL DEFAULT 0;";
 
 /// The offsets of a table's zones are kept once a zone, not once a job.
 const VERSION_2: &str = "ALTER TABLE tables ADD COLUMN zones TEXT NOT NULL DEFAULT '{}';";

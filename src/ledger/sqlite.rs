@@ -15,7 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{self, Mismatch};
 use super::{
-    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, TableRecord, Write, damage, read, write,
+    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, PauseRecord, TableRecord, Write, damage, read,
+    write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -100,8 +101,14 @@ impl SqliteLedger {
         write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
     }
 
+    /// # Errors
+    /// [`LedgerError::Read`]
+    pub fn pauses(&self) -> Result<Vec<PauseRecord>, LedgerError> {
+        self.snapshot(read::pauses)
+    }
+
     fn writing(&self, error: rusqlite::Error) -> LedgerError {
-        let (path, reason) = (show(&self.path), explain(&error));
+        let (path, reason) = (show(&self.path), explain(&error, &self.path));
         match damage::is_damage(&error) {
             true => LedgerError::Damaged { path, reason },
             false => LedgerError::Write { path, reason },
@@ -109,7 +116,7 @@ impl SqliteLedger {
     }
 
     fn reading(&self, error: rusqlite::Error) -> LedgerError {
-        let (path, reason) = (show(&self.path), explain(&error));
+        let (path, reason) = (show(&self.path), explain(&error, &self.path));
         match damage::is_damage(&error) {
             true => LedgerError::Damaged { path, reason },
             false => LedgerError::Read { path, reason },
@@ -302,6 +309,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn opening(path: &Path, mismatch: Mismatch) -> LedgerError {
+    let at = path;
     let path = show(path);
     match mismatch {
         Mismatch::TooNew { found, known } => LedgerError::TooNew { path, found, known },
@@ -309,17 +317,21 @@ fn opening(path: &Path, mismatch: Mismatch) -> LedgerError {
             LedgerError::Open { path, reason: "it is an SQLite file of another program: move it away".into() }
         }
         Mismatch::Sqlite(error) if damage::is_damage(&error) => {
-            LedgerError::Damaged { path, reason: explain(&error) }
+            LedgerError::Damaged { path, reason: explain(&error, at) }
         }
-        Mismatch::Sqlite(error) => LedgerError::Open { path, reason: explain(&error) },
+        Mismatch::Sqlite(error) => LedgerError::Open { path, reason: explain(&error, at) },
     }
 }
 
-fn explain(error: &rusqlite::Error) -> String {
+fn explain(error: &rusqlite::Error, path: &Path) -> String {
+    let full = || rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0);
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process holds it locked (is it open in sqlite3, or being copied?)".into()
         }
+        // The file that is shared with readers is made when the ledger is opened: without room for it, SQLite
+        // speaks of the disk only in general.
+        Some(ErrorCode::SystemIoFailure) if full() => "the disk is full".into(),
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         Some(ErrorCode::ReadOnly) => "it is read-only for this user or on this disk".into(),
         Some(ErrorCode::CannotOpen) => format!("it, or the files beside it, can't be opened ({error})"),

@@ -107,8 +107,8 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
     let inserted = connection
         .prepare_cached(
             "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
-                               reason, started_at, host, owner, requested_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                               reason, started_at, host, owner, requested_by, dry_run)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT (job, slot, epoch) DO NOTHING",
         )?
         .execute(params![
@@ -127,6 +127,7 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             host,
             owner,
             row.requested_by,
+            row.dry_run,
         ])?;
     if inserted == 0 {
         let holder = connection
@@ -186,7 +187,9 @@ fn open_attempt(connection: &Connection, run: i64, number: u32, at: Timestamp) -
 fn note_start(connection: &Connection, run: i64, at: Timestamp) -> Result<()> {
     connection
         .prepare_cached(
-            "UPDATE jobs SET last_started = max(ifnull(last_started, ?2), ?2), latest = max(ifnull(latest, 0), ?1)
+            "UPDATE jobs SET latest = max(ifnull(latest, 0), ?1),
+                 last_started = CASE WHEN (SELECT dry_run FROM runs WHERE id = ?1) THEN last_started
+                     ELSE max(ifnull(last_started, ?2), ?2) END
              WHERE job = (SELECT job FROM runs WHERE id = ?1)",
         )?
         .execute(params![run, micros(at)])?;
@@ -231,7 +234,8 @@ fn finished(
     connection
         .prepare_cached(
             "UPDATE jobs SET latest = max(ifnull(latest, 0), ?1),
-                 last_succeeded = max(ifnull(last_succeeded, ?2), ifnull(?2, last_succeeded))
+                 last_succeeded = CASE WHEN (SELECT dry_run FROM runs WHERE id = ?1) THEN last_succeeded
+                     ELSE max(ifnull(last_succeeded, ?2), ifnull(?2, last_succeeded)) END
              WHERE job = (SELECT job FROM runs WHERE id = ?1)",
         )?
         .execute(params![run.0, succeeded])?;

@@ -182,6 +182,7 @@ impl Field {
     fn reversed(&self, item: Part<'_>, low: u32, high: u32, step: Option<u32>) -> ScheduleError {
         // Sunday is written as 0 here, so that the week ends on Saturday.
         let top = if self.names.len() == 7 { 6 } else { self.high };
+        let low = if low > top { self.low } else { low };
         let named = item.text.contains(|c: char| c.is_ascii_alphabetic());
         let word = |value: u32| match self.names.get((value - self.low) as usize) {
             Some(name) if named => (*name).to_owned(),
@@ -189,6 +190,8 @@ impl Field {
         };
         let range = |low, high| if low == high { word(low) } else { format!("{}-{}", word(low), word(high)) };
         let instead = match step {
+            None if low <= high => range(low, high),
+            Some(step) if low <= high => format!("{}/{step}", range(low, high)),
             None => format!("{},{}", range(low, top), range(self.low, high)),
             Some(step) => {
                 let size = top - self.low + 1;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -71,6 +71,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     account: Option<crate::host::process::Account>,
     current: tokio::sync::Mutex<Current>,
+    /// To the spawners of daemons before this one.
+    adopted: Mutex<Vec<Weak<Link>>>,
 }
 
 struct Current {
@@ -129,7 +131,23 @@ impl Spawner {
         let link = greet(socket, &settings, clock.clone()).await?;
         let account = accounts::own().ok();
         let current = tokio::sync::Mutex::new(Current { link, child });
-        Ok(Self { inner: Arc::new(Inner { settings, clock, account, current }) })
+        let inner = Arc::new(Inner { settings, clock, account, current, adopted: Mutex::default() });
+        tokio::spawn(replace_the_dead(Arc::downgrade(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Returns when all that was said to spawners is on its way to them: one that does not hear that an exit is on
+    /// record would keep it for the next daemon, and live as long.
+    pub async fn flush(&self) {
+        let adopted = std::mem::take(&mut *self.inner.adopted.lock().unwrap_or_else(PoisonError::into_inner));
+        for link in adopted.iter().filter_map(Weak::upgrade) {
+            link.flush().await;
+        }
+        let mut current = self.inner.current.lock().await;
+        current.link.flush().await;
+        if current.link.is_dead() {
+            current.bury(&self.inner.settings);
+        }
     }
 
     /// What starts the programs of one attempt. The context that starts them must live until the attempt's
@@ -170,9 +188,12 @@ impl Spawner {
     pub(crate) async fn link(&self) -> Result<Arc<Link>> {
         let mut current = self.inner.current.lock().await;
         if current.link.is_dead() {
-            // Its connection is closed: it has ended, or is about to.
-            let _ = current.child.kill();
-            let _ = current.child.wait();
+            current.bury(&self.inner.settings);
+            tracing::error!(
+                "the spawner (pid {}) has died: what it ran is ended, and nobody can know how that would have \
+                 ended; another one takes its place",
+                current.child.id()
+            );
             let launched = Self::launch(self.inner.settings.clone())?;
             let link = greet(launched.socket, &self.inner.settings, self.inner.clock.clone()).await?;
             *current = Current { link, child: launched.child };
@@ -202,6 +223,9 @@ impl Spawner {
             let (link, welcome) = Link::new(socket, state, true, self.inner.clock.clone())?;
             match welcome.await? {
                 Ok(Welcome { programs }) => {
+                    let mut all = self.inner.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.push(Arc::downgrade(&link));
+                    drop(all);
                     let adopted = |listed: Listed| AdoptedProgram {
                         run: RunId(listed.run.run),
                         attempt: listed.attempt,
@@ -227,6 +251,34 @@ impl Spawner {
             }
         }
         bail!("process {pid} says that it serves a process that is gone")
+    }
+}
+
+impl Current {
+    /// Its connection is closed: it has ended, or is about to.
+    fn bury(&mut self, settings: &Settings) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let pid = self.link.spawner_pid();
+        let _ = std::fs::remove_file(rendezvous::path_of(&settings.control_socket, pid));
+    }
+}
+
+/// A dead spawner is noticed at once and not when the next program is due, so that no zombie waits until then.
+async fn replace_the_dead(inner: Weak<Inner>) {
+    const PAUSE: Duration = Duration::from_secs(5);
+    loop {
+        let Some(died) = inner.upgrade().map(|inner| async move { inner.current.lock().await.link.died() })
+        else {
+            return;
+        };
+        died.await.cancelled().await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = (Spawner { inner }).link().await {
+            tracing::error!("no program can be started: {error:#}");
+        }
+        // One that dies again and again must not take all of the processor.
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

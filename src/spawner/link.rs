@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::outgoing::{self, Outgoing};
 use super::protocol::{
@@ -24,6 +25,7 @@ pub(crate) struct Link {
     /// The spawner's process.
     pid: AtomicI32,
     clock: Arc<dyn Clock>,
+    died: CancellationToken,
 }
 
 #[derive(Default)]
@@ -111,7 +113,13 @@ impl Link {
         let (out, requests) = mpsc::unbounded_channel();
         let (welcome, welcomed) = oneshot::channel();
         let start = State { welcome: Some(welcome), next_id: 1, ..State::default() };
-        let link = Arc::new(Self { out, state: Mutex::new(start), pid: AtomicI32::new(0), clock });
+        let link = Arc::new(Self {
+            out,
+            state: Mutex::new(start),
+            pid: AtomicI32::new(0),
+            clock,
+            died: CancellationToken::new(),
+        });
         link.send(&ToSpawner::Hello { version: super::protocol::VERSION, state, retire }, vec![]);
         tokio::spawn(outgoing::write(socket.clone(), requests));
         tokio::spawn(read(socket, Arc::downgrade(&link)));
@@ -120,6 +128,19 @@ impl Link {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.state().dead.is_some()
+    }
+
+    /// Cancelled when the spawner is gone.
+    pub(crate) fn died(&self) -> CancellationToken {
+        self.died.clone()
+    }
+
+    /// Returns when all that was asked for is on its way, or will never be.
+    pub(crate) async fn flush(&self) {
+        let (sent, on_sent) = oneshot::channel();
+        let _ = self.out.send(Outgoing { bytes: vec![], descriptors: vec![], sent: Some(sent) });
+        // It is only ever dropped.
+        let _ = on_sent.await;
     }
 
     pub(crate) fn spawner_pid(&self) -> i32 {
@@ -198,7 +219,7 @@ impl Link {
         let mut bytes = vec![];
         put_message(&mut bytes, message, u8::try_from(descriptors.len()).unwrap_or(u8::MAX));
         // Fails only when the writer is gone, which the reader tells everybody.
-        let _ = self.out.send(Outgoing { bytes, descriptors });
+        let _ = self.out.send(Outgoing { bytes, descriptors, sent: None });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -272,7 +293,7 @@ impl Link {
         let ack = Ack { id: piece.id, stream: piece.stream, taken: one.taken, safe: one.safe };
         let mut bytes = vec![];
         put_ack(&mut bytes, &ack);
-        let _ = self.out.send(Outgoing { bytes, descriptors: vec![] });
+        let _ = self.out.send(Outgoing { bytes, descriptors: vec![], sent: None });
     }
 
     fn take_end(&self, frame: &Frame) {
@@ -305,6 +326,7 @@ impl Link {
             state.sweeps.clear();
             (std::mem::take(&mut state.programs), state.welcome.take())
         };
+        self.died.cancel();
         if let Some(welcome) = welcome {
             let _ = welcome.send(Err(Refusal { reason: reason.to_owned(), busy: None }));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Descriptors that fit into one message (unix(7), SCM_MAX_FD is 253).
 const DESCRIPTORS: usize = 200;
@@ -19,6 +19,8 @@ const BATCH: usize = 64 * 1024;
 pub(super) struct Outgoing {
     pub(super) bytes: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
+    /// Dropped once this and all before it is on its way.
+    pub(super) sent: Option<oneshot::Sender<()>>,
 }
 
 /// Ends, and closes the connection, when the last user of the link is gone.
@@ -26,16 +28,19 @@ pub(super) async fn write(socket: Arc<UnixStream>, mut outgoing: mpsc::Unbounded
     let mut waiting = vec![];
     while outgoing.recv_many(&mut waiting, 1000).await > 0 {
         let mut messages = waiting.drain(..).peekable();
-        while let Some(Outgoing { mut bytes, mut descriptors }) = messages.next() {
+        while let Some(Outgoing { mut bytes, mut descriptors, sent }) = messages.next() {
+            let mut waits = vec![sent];
             while let Some(next) = messages.next_if(|next| {
                 bytes.len() < BATCH && descriptors.len() + next.descriptors.len() <= DESCRIPTORS
             }) {
                 bytes.extend_from_slice(&next.bytes);
                 descriptors.extend(next.descriptors);
+                waits.push(next.sent);
             }
             if send_all(&socket, &bytes, &descriptors).await.is_err() {
                 return;
             }
+            drop(waits);
         }
     }
     let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);

@@ -46,7 +46,7 @@ pub(crate) fn find(prefix: &Path) -> std::io::Result<Vec<(i32, PathBuf)>> {
     Ok(found)
 }
 
-fn path_of(prefix: &Path, pid: i32) -> PathBuf {
+pub(crate) fn path_of(prefix: &Path, pid: i32) -> PathBuf {
     let mut name = start_of_name(prefix);
     name.push(pid.to_string());
     prefix.with_file_name(name)

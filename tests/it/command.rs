@@ -75,7 +75,14 @@ async fn a_command_has_the_environment_of_a_login() {
         "{home}\nHOME={home}\nLANG=fr_MA.UTF-8\nLOGNAME={name}\nPATH={path}\nPUNK_ECO_JOB=one\nPUNK_ECO_RUN=7\n\
          PUNK_ECO_SLOT=2026-11-22T23:00:00Z\nPWD={home}\nSECRET=x\nSHELL=/bin/sh\nUSER={name}\n"
     );
-    assert_eq!(std::fs::read_to_string(seen).unwrap(), expected);
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), expected);
+    // As in a crontab, the job's own HOME is where it works; and nobody can take another run's marks.
+    let own = folder.path().canonicalize().unwrap();
+    let own = own.to_str().unwrap();
+    let options =
+        json!({"shell": format!("pwd > {0}; umask >> {0}; echo $PUNK_ECO_JOB >> {0}", seen.display())});
+    run(folder.path(), options, &[("HOME", own), ("PUNK_ECO_JOB", "two")]).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), format!("{own}\n0022\none\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +93,7 @@ async fn a_failure_says_whether_a_retry_may_mend_it() {
         assert_eq!(error.to_string(), expected);
         assert_eq!(matches!(error, JobError::Permanent(_)), permanent, "{expected}");
     };
-    let said = "exit code 3; the end of its stderr:\nno disk";
+    let said = "exit code 3: no disk";
     check(json!({"shell": "echo no disk >&2; exit 3"}), false, said).await;
     check(json!({"shell": "kill -SEGV $$"}), false, "ended by signal 11 (SIGSEGV)").await;
     check(json!({"run": ["no-such"]}), true, "no-such: no such program in PATH (/usr/bin:/bin)").await;

@@ -63,6 +63,7 @@ fn a_command_outlives_a_killed_daemon_and_is_adopted_with_its_whole_output_and_t
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
     assert_eq!(row["outcome"], "succeeded", "{row:#}");
     assert_eq!(row["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(row["facts"], json!({ "exit_code": 0, "output_bytes": 11 }));
     assert_eq!(host.history("gated").len(), 1);
     let log = host.log("gated");
     assert_eq!((log.matches("begun").count(), log.matches("done").count()), (1, 1), "{log}");
@@ -85,7 +86,9 @@ fn a_command_that_ended_while_no_daemon_lived_is_told_with_its_true_exit_by_the_
     let daemon = host.daemon();
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
     assert_eq!(row["outcome"], "failed", "{row:#}");
-    assert_eq!(row["facts"]["exit_code"].as_i64().unwrap_or(7), 7);
+    let since = host.json(&["status", "--json"])["started_at"].as_str().unwrap().to_owned();
+    let ended = row["finished_at"].as_str().unwrap();
+    assert!(ended < since.as_str(), "it ended at {ended}, before the daemon of {since}");
     assert!(row["attempts"][0]["error"].as_str().unwrap().contains('7'), "{row:#}");
     assert!(host.log("gated").contains("done"));
     assert!(daemon.stop().success());
@@ -263,4 +266,72 @@ fn a_stale_socket_is_no_obstacle() {
     let daemon = host.daemon();
     assert!(daemon.stop().success());
     assert!(!host.path("control.sock").exists());
+}
+
+#[test]
+fn systemd_hears_that_the_daemon_is_ready_lives_and_stops() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let systemd = std::os::unix::net::UnixDatagram::bind(host.path("notify")).unwrap();
+    systemd.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut daemon = host
+        .command(&["daemon"])
+        .env("NOTIFY_SOCKET", host.path("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut bytes = [0; 4096];
+        let length = systemd.recv(&mut bytes).unwrap();
+        text(&bytes[..length])
+    };
+    assert_eq!(hear(), "READY=1\n");
+    // More than the one at the start: it goes on.
+    assert_eq!([hear(), hear()], ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    wait_until("it reloads", || hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    wait_until("it is ready again", || hear() == "READY=1\n");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    wait_until("it stops", || hear() == "STOPPING=1\n");
+    assert!(daemon.wait().unwrap().success());
+}
+
+/// `number outcome` of each attempt.
+fn attempts(row: &serde_json::Value) -> Vec<String> {
+    let attempts = row["attempts"].as_array().unwrap().iter();
+    attempts.map(|one| format!("{} {}", one["number"], one["outcome"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn attempts_that_fail_or_take_too_long_are_tried_again_as_often_as_agreed() {
+    let host = Host::new(
+        "  fails:\n    retries: { attempts: 3, backoff: 1s, max_backoff: 1s }\n    command: { shell: 'exit 7' }\n  \
+           hangs:\n    timeout: 1s\n    retries: { attempts: 2, backoff: 1s }\n    command: { shell: 'sleep 60' }\n",
+    );
+    let daemon = host.daemon();
+    for job in ["fails", "hangs"] {
+        assert!(host.cli(&["run-now", job, "--detach"]).status.success());
+    }
+    let row = host.wait_for_outcome("fails", "failed");
+    assert_eq!(attempts(&row), ["1 failed", "2 failed", "3 failed"]);
+    assert_eq!(row["attempts"][2]["error"], "exit code 7");
+    let row = host.wait_for_outcome("hangs", "timed_out");
+    assert_eq!(attempts(&row), ["1 timed_out", "2 timed_out"]);
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn a_run_that_waits_for_its_next_attempt_goes_on_with_the_next_daemon_and_counts_them_all() {
+    let host = Host::new(
+        "  fails:\n    retries: { attempts: 2, backoff: 2s, max_backoff: 2s }\n    command: { shell: 'exit 7' }\n",
+    );
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "fails", "--detach"]).status.success());
+    host.wait_for("fails", "has failed once", |row| row["attempts"][0]["outcome"] == "failed");
+    assert!(daemon.stop().success());
+    let daemon = host.daemon();
+    let row = host.wait_for_outcome("fails", "failed");
+    assert_eq!(attempts(&row), ["1 failed", "2 failed"]);
+    assert!(daemon.stop().success());
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bad_days;
 mod cli;
 mod command;
 mod dumps;
@@ -10,5 +11,6 @@ mod lifecycle;
 mod pg_dump;
 mod prune;
 mod prune_daemon;
+mod run_now;
 mod spawner;
 mod support;

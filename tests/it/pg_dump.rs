@@ -262,7 +262,28 @@ async fn a_server_that_refuses_is_told_apart_from_one_that_is_away() {
          container: out and set host: and port: to where it answers on this host",
     )
     .await;
+    check(
+        &|connection| connection.host = "${file:/nowhere/host}".into(),
+        true,
+        "connection app: host: ${file:/nowhere/host}: /nowhere/host can't be read: No such file or directory (os error 2)",
+    )
+    .await;
     assert!(!directory.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_be_written_in_a_file_of_its_own() {
+    let postgres = Postgres::start();
+    let mut bench = bench(&postgres, "postgres").await;
+    let (directory, file) = (bench.path("dumps"), bench.path("host"));
+    std::fs::write(&file, "127.0.0.1\n").unwrap();
+    let host = format!("${{file:{}}}", file.display());
+    bench.connections.insert("app".into(), Connection { host, ..postgres.connection("postgres") });
+    let options = options(&directory, "");
+    assert!(options.preflight(&bench.host()).await.is_empty());
+    bench.run(&options).await.unwrap();
+    // What connected, and not what was written.
+    assert_eq!(manifest(&directory).server.host, "127.0.0.1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

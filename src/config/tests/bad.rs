@@ -382,3 +382,26 @@ fn what_is_no_yaml() {
         ],
     );
 }
+
+#[test]
+fn the_nearest_zone_is_not_looked_for_without_end() {
+    let jobs: String = (0..300)
+        .map(|n| {
+            format!("  x{n}: {{ timezone: Europe/Pari{n}, schedule: '@daily', command: {{ shell: ls }} }}\n")
+        })
+        .collect();
+    let problems = read_text(&format!("jobs:\n{jobs}")).unwrap_err();
+    assert_eq!(
+        (problems.len(), problems.iter().filter(|problem| problem.hint.is_some()).count()),
+        (300, 100)
+    );
+    // The same name again costs no second look.
+    let jobs: String = (0..200)
+        .map(|n| {
+            format!("  x{n}: {{ timezone: Europe/Pari, schedule: '@daily', command: {{ shell: ls }} }}\n")
+        })
+        .collect();
+    let problems = read_text(&format!("jobs:\n{jobs}")).unwrap_err();
+    assert!(problems.iter().all(|problem| problem.hint.as_deref() == Some("did you mean `Europe/Paris`?")));
+    assert_eq!(problems.len(), 200);
+}

@@ -284,11 +284,14 @@ impl Plan {
                 out.push(Decision::Drop { run: run.run, reason: SkipReason::Removed });
                 continue;
             }
-            if run.queued {
+            if run.queued && !run.dry_run {
                 self.note_start(&run.job);
             }
             let order = run.slot.unwrap_or(now);
-            self.runs.recover(run.job.clone(), run.run, order, run.queued, spec.as_deref());
+            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec.as_deref());
+            if run.dry_run {
+                self.runs.mark_dry(token);
+            }
         }
     }
 

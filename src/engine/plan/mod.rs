@@ -165,6 +165,7 @@ pub struct OpenRun {
     pub job: JobName,
     pub slot: Option<Timestamp>,
     pub queued: bool,
+    pub dry_run: bool,
 }
 
 /// The machine.
@@ -235,7 +236,9 @@ impl Plan {
                 self.pauses.clear(job.as_ref());
                 self.release_after(now, &mut out);
             }
-            Event::Manual { job, request, by, dry_run: _ } => self.manual(&job, request, by, now, &mut out),
+            Event::Manual { job, request, by, dry_run } => {
+                self.manual(&job, request, by, dry_run, now, &mut out);
+            }
             Event::Cancel { run } => {
                 if self.runs.cancel(run) {
                     out.push(Decision::Cancel { run });
@@ -287,16 +290,20 @@ impl Plan {
 
     fn claimed(&mut self, token: Token, run: RunId, out: &mut Vec<Decision>) {
         let (ours, consequences) = self.runs.claimed(token, run);
-        if let Some((job, true)) = ours {
+        if let Some((job, true)) = ours
+            && !self.runs.is_dry(run)
+        {
             self.note_start(&job);
         }
         self.tell(consequences, out);
     }
 
     fn ended(&mut self, run: RunId, outcome: Outcome, now: Timestamp, out: &mut Vec<Decision>) {
+        let dry_run = self.runs.is_dry(run);
         let Some(job) = self.runs.ended(run) else { return };
         self.start_waiting(out);
-        if outcome != Outcome::Succeeded {
+        // What was only tried brings nothing about.
+        if outcome != Outcome::Succeeded || dry_run {
             return;
         }
         self.sequence += 1;
@@ -341,7 +348,15 @@ impl Plan {
         }
     }
 
-    fn manual(&mut self, job: &JobName, request: u64, by: String, now: Timestamp, out: &mut Vec<Decision>) {
+    fn manual(
+        &mut self,
+        job: &JobName,
+        request: u64,
+        by: String,
+        dry_run: bool,
+        now: Timestamp,
+        out: &mut Vec<Decision>,
+    ) {
         let refuse = |reason| Decision::Refuse { request, reason };
         let Some(state) = self.jobs.get(job) else {
             out.push(refuse(RefuseReason::UnknownJob));
@@ -365,6 +380,10 @@ impl Plan {
         };
         let mut row = row(&spec, Trigger::Manual, None, state, now);
         row.requested_by = Some(by);
+        row.dry_run = dry_run;
+        if dry_run {
+            self.runs.mark_dry(token);
+        }
         out.push(Decision::Claim { token, row, request: Some(request) });
     }
 
@@ -372,7 +391,9 @@ impl Plan {
         let jobs = &self.jobs;
         let spec = |job: &JobName| jobs.get(job).map(|state| &*state.spec);
         for (token, run, job) in self.runs.start_waiting(self.table.max_running, spec) {
-            self.note_start(&job);
+            if !self.runs.is_dry(run) {
+                self.note_start(&job);
+            }
             out.push(Decision::Start { token, run });
         }
     }
@@ -404,6 +425,7 @@ fn row(spec: &JobSpec, trigger: Trigger, slot: Option<Timestamp>, state: NewStat
         epoch: 0,
         state,
         requested_by: None,
+        dry_run: false,
         at,
     }
 }

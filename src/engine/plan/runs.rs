@@ -52,6 +52,8 @@ pub(super) struct Run {
     ending: bool,
     /// Ends these once its own row is durable.
     replaces: Vec<Token>,
+    /// It only says what it would do: it counts neither as a start nor as a success of its job.
+    dry: bool,
     /// Must not run although the ledger has not yet answered its claim.
     doomed: Option<SkipReason>,
 }
@@ -111,6 +113,7 @@ impl Runs {
                 group: spec.group.clone(),
                 ending: false,
                 replaces,
+                dry: false,
                 doomed: None,
             },
         );
@@ -125,7 +128,7 @@ impl Runs {
         order: Timestamp,
         queued: bool,
         spec: Option<&JobSpec>,
-    ) {
+    ) -> Token {
         let token = self.token();
         let run = Run {
             job,
@@ -136,11 +139,23 @@ impl Runs {
             group: spec.and_then(|spec| spec.group.clone()),
             ending: false,
             replaces: vec![],
+            dry: false,
             doomed: None,
         };
         self.insert(token, run);
         self.by_id.insert(id, token);
         self.changed = true;
+        token
+    }
+
+    pub(super) fn mark_dry(&mut self, token: Token) {
+        if let Some(run) = self.runs.get_mut(&token) {
+            run.dry = true;
+        }
+    }
+
+    pub(super) fn is_dry(&self, id: RunId) -> bool {
+        self.by_id.get(&id).and_then(|token| self.runs.get(token)).is_some_and(|run| run.dry)
     }
 
     /// A token that stands for a row only.

@@ -225,6 +225,7 @@ pub(super) fn skipped_rows(
             epoch: 0,
             state: NewState::Skipped(reason),
             requested_by: None,
+            dry_run: false,
             at: now,
         })
     })

@@ -21,7 +21,7 @@ pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 
 use crate::logs::{RunLog, Stream};
-use crate::model::{Finding, Severity};
+use crate::model::{Finding, Report, Severity};
 
 /// A program to start.
 #[derive(Debug, Default)]
@@ -183,13 +183,17 @@ impl Swept {
     }
 }
 
-/// What the end of a program means for its job: a summary, or what went wrong. A retry may mend the latter.
+/// What the end of a program means for its job: a report (`exit_code`, `output_bytes`), or what went wrong. A retry
+/// may mend the latter.
 ///
 /// # Errors
 /// The exit code or the signal, with the last lines of stderr.
-pub fn judge(exit: &Exit, keep: &Keep) -> Result<String, String> {
+pub fn judge(exit: &Exit, keep: &Keep) -> Result<Report, String> {
     let ended = match exit.status {
-        Status::Code(code) if keep.success_codes.contains(&code) => return Ok(format!("exit code {code}")),
+        Status::Code(code) if keep.success_codes.contains(&code) => {
+            let report = Report::new(format!("exit code {code}"));
+            return Ok(report.fact("exit_code", code).fact("output_bytes", exit.written));
+        }
         Status::Code(code) => format!("exit code {code}"),
         Status::Signal(signal) => match signal_hook::low_level::signal_name(signal) {
             Some(name) => format!("ended by signal {signal} ({name})"),
@@ -197,8 +201,13 @@ pub fn judge(exit: &Exit, keep: &Keep) -> Result<String, String> {
         },
         Status::Unknown => return Err("nobody knows how the program ended: its spawner died".to_owned()),
     };
+    // The first line stands alone where there is room for one only: its last words mostly say why.
     let last = last_lines(&exit.stderr, 5);
-    if last.is_empty() { Err(ended) } else { Err(format!("{ended}; the end of its stderr:\n{last}")) }
+    match last.rsplit_once('\n') {
+        Some((_, words)) => Err(format!("{ended}: {words}\nthe end of its stderr:\n{last}")),
+        None if last.is_empty() => Err(ended),
+        None => Err(format!("{ended}: {last}")),
+    }
 }
 
 /// Why the kernel refused to execute a program, in the words of someone who knows what it usually means.
@@ -249,7 +258,10 @@ mod tests {
                 dropped: 0,
             };
             let keep = Keep { success_codes: vec![0, 24], deadline: None };
-            assert_eq!(judge(&exit, &keep), expected.map(str::to_owned).map_err(str::to_owned));
+            assert_eq!(
+                judge(&exit, &keep).map(|report| report.summary),
+                expected.map(str::to_owned).map_err(str::to_owned)
+            );
         };
         check(Status::Code(0), "a warning", Ok("exit code 0"));
         check(Status::Code(24), "", Ok("exit code 24"));
@@ -257,8 +269,9 @@ mod tests {
         check(
             Status::Code(2),
             "1\n2\n3\n4\n5\n6\n",
-            Err("exit code 2; the end of its stderr:\n2\n3\n4\n5\n6"),
+            Err("exit code 2: 6\nthe end of its stderr:\n2\n3\n4\n5\n6"),
         );
+        check(Status::Code(2), "no such file\n", Err("exit code 2: no such file"));
         check(Status::Signal(9), "", Err("ended by signal 9 (SIGKILL)"));
         check(Status::Unknown, "", Err("nobody knows how the program ended: its spawner died"));
     }

@@ -93,8 +93,8 @@ impl Programs {
         self.inner.context.account.as_ref()
     }
 
-    /// The whole environment of a job's own command: a login's, the run's marks, then the job's `env`; and the
-    /// user's home.
+    /// The whole environment of a job's own command, but for the run's marks: a login's, then the job's `env`; and
+    /// its HOME, which the job's `env` may move, as a crontab's may.
     pub fn login_environment(&self) -> (Vec<(String, String)>, PathBuf) {
         let context = &self.inner.context;
         let unknown;
@@ -111,7 +111,9 @@ impl Programs {
         for (name, value) in &context.env {
             environment::put(&mut env, name, value.clone());
         }
-        (env, account.home.clone())
+        let home = env.iter().find(|(name, _)| name == "HOME").map_or("/", |(_, home)| home);
+        let home = PathBuf::from(home);
+        (env, home)
     }
 
     /// # Errors

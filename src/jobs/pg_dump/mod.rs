@@ -50,7 +50,7 @@ impl Job for PgDump {
                 tools.version
             )));
         }
-        let attempt = Dump { options: self, ctx, connection, facts, tools, owner };
+        let attempt = Dump { options: self, ctx, connection: &connection, facts, tools, owner };
         if ctx.dry_run { attempt.say() } else { attempt.run().await }
     }
 
@@ -80,7 +80,8 @@ impl Job for PgDump {
 }
 
 impl PgDump {
-    fn connection<'a>(&self, known: &'a BTreeMap<String, Connection>) -> Result<&'a Connection, String> {
+    /// With its host resolved.
+    fn connection(&self, known: &BTreeMap<String, Connection>) -> Result<Connection, String> {
         let Some(connection) = known.get(self.connection.as_str()) else {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
             return Err(format!(
@@ -96,6 +97,6 @@ impl PgDump {
                 self.connection
             ));
         }
-        Ok(connection)
+        connection.located().map_err(|error| format!("connection {}: host: {error}", self.connection))
     }
 }

@@ -139,6 +139,8 @@ fn ranges_that_run_backwards() {
     check("0 0 * 11-2/3 *", "11-2/3", "month", "11,2");
     check("0 0 * * 5-1", "5-1", "day-of-week", "5-6,0-1");
     check("0 0 * * Sat-Sun", "Sat-Sun", "day-of-week", "Sat,Sun");
+    check("0 0 * * 7-2", "7-2", "day-of-week", "0-2");
+    check("0 0 * * 7-4/2", "7-4/2", "day-of-week", "0-4/2");
     refused("0 5~1 * * *", "5~1", "`5~1` in the hour field: the range runs backwards", "write `1~5`");
 }
 

@@ -36,8 +36,8 @@ pub(super) fn start(
     let host = |error: io::Error| Failure { host: true, reason: error.to_string() };
     // Descriptors 0 to 2 of the spawner are /dev/null, so that inheriting them costs nothing.
     let stdin = if request.stdin { Stdio::from(passed(&mut descriptors)?) } else { Stdio::inherit() };
-    let (stdout, out) = output(request.stdout, &mut descriptors)?;
-    let (stderr, err) = output(request.stderr, &mut descriptors)?;
+    let (stdout, out) = output(request.stdout, &mut descriptors, limit)?;
+    let (stderr, err) = output(request.stderr, &mut descriptors, limit)?;
 
     let shim = request.user.is_some() || request.nice > 0 || request.io.is_some();
     // The writing end is inherited on purpose; nothing else is started before it is closed here.
@@ -84,18 +84,35 @@ pub(super) fn start(
     Ok(Started { pid: child.id().cast_signed(), streams: [out, err], starting })
 }
 
-fn output(sink: Sink, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Result<(Stdio, Stream), Failure> {
+fn output(
+    sink: Sink,
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
+    limit: Option<&(Rlimit, Rlimit)>,
+) -> Result<(Stdio, Stream), Failure> {
     match sink {
         Sink::Null => Ok((Stdio::inherit(), Stream::new(sink, None))),
         Sink::Passed => Ok((passed(descriptors)?.into(), Stream::new(sink, None))),
         Sink::Log { .. } | Sink::Capture { .. } => {
             let made =
                 pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).and_then(|(reading, writing)| {
+                    let reading = out_of_the_way(reading, limit)?;
                     unblock(&reading)?;
                     Ok((Stdio::from(writing), Stream::new(sink, Some(reading))))
                 });
             made.map_err(|error| Failure { host: true, reason: format!("no pipe for its output: {error}") })
         }
+    }
+}
+
+/// `posix_spawn` refuses (EBADF) to pass on a descriptor that lies above the limit of the program, which is the
+/// lower one: what stays here for as long as a program runs makes room below it.
+fn out_of_the_way(reading: OwnedFd, limit: Option<&(Rlimit, Rlimit)>) -> io::Result<OwnedFd> {
+    let programs = limit.and_then(|(programs, _)| i32::try_from(programs.current?).ok());
+    match programs {
+        Some(programs) if reading.as_raw_fd() >= programs / 2 => {
+            Ok(rustix::io::fcntl_dupfd_cloexec(&reading, programs)?)
+        }
+        _ => Ok(reading),
     }
 }
 

@@ -4,7 +4,7 @@
 //! processes. Whatever a run's process leaves behind becomes, when its parent ends, a child of the spawner: a
 //! run has no process left when the spawner has no child that belongs to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -40,6 +40,8 @@ pub(super) struct Sweep {
     /// On the clock that never steps.
     deadline: Duration,
     tokens: Vec<u64>,
+    /// Who got TERM, by number and start: once each, since a second one may mean something else.
+    told: HashSet<(i32, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,7 +69,13 @@ struct Look {
 impl Server {
     pub(super) fn begin_sweep(&mut self, run: &RunKey, target: Target, grace: Duration, token: Option<u64>) {
         let now = self.clock.since_boot();
-        let fresh = Sweep { target, phase: Phase::New { grace }, deadline: now + grace, tokens: vec![] };
+        let fresh = Sweep {
+            target,
+            phase: Phase::New { grace },
+            deadline: now + grace,
+            tokens: vec![],
+            told: HashSet::new(),
+        };
         let sweep = self.sweeps.entry(run.clone()).or_insert(fresh);
         if target > sweep.target || (now + grace < sweep.deadline && sweep.phase == Phase::Term) {
             sweep.target = sweep.target.max(target);
@@ -118,7 +126,11 @@ impl Server {
                 self.signal(run, &roots, Signal::TERM, look);
                 Phase::Term
             }
-            Phase::Term if now < deadline => Phase::Term,
+            Phase::Term if now < deadline => {
+                // What was forked away while the others were told.
+                self.signal(run, &roots, Signal::TERM, look);
+                Phase::Term
+            }
             Phase::New { .. } | Phase::Term => {
                 self.signal(run, &roots, Signal::KILL, look);
                 if let Some(sweep) = self.sweeps.get_mut(run) {
@@ -241,7 +253,12 @@ impl Server {
 
     fn signal(&mut self, run: &RunKey, roots: &[i32], signal: Signal, look: &mut Look) {
         let own = procfs::own_pid();
-        let family = procfs::family(look.processes(), roots);
+        let mut family = procfs::family(look.processes(), roots);
+        if signal == Signal::TERM
+            && let Some(sweep) = self.sweeps.get_mut(run)
+        {
+            family.retain(|one| sweep.told.insert((one.pid, one.start)));
+        }
         if signal == Signal::KILL {
             // A group is killed in one stroke, so that nothing in it can fork away. A root is a child that only
             // this process reaps: its group can't have become somebody else's.

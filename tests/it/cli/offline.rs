@@ -78,6 +78,10 @@ fn a_wrong_command_line_has_exit_code_2_and_says_what_is_wrong() {
         "error: --expr: `0 0 30 2 *` has no slot within 50 years: no date matches",
     );
     check(
+        &["next", "--expr", "-5 * * * *"],
+        "error: --expr: `-5` in the minute field lacks a value: 0 to 59 are allowed",
+    );
+    check(
         &["next", "--expr", "@reboot"],
         "error: `@reboot` has no slot that could be foretold: @reboot is due once a boot",
     );

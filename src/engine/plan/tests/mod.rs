@@ -155,7 +155,7 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
 }
 
 fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
-    OpenRun { run: RunId(run), job: JobName::new(job).unwrap(), slot: slot.map(at), queued }
+    OpenRun { run: RunId(run), job: JobName::new(job).unwrap(), slot: slot.map(at), queued, dry_run: false }
 }
 
 /// A plan, and the ledger and loop around it.

@@ -182,6 +182,7 @@ impl World {
             job: playing.job.clone(),
             slot: playing.slot,
             queued: !playing.started,
+            dry_run: false,
         };
         let past = recovered(
             &self.accounted.unwrap().to_string().replace("2026-01-", "").replace('Z', ""),

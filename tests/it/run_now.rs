@@ -1,0 +1,155 @@
+//! `run-now` where several processes meet: others like it, a daemon that comes, one that died.
+
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::support::daemon::{Host, text, wait_until};
+
+/// Says `begun`, and ends once the file `go` is there.
+fn gated(host: &Host, policy: &str) -> String {
+    let dir = host.dir.path().display();
+    format!(
+        "  gated:\n{policy}    command: {{ shell: 'echo begun; while [ ! -e {dir}/go ]; do sleep 0.05; done' }}\n"
+    )
+}
+
+fn with_gate(policy: &str) -> Host {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host, policy));
+    host
+}
+
+fn start(host: &Host) -> Child {
+    host.command(&["run-now", "gated"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn go(host: &Host) {
+    std::fs::write(host.path("go"), "").unwrap();
+}
+
+fn outcomes(host: &Host) -> Vec<String> {
+    host.history("gated").iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+fn begun(host: &Host) {
+    wait_until("the job has begun", || host.log("gated").contains("begun"));
+}
+
+#[test]
+fn of_many_at_once_without_a_daemon_one_runs() {
+    let host = with_gate("");
+    let mut children: Vec<Child> = (0..6).map(|_| start(&host)).collect();
+    let mut codes = vec![];
+    wait_until("all but one are refused", || {
+        children.retain_mut(|child| match child.try_wait().unwrap() {
+            Some(status) => {
+                codes.push(status.code());
+                false
+            }
+            None => true,
+        });
+        children.len() == 1
+    });
+    assert_eq!(codes, [Some(4); 5]);
+    assert_eq!(outcomes(&host), ["running"]);
+    go(&host);
+    assert_eq!(children.pop().unwrap().wait().unwrap().code(), Some(0));
+    assert_eq!(outcomes(&host), ["succeeded"]);
+}
+
+#[test]
+fn one_that_queues_runs_when_the_other_has_ended() {
+    let host = with_gate("    overlap: queue\n");
+    let mut first = start(&host);
+    begun(&host);
+    let mut second = start(&host);
+    wait_until("the second waits", || host.history("gated").len() == 2);
+    assert_eq!(host.history("gated")[0]["started_at"], Value::Null);
+    go(&host);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(outcomes(&host), ["succeeded", "succeeded"]);
+}
+
+#[test]
+fn one_that_replaces_cancels_the_other() {
+    let host = with_gate("    overlap: replace\n");
+    let mut first = start(&host);
+    begun(&host);
+    let mut second = start(&host);
+    assert_eq!(first.wait().unwrap().code(), Some(1));
+    go(&host);
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(outcomes(&host), ["succeeded", "cancelled"]);
+}
+
+#[test]
+fn a_daemon_that_comes_shows_the_run_leaves_it_alone_and_can_cancel_it() {
+    let host = with_gate("");
+    let mut alone = start(&host);
+    begun(&host);
+    let daemon = host.daemon();
+    let running = host.json(&["status", "--json"])["running"].clone();
+    assert_eq!(
+        (&running[0]["run"], &running[0]["attempt"], &running[0]["queued"]),
+        (&1.into(), &1.into(), &false.into())
+    );
+    let refused = host.cli(&["run-now", "gated"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert_eq!(text(&refused.stderr), "error: not run: gated runs already (run 1)\n");
+    assert!(host.cli(&["cancel", "1"]).status.success());
+    assert_eq!(alone.wait().unwrap().code(), Some(1));
+    assert_eq!(outcomes(&host), ["cancelled"]);
+    wait_until("the daemon hears of the end", || {
+        host.json(&["status", "--json"])["running"] == serde_json::json!([])
+    });
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_program_of_a_dead_daemon_stands_in_the_way_only_while_it_lives() {
+    let host = with_gate("");
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    begun(&host);
+    daemon.kill();
+    assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+    go(&host);
+    wait_until("it has ended", || host.cli(&["run-now", "gated"]).status.success());
+    let daemon = host.daemon();
+    wait_until("its end is known", || outcomes(&host) == ["succeeded", "succeeded"]);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn asked_to_end_it_cancels_its_run() {
+    let host = with_gate("");
+    let mut alone = start(&host);
+    begun(&host);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(alone.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(alone.wait().unwrap().code(), Some(1));
+    assert_eq!(outcomes(&host), ["cancelled"]);
+}
+
+#[test]
+fn a_dry_run_stays_one_over_a_restart_and_brings_nothing_about() {
+    let host = Host::new("");
+    let copy = "  copy:\n    after: [gated]\n    command: { run: ['/bin/true'] }\n";
+    host.write_jobs(&(gated(&host, "    overlap: queue\n") + copy));
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    begun(&host);
+    assert!(host.cli(&["run-now", "gated", "--dry-run", "--detach"]).status.success());
+    daemon.kill();
+    let daemon = host.daemon();
+    go(&host);
+    wait_until("both have ended", || outcomes(&host) == ["succeeded", "succeeded"]);
+    assert_eq!(host.log("gated").matches("begun").count(), 2, "{}", host.log("gated"));
+    assert!(host.history("gated")[0]["summary"].as_str().unwrap().starts_with("would run "));
+    host.wait_for_outcome("copy", "succeeded");
+    assert!(host.cli(&["run-now", "gated", "--dry-run"]).status.success());
+    assert!(daemon.stop().success());
+    assert_eq!(host.history("copy").len(), 1, "only the real run counts");
+}
