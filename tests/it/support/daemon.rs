@@ -56,27 +56,26 @@ impl Host {
     }
 
     pub(crate) fn spawn_daemon(&self) -> Daemon<'_> {
-        self.spawn_daemon_with(|_| {})
-    }
-
-    /// `wrapper`: a program that becomes the daemon, with its arguments.
-    pub(crate) fn spawn_daemon_under(&self, wrapper: &[&str]) -> Daemon<'_> {
-        let words = [wrapper, &[PROGRAM]].concat();
-        #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let mut daemon = Command::new(words[0]);
-        daemon.args(&words[1..]);
-        self.start(daemon, |_| {})
+        self.spawn(&[], |_| {})
     }
 
     /// `change` adds arguments or variables.
     pub(crate) fn spawn_daemon_with(&self, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
-        #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        self.start(Command::new(PROGRAM), change)
+        self.spawn(&[], change)
     }
 
-    fn start(&self, mut daemon: Command, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
+    /// `wrapper`: a program that becomes the daemon, with its arguments.
+    pub(crate) fn spawn_daemon_under(&self, wrapper: &[&str]) -> Daemon<'_> {
+        self.spawn(wrapper, |_| {})
+    }
+
+    fn spawn(&self, wrapper: &[&str], change: impl FnOnce(&mut Command)) -> Daemon<'_> {
+        let words = [wrapper, &[PROGRAM]].concat();
         let log = std::fs::File::options().create(true).append(true).open(self.path("daemon.err")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        let mut daemon = Command::new(words[0]);
         daemon
+            .args(&words[1..])
             .args(["--config", self.config().to_str().unwrap(), "daemon"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
