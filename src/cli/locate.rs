@@ -60,15 +60,7 @@ struct Paths {
 }
 
 fn socket_in(text: &str) -> Option<PathBuf> {
-    serde_saphyr::from_str::<Whole>(&paths_block(text)?).ok()?.paths?.socket
-}
-
-/// The lines of the top-level key `paths`.
-fn paths_block(text: &str) -> Option<String> {
-    let mut lines = text.lines().skip_while(|line| !line.starts_with("paths:"));
-    let first = lines.next()?;
-    let rest = lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#', '\r']));
-    Some(std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n"))
+    serde_saphyr::from_str::<Whole>(&config::paths_block(text)?).ok()?.paths?.socket
 }
 
 #[cfg(test)]

@@ -129,11 +129,25 @@ pub fn paths_of(path: &Path, environment: &Environment) -> Paths {
 
 fn paths_in(text: &str, file: &Path, environment: &Environment) -> Paths {
     let parsed = parse(text);
+    // Not YAML as a whole: where the ledger lies must not depend on a bracket among the jobs.
+    if parsed.root.is_none()
+        && let Some(block) = paths_block(text).filter(|block| block.len() < text.trim_end().len())
+    {
+        return paths_in(&block, file, environment);
+    }
     let mut collected = Collected::default();
     let keys = parsed.root.as_ref().and_then(|root| root.get("paths")).and_then(|entry| {
         Reader::new(entry, "paths".into(), &mut collected).read_beside::<sections::PathsKeys>(&[]).0
     });
     keys.unwrap_or_default().paths(file, environment)
+}
+
+/// The lines of the top-level key `paths`.
+pub fn paths_block(text: &str) -> Option<String> {
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("paths:"));
+    let first = lines.next()?;
+    let rest = lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#', '\r']));
+    Some(std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n"))
 }
 
 fn hash(text: &str) -> String {

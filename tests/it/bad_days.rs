@@ -211,3 +211,14 @@ fn a_daemon_killed_again_and_again_runs_no_slot_twice_and_leaves_none_out() {
         }
     }
 }
+
+#[test]
+fn history_is_found_beside_a_table_that_is_no_yaml_any_more() {
+    let host = Host::new("  tick:\n    command: { run: ['true'] }\n");
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "tick"]).status.success());
+    host.write_jobs("  tick: { comm");
+    assert_eq!(host.json(&["history", "--json"]).as_array().unwrap().len(), 1);
+    assert_eq!(host.cli(&["reload"]).status.code(), Some(2));
+    assert!(daemon.stop().success());
+}
