@@ -71,14 +71,20 @@ fn next_of_calendar(calendar: &Calendar, zone: &TimeZone, after: Timestamp) -> O
         let mut from = earliest + stretch.offset;
         if !calendar.interval {
             let reached = reached_before(zone, earliest);
-            from = if stretch.begins_at_seam { reached } else { from.max(reached) };
+            // A tz file may end in a seam that changes nothing (2038-01-19T03:14:07Z), and that only `following` tells.
+            let known = stretch.begins_at_seam && reached > i64::MIN;
+            from = if known { reached } else { from.max(reached) };
         }
         let until = stretch.ends.saturating_add(stretch.offset).min(limit + 2 * FARTHEST_OFFSET);
         if let Some(local) = calendar.next_local(from, until) {
             let slot = (local - stretch.offset).max(earliest);
             return if slot > limit { None } else { Timestamp::from_second(slot).ok() };
         }
+        // The last stretch of a zone ends with time itself.
         earliest = stretch.ends;
+        if earliest > limit {
+            return None;
+        }
     }
 }
 

@@ -320,3 +320,18 @@ fn an_expression_is_small() {
     assert!(size_of::<Expression>() <= 64, "{} bytes", size_of::<Expression>());
     assert!(size_of::<Schedule>() <= 16, "{} bytes", size_of::<Schedule>());
 }
+
+/// Where a tz file of 32 bits ends there is a seam at which no offset changes.
+#[test]
+fn the_last_second_of_32_bits_is_like_any_other() {
+    let zone = jiff::tz::TimeZone::get("America/Santiago").unwrap();
+    let schedule = Schedule::parse(&["14 0/1 * * *".to_owned()], &zone, "job").unwrap();
+    for from in
+        ["2038-01-19T03:13:59.5Z", "2038-01-19T03:14:00Z", "2038-01-19T03:14:06Z", "2038-01-19T03:14:07Z"]
+    {
+        let expected =
+            if from < "2038-01-19T03:14:00Z" { "2038-01-19T03:14:00Z" } else { "2038-01-19T04:14:00Z" };
+        let slot = schedule.next_after(from.parse().unwrap()).unwrap();
+        assert_eq!(slot.to_string(), expected, "{from}");
+    }
+}
