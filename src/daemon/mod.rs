@@ -124,8 +124,11 @@ async fn serve(
         Arc::new(DaemonControl::new(engine.clone(), options.config.clone(), environment, clock.clone(), now));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.serve(control.clone(), stop.clone()));
-    let jobs = table.jobs.len();
-    tracing::info!("{jobs} jobs of {} are in force", options.config.display());
+    let jobs = match table.jobs.len() {
+        1 => "1 job".to_owned(),
+        jobs => format!("{jobs} jobs"),
+    };
+    tracing::info!("in force: {jobs} of {}", options.config.display());
     drop(table);
     notify(&[sd_notify::NotifyState::Ready]);
     if let Some(period) = sd_notify::watchdog_enabled() {

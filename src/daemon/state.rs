@@ -25,7 +25,13 @@ impl StateDirectory {
     /// Where another daemon has it (its pid is said), or it can't be written.
     pub(super) fn lock(path: &Path) -> anyhow::Result<Self> {
         let mut lock = lock_file(path, "lock")?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // A `run-now` that looks whether there is a daemon holds it for an instant.
+        let mut tries = 0..20;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if tries.next().is_some() {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             bail!(
                 "{}: another daemon (pid {}) has this state directory; stop it, or give this one `paths: {{ state: … }}` of its own",
                 path.display(),

@@ -6,6 +6,7 @@
 
 mod drift;
 mod handle;
+mod message;
 pub mod plan;
 mod recovery;
 mod requests;
@@ -19,20 +20,21 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
+pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
+use self::message::{Message, Outbox};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
-use self::runner::{Begin, Held, Run, RunEnd, RunSink, Surroundings};
+use self::runner::{Begin, Held, Run, RunEnd, Surroundings};
 use crate::clock::{Alarm, Clock};
 use crate::config::{JobSpec, JobTable};
 use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
-use crate::logs::{LogLine, Logs, RunLog};
+use crate::logs::{Logs, RunLog};
 use crate::model::{JobName, Outcome, RunId, Trigger};
 use crate::spawner::Spawner;
 
@@ -41,123 +43,6 @@ const PRUNE_BATCH: usize = 500;
 /// Between two tries to write what waits in memory, where nothing else happens.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-
-/// What the engine is told.
-enum Message {
-    /// The alarm rang or the clock was set: the loop looks at the clock with every message.
-    Wake,
-    BeginAttempt {
-        run: RunId,
-        number: u32,
-        at: Timestamp,
-        written: oneshot::Sender<()>,
-    },
-    AttemptEnded {
-        run: RunId,
-        number: u32,
-        at: Timestamp,
-        outcome: Outcome,
-        error: Option<String>,
-        held: Held,
-    },
-    Finished(RunEnd, Held),
-    /// The living `run-now` that had this run is gone.
-    ForeignGone {
-        run: RunId,
-    },
-    RunNow {
-        job: String,
-        dry_run: bool,
-        by: String,
-        reply: oneshot::Sender<Result<Accepted, Refusal>>,
-    },
-    Cancel {
-        run: RunId,
-        by: String,
-        reply: oneshot::Sender<bool>,
-    },
-    Pause {
-        job: Option<JobName>,
-        until: Option<Timestamp>,
-        by: String,
-        done: oneshot::Sender<()>,
-    },
-    Resume {
-        job: Option<JobName>,
-        by: String,
-        done: oneshot::Sender<()>,
-    },
-    Reload {
-        table: Arc<JobTable>,
-        record: TableRecord,
-        by: String,
-        done: oneshot::Sender<()>,
-    },
-    Note {
-        kind: String,
-        detail: serde_json::Value,
-    },
-    Status {
-        reply: oneshot::Sender<Snapshot>,
-    },
-    Stop {
-        end_programs: bool,
-        grace: Duration,
-        done: oneshot::Sender<()>,
-    },
-    /// Answered after a whole turn of the loop.
-    Ping {
-        reply: oneshot::Sender<()>,
-    },
-    GraceOver,
-}
-
-/// A manual run that was claimed.
-pub struct Accepted {
-    pub run: RunId,
-    pub queued: bool,
-    pub lines: UnboundedReceiver<LogLine>,
-    pub ended: oneshot::Receiver<Ended>,
-}
-
-/// How a followed run ended.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    pub outcome: Outcome,
-    pub reason: Option<String>,
-    pub summary: Option<String>,
-    pub error: Option<String>,
-}
-
-#[derive(Debug)]
-pub enum Refusal {
-    UnknownJob,
-    RunsAlready(RunId),
-    Stopping,
-    NoDryRun {
-        kind: &'static str,
-    },
-    /// What could not be written down must not run.
-    Unwritten(String),
-}
-
-/// What the engine knows at one moment.
-pub struct Snapshot {
-    pub table: Arc<JobTable>,
-    pub runs: Vec<SnapshotRun>,
-    pub next: Option<(JobName, Timestamp)>,
-    pub paused: Vec<ledger::PauseRecord>,
-    /// Why rows wait in memory, where the ledger can't be written.
-    pub ledger_problem: Option<String>,
-}
-
-pub struct SnapshotRun {
-    pub run: RunId,
-    pub job: JobName,
-    pub started_at: Option<Timestamp>,
-    pub attempt: u32,
-    pub queued: bool,
-}
 
 /// What the engine is made of; see [`Engine::start`].
 pub struct Parts {
@@ -552,35 +437,6 @@ impl Engine {
         if dropped < PRUNE_BATCH {
             self.next_prune = now.checked_add(PRUNE_EVERY).unwrap_or(Timestamp::MAX);
         }
-    }
-}
-
-/// The runners' way to the engine. A message that nobody takes any more belongs to a daemon that has ended; the
-/// next one finds the run open.
-struct Outbox(Sender<Message>);
-
-#[async_trait::async_trait]
-impl RunSink for Outbox {
-    async fn attempt_started(&self, run: RunId, number: u32, at: Timestamp) -> Result<(), Gone> {
-        let (written, done) = oneshot::channel();
-        let _ = self.0.send(Message::BeginAttempt { run, number, at, written });
-        done.await.map_err(|_| Gone)
-    }
-
-    fn attempt_ended(
-        &self,
-        run: RunId,
-        number: u32,
-        at: Timestamp,
-        outcome: Outcome,
-        error: Option<String>,
-        held: Held,
-    ) {
-        let _ = self.0.send(Message::AttemptEnded { run, number, at, outcome, error, held });
-    }
-
-    fn finished(&self, end: RunEnd, held: Held) {
-        let _ = self.0.send(Message::Finished(end, held));
     }
 }
 

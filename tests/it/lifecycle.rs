@@ -232,8 +232,10 @@ fn marked(job: &str, _host: &std::path::Path) -> Vec<u32> {
 
 #[test]
 fn what_a_job_leaves_behind_is_ended_and_reported() {
-    let host =
-        Host::new("  littering:\n    command: { shell: 'setsid sleep 1002 & sleep 1003 & echo gone' }\n");
+    // Both are what they will be before the job ends: setsid becomes sleep.
+    let script = r#"setsid sleep 1002 & a=$!; sleep 1003 & b=$!
+        until [ "$(cat /proc/$a/comm):$(cat /proc/$b/comm)" = sleep:sleep ]; do :; done; echo gone"#;
+    let host = Host::new(&format!("  littering:\n    command:\n      shell: |\n        {script}\n"));
     let daemon = host.daemon();
     assert!(host.cli(&["run-now", "littering"]).status.success());
     let row = host.wait_for_outcome("littering", "succeeded");
