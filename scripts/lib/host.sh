@@ -66,6 +66,7 @@ missing_packages() {
     [[ -n $(postgres_programs) ]] || echo postgresql
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
+    command -v openssl >/dev/null || echo openssl
 }
 
 need_rust() {
