@@ -175,6 +175,8 @@ impl<'a> Printer<'a> {
                     _ => (Colour::Red, code::FAILED),
                 };
                 self.flush()?;
+                // What a check has found is both.
+                let summary = summary.filter(|summary| error.as_ref() != Some(summary));
                 output::message(ending(
                     self.paint.on(colour, outcome.word()),
                     self.job,

@@ -309,6 +309,11 @@ fn judge_result(
             report.findings.extend(swept.findings());
             AttemptEnd { report: Some(report), ..AttemptEnd::of(Outcome::Succeeded) }
         }
+        Ok(Err(JobError::Found(mut report))) => {
+            report.findings.extend(swept.findings());
+            let failed = AttemptEnd::failed(report.summary.clone() + &survivors(swept), true);
+            AttemptEnd { report: Some(*report), ..failed }
+        }
         Ok(Err(error)) => {
             let retryable = matches!(error, JobError::Retryable(_));
             AttemptEnd::failed(error.to_string() + &survivors(swept), retryable)

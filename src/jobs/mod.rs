@@ -4,6 +4,7 @@
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
 pub mod command;
+pub mod health_check;
 pub mod pg_dump;
 pub mod prune_backups;
 
@@ -27,8 +28,12 @@ use crate::model::{JobName, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries};
 
 /// Every kind, in the order in which the README lists them.
-pub const KINDS: &[Kind] =
-    &[kind::<command::Command>(), kind::<pg_dump::PgDump>(), kind::<prune_backups::PruneBackups>()];
+pub const KINDS: &[Kind] = &[
+    kind::<command::Command>(),
+    kind::<pg_dump::PgDump>(),
+    kind::<prune_backups::PruneBackups>(),
+    kind::<health_check::HealthCheck>(),
+];
 
 /// A kind of job.
 pub struct Kind {
@@ -141,6 +146,9 @@ pub enum JobError {
     /// A retry can't mend it: a wrong password, a missing program, a bad option.
     #[error("{0:#}")]
     Permanent(anyhow::Error),
+    /// The work was done, and what it found is a failure; the report says what. Another attempt may find otherwise.
+    #[error("{}", .0.summary)]
+    Found(Box<Report>),
 }
 
 impl From<anyhow::Error> for JobError {

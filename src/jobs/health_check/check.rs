@@ -1,0 +1,86 @@
+//! What every check is made of.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::CheckSeverity;
+use crate::document::Invalid;
+use crate::jobs::{HostContext, JobContext, Lack};
+
+/// One thing to look at.
+#[async_trait]
+pub(super) trait Check: Debug + Send + Sync {
+    /// What is looked at, in a word or two: the check's name where the file gives none.
+    fn subject(&self) -> String;
+
+    fn common(&self) -> Common<'_>;
+
+    /// What types alone can't say; keys as seen from the check's own options.
+    fn invalid(&self) -> Vec<Invalid> {
+        vec![]
+    }
+
+    /// Looks, once. Must end by itself, whatever it looks at: each check has its own bound in time.
+    async fn look(&self, ctx: &JobContext) -> Measured;
+
+    /// What this host lacks to look.
+    async fn preflight(&self, _ctx: &HostContext) -> Vec<Lack> {
+        vec![]
+    }
+}
+
+/// What every check may say of itself; both also stand beside the check's key.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Common<'a> {
+    pub(super) name: Option<&'a String>,
+    pub(super) severity: Option<CheckSeverity>,
+}
+
+/// What came of a look.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Measured {
+    pub(super) state: State,
+    /// The measured value against its threshold, in words: `12.5 % free of 40 GiB, asked for: 20 %`.
+    pub(super) text: String,
+    /// The measured value; its unit is the check's.
+    pub(super) value: Value,
+    /// What it was held against.
+    pub(super) threshold: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ok,
+    Failing,
+    /// It can't be told: what was to be looked at doesn't let itself be measured. No better than failing.
+    Unknown,
+}
+
+impl State {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Measured {
+    pub(super) fn of(fine: bool, text: impl Into<String>) -> Self {
+        let state = if fine { State::Ok } else { State::Failing };
+        Self { state, text: text.into(), value: Value::Null, threshold: Value::Null }
+    }
+
+    pub(super) fn unknown(text: impl Into<String>) -> Self {
+        Self { state: State::Unknown, ..Self::of(false, text) }
+    }
+
+    /// With the numbers behind the text.
+    #[must_use]
+    pub(super) fn against(self, value: impl Into<Value>, threshold: impl Into<Value>) -> Self {
+        Self { value: value.into(), threshold: threshold.into(), ..self }
+    }
+}

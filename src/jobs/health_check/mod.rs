@@ -1,0 +1,250 @@
+//! `health_check`: looks at the host and at what runs on it, and says of each what was measured against what was
+//! asked for.
+//!
+//! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
+//! side, and the verdict.
+
+mod check;
+mod tcp;
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use self::check::{Check, Measured, State};
+use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
+use crate::document::Invalid;
+use crate::model::{Finding, Report, Severity};
+
+/// Failed checks that the summary names; the findings name all of them.
+const NAMED: usize = 3;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What is looked at; all of them at once.
+    #[schemars(length(min = 1))]
+    checks: Vec<Entry>,
+}
+
+/// The one table of checks: adding one is a file beside this one and a line here.
+macro_rules! checks {
+    ($($(#[$doc:meta])* $key:ident: $options:ty,)+) => {
+        /// One check: exactly one key that says what is looked at, and how much it matters.
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        struct Entry {
+            /// How findings and alerts call the check; default: what it looks at.
+            name: Option<String>,
+            /// A failing check that is `critical` fails the run; one that is a `warning` is a finding. Default: critical.
+            severity: Option<CheckSeverity>,
+            $($(#[$doc])* $key: Option<$options>,)+
+        }
+
+        const NAMES: &[&str] = &[$(stringify!($key)),+];
+
+        impl Entry {
+            fn all(&self) -> Vec<(&'static str, &dyn Check)> {
+                let mut all: Vec<(&'static str, &dyn Check)> = vec![];
+                $(if let Some(options) = &self.$key {
+                    all.push((stringify!($key), options));
+                })+
+                all
+            }
+        }
+    };
+}
+
+checks! {
+    /// A TCP server takes connections.
+    tcp: tcp::Tcp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CheckSeverity {
+    Warning,
+    #[default]
+    Critical,
+}
+
+impl From<CheckSeverity> for Severity {
+    fn from(severity: CheckSeverity) -> Self {
+        match severity {
+            CheckSeverity::Warning => Self::Warning,
+            CheckSeverity::Critical => Self::Critical,
+        }
+    }
+}
+
+impl Entry {
+    /// `invalid` lets only entries through that have exactly one.
+    fn one(&self) -> Option<(&'static str, &dyn Check)> {
+        self.all().into_iter().next()
+    }
+
+    fn name(&self) -> String {
+        let common = self.one().map(|(_, check)| check.common());
+        let name = self.name.as_ref().or(common.and_then(|common| common.name));
+        match (name, self.one()) {
+            (Some(name), _) => name.clone(),
+            (None, Some((kind, check))) => format!("{kind} {}", check.subject()),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn severity(&self) -> CheckSeverity {
+        let common = self.one().and_then(|(_, check)| check.common().severity);
+        self.severity.or(common).unwrap_or_default()
+    }
+
+    fn invalid(&self, at: usize) -> Vec<Invalid> {
+        let say = |key: String, message: String, hint: Option<String>| vec![Invalid { key, message, hint }];
+        let all = self.all();
+        let (kind, check) = match all.as_slice() {
+            [one] => *one,
+            [] => {
+                let hint = Some(format!("one of: {}", NAMES.join(", ")));
+                return say(
+                    format!("checks.{at}"),
+                    "a check needs a key that says what is looked at".into(),
+                    hint,
+                );
+            }
+            [_, (second, _), ..] => {
+                let message = format!("a check looks at one thing: `{second}` is a second one");
+                return say(
+                    format!("checks.{at}.{second}"),
+                    message,
+                    Some("begin it with a `-` of its own".into()),
+                );
+            }
+        };
+        let mut found: Vec<Invalid> = check
+            .invalid()
+            .into_iter()
+            .map(|one| Invalid {
+                key: format!("checks.{at}.{kind}.{}", one.key).trim_end_matches('.').into(),
+                ..one
+            })
+            .collect();
+        let common = check.common();
+        for (key, twice) in [
+            ("name", self.name.is_some() && common.name.is_some()),
+            ("severity", self.severity.is_some() && common.severity.is_some()),
+        ] {
+            if twice {
+                let message = format!("`{key}` stands beside `{kind}` and within it");
+                found.extend(say(format!("checks.{at}.{key}"), message, Some("keep one of them".into())));
+            }
+        }
+        if self.name().trim().is_empty() {
+            found.extend(say(format!("checks.{at}.name"), "the name is empty".into(), None));
+        }
+        found
+    }
+}
+
+impl KindOptions for HealthCheck {
+    const NAME: &'static str = "health_check";
+    const SUMMARY: &'static str = "looks at the host, its services, sites and certificates";
+
+    fn invalid(&self) -> Vec<Invalid> {
+        if self.checks.is_empty() {
+            let hint = Some(format!("one of: {}", NAMES.join(", ")));
+            return vec![Invalid { key: "checks".into(), message: "there is no check".into(), hint }];
+        }
+        let mut found: Vec<Invalid> =
+            self.checks.iter().enumerate().flat_map(|(at, entry)| entry.invalid(at)).collect();
+        let mut names = HashSet::new();
+        for (at, entry) in self.checks.iter().enumerate().filter(|(_, entry)| entry.one().is_some()) {
+            let name = entry.name();
+            if !names.insert(name.clone()) {
+                let message = format!("two checks are called `{name}`");
+                let hint =
+                    Some("give one of them another `name`, so that their results can be told apart".into());
+                found.push(Invalid { key: format!("checks.{at}"), message, hint });
+            }
+        }
+        found
+    }
+}
+
+/// One check and what came of it.
+struct Looked<'a> {
+    entry: &'a Entry,
+    kind: &'static str,
+    name: String,
+    measured: Measured,
+}
+
+#[async_trait]
+impl Job for HealthCheck {
+    async fn run(&self, ctx: &JobContext) -> Result<Report, JobError> {
+        let looks = self.checks.iter().filter_map(|entry| {
+            let (kind, check) = entry.one()?;
+            Some(async move { Looked { entry, kind, name: entry.name(), measured: check.look(ctx).await } })
+        });
+        let looked = tokio::select! {
+            looked = join_all(looks) => looked,
+            () = ctx.cancel.cancelled() => {
+                return Err(JobError::Retryable(anyhow::anyhow!("stopped before every check had its result")));
+            }
+        };
+        for one in &looked {
+            let line = format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
+            ctx.log.note(ctx.clock.now(), &line);
+        }
+        verdict(&looked)
+    }
+
+    async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
+        let lacks = self.checks.iter().filter_map(Entry::one).map(|(_, check)| check.preflight(ctx));
+        join_all(lacks).await.into_iter().flatten().collect()
+    }
+
+    /// Looking changes nothing.
+    fn can_dry_run(&self) -> bool {
+        true
+    }
+}
+
+fn verdict(looked: &[Looked<'_>]) -> Result<Report, JobError> {
+    let bad: Vec<&Looked<'_>> = looked.iter().filter(|one| one.measured.state != State::Ok).collect();
+    let critical = bad.iter().filter(|one| one.entry.severity() == CheckSeverity::Critical).count();
+    let named: Vec<String> =
+        bad.iter().take(NAMED).map(|one| format!("{}: {}", one.name, one.measured.text)).collect();
+    let more = bad.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let checks = looked.len();
+    let plural = if checks == 1 { "" } else { "s" };
+    let summary = match bad.len() {
+        0 if checks == 1 => "the check is fine".to_owned(),
+        0 => format!("all {checks} checks are fine"),
+        failed => format!("{failed} of {checks} check{plural} failed: {}{more}", named.join("; ")),
+    };
+    let results: Vec<serde_json::Value> = looked
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.name, "check": one.kind, "state": one.measured.state.word(),
+                "severity": Severity::from(one.entry.severity()), "value": one.measured.value,
+                "threshold": one.measured.threshold, "message": one.measured.text,
+            })
+        })
+        .collect();
+    let mut report =
+        Report::new(summary).fact("checks", checks).fact("failed", bad.len()).fact("results", results);
+    report.findings = bad
+        .iter()
+        .map(|one| Finding {
+            severity: one.entry.severity().into(),
+            message: format!("{}: {}", one.name, one.measured.text),
+        })
+        .collect();
+    if critical > 0 { Err(JobError::Found(Box::new(report))) } else { Ok(report) }
+}
