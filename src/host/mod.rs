@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod exec;
 pub mod files;
+pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod procfs;
