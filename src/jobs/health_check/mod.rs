@@ -4,6 +4,7 @@
 //! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
 //! side, and the verdict.
 
+mod certificate;
 mod check;
 mod tcp;
 
@@ -62,6 +63,8 @@ macro_rules! checks {
 checks! {
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// A certificate, served or in a file, is valid for long enough.
+    certificate: certificate::Certificate,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
