@@ -1,6 +1,7 @@
 //! The only place that touches the outside: programs, PostgreSQL, HTTP, files, /proc, systemd.
 
 pub mod accounts;
+pub mod certificates;
 pub mod exec;
 pub mod files;
 pub mod http;
@@ -10,4 +11,5 @@ pub mod process;
 pub mod procfs;
 pub mod secret;
 pub mod sockets;
+pub mod tls;
 pub mod trust;
