@@ -1,4 +1,5 @@
 //! The only place that touches the outside: programs, PostgreSQL, HTTP, files, /proc, systemd.
+//! The only place that touches the outside: programs, PostgreSQL, mail, files, /proc, systemd.
 
 pub mod accounts;
 pub mod certificates;
@@ -6,6 +7,7 @@ pub mod exec;
 pub mod files;
 pub mod http;
 pub mod load;
+pub mod mail;
 pub mod postgres;
 pub mod process;
 pub mod procfs;
