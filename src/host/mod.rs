@@ -1,6 +1,7 @@
-//! The only place that touches the outside: programs, PostgreSQL, HTTP, files, /proc, systemd.
+//! The only place that touches the outside: programs, Docker, PostgreSQL, HTTP, files, /proc, systemd.
 
 pub mod accounts;
+pub mod docker;
 pub mod exec;
 pub mod files;
 pub mod http;
