@@ -102,8 +102,9 @@ impl PgDump {
             return Ok((facts, tools));
         };
         let inside = Inside::find(connection, &container, ctx.clock.now()).await?.prepared(ctx).await?;
+        let version = inside.version().await?;
         let facts = inside.facts(connection).await?;
-        let tools = Tools::find_inside(inside, &facts, &connection.address()).await?;
+        let tools = Tools::find_inside(inside, &version, &facts, &connection.address())?;
         Ok((facts, tools))
     }
 

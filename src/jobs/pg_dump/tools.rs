@@ -40,13 +40,16 @@ pub(super) struct Call {
 
 impl Tools {
     /// Those of the container.
-    pub(super) async fn find_inside(
+    pub(super) fn find_inside(
         inside: Inside,
+        version: &str,
         facts: &ServerFacts,
         address: &str,
     ) -> Result<Self, JobError> {
-        let tools = Self::versioned("pg_dump".into(), &inside.version().await?)?;
-        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
+        let tools = Self::versioned("pg_dump".into(), version)?;
+        if let Some(why) = unfit(version, facts, address) {
+            return Err(JobError::permanent(anyhow!(why)));
+        }
         Ok(Self { inside: Some(inside), ..tools })
     }
 
@@ -199,10 +202,20 @@ pub(super) fn lacking(facts: &ServerFacts) -> Option<Lack> {
     })
 }
 
-/// Why what a container's `pg_dump --version` says doesn't fit its server.
-pub(super) fn unfit(version: &str, facts: &ServerFacts, address: &str) -> Option<String> {
-    let fits = Tools::versioned("pg_dump".into(), version).map_err(|error| error.to_string());
-    fits.and_then(|tools| tools.fit(facts, address)).err()
+/// Why the pg_dump of a container doesn't fit the server there; `said`: what it answers to `--version`.
+pub(super) fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<String> {
+    let Some((version, major)) = version_of(said) else {
+        return Some(format!(
+            "pg_dump --version says {said:?} in the container of {address}, which is no version"
+        ));
+    };
+    (major < facts.major).then(|| {
+        format!(
+            "PostgreSQL at {address} is version {}, and pg_dump there is {version}, which can't dump a newer server: name \
+             a container whose pg_dump is {} or newer",
+            facts.version, facts.major
+        )
+    })
 }
 
 /// What a program that didn't end well has said last.

@@ -3,7 +3,7 @@
 //! and are removed by their guards.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -193,13 +193,18 @@ impl Inside {
     }
 
     pub(crate) fn connection(&self, database: &str) -> Connection {
+        Self::connection_in(&self.container.name, database)
+    }
+
+    /// To the server of any container that was made by [`server_script`].
+    pub(crate) fn connection_in(container: &str, database: &str) -> Connection {
         Connection {
             host: String::new(),
             port: 5432,
             database: database.into(),
             user: USER.into(),
             password: Some(SecretText::parse(PASSWORD).unwrap()),
-            container: Some(Container::Name(self.container.name.clone())),
+            container: Some(Container::Name(container.to_owned())),
             tls: Tls::Prefer,
         }
     }
@@ -234,7 +239,7 @@ pub(crate) fn processes_in(container: &str, name: &str) -> Vec<i32> {
 /// A folder for a Compose project of its own; taken down with its guard.
 pub(crate) struct Project {
     pub(crate) name: String,
-    pub(crate) folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Project {
@@ -256,10 +261,6 @@ impl Project {
         let mut compose = command("docker-compose");
         compose.current_dir(self.folder.path()).args(["-p", &self.name]).args(arguments);
         text(&done(compose.stdin(Stdio::null()).output().unwrap()))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
     }
 }
 
