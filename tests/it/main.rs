@@ -5,6 +5,7 @@
 mod bad_days;
 mod cli;
 mod command;
+mod docker;
 mod dumps;
 mod house;
 mod lifecycle;

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod check;
+mod containers;
 mod cpu;
 mod disk;
 mod load;
@@ -68,6 +69,8 @@ macro_rules! checks {
 checks! {
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// Services of a Compose project run in their containers.
+    containers: containers::Containers,
     /// A file system has space and inodes left.
     disk: disk::Disk,
     /// The cores aren't too busy.

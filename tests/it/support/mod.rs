@@ -1,5 +1,7 @@
 //! What the tests share: real servers and a real daemon, each in a folder of its own.
 
 pub(crate) mod daemon;
+pub(crate) mod docker;
 pub(crate) mod job;
+pub(crate) mod missing;
 pub(crate) mod postgres;
