@@ -67,6 +67,9 @@ missing_packages() {
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
     command -v openssl >/dev/null || echo openssl
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
+    command -v certbot >/dev/null || echo certbot
+    command -v pebble >/dev/null || echo pebble
 }
 
 need_rust() {
