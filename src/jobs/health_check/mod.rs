@@ -6,6 +6,11 @@
 
 mod certificate;
 mod check;
+mod cpu;
+mod disk;
+mod load;
+mod memory;
+mod samples;
 mod tcp;
 
 use std::collections::HashSet;
@@ -63,6 +68,14 @@ macro_rules! checks {
 checks! {
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// A file system has space and inodes left.
+    disk: disk::Disk,
+    /// The cores aren't too busy.
+    cpu: cpu::Cpu,
+    /// There is memory left.
+    memory: memory::Memory,
+    /// Not too many processes wait for a core.
+    load: load::Load,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
 }
