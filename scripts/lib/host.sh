@@ -70,6 +70,9 @@ missing_packages() {
     command -v dockerd >/dev/null && command -v docker >/dev/null || echo docker.io
     command -v docker-compose >/dev/null || echo docker-compose
     command -v ip >/dev/null || echo iproute2
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
+    command -v certbot >/dev/null || echo certbot
+    command -v pebble >/dev/null || echo pebble
 }
 
 need_rust() {
