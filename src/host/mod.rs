@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod exec;
 pub mod files;
 pub mod http;
+pub mod names;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

@@ -5,6 +5,9 @@
 //! side, and the verdict.
 
 mod check;
+mod http;
+mod network;
+mod postgres;
 mod tcp;
 
 use std::collections::HashSet;
@@ -60,8 +63,12 @@ macro_rules! checks {
 }
 
 checks! {
+    /// A web server answers, with the right status, in time.
+    http: http::Http,
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// A PostgreSQL server answers a query.
+    postgres: postgres::Postgres,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
