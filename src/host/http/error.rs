@@ -72,9 +72,10 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
     HttpError::NotHttp { address, reason: last }
 }
 
+/// An `io::Error` doesn't count what it holds among its sources, and may hold another one.
 fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let within = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    cause.downcast_ref().or_else(|| within.and_then(|inner| inner.downcast_ref()))
+    let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    cause.downcast_ref().or_else(|| tls_error(held?))
 }
 
 fn distrust(error: &rustls::Error, target: &Target) -> String {

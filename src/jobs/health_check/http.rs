@@ -14,9 +14,9 @@ use crate::host::http::{Answer, Redirects, Request, Target};
 use crate::host::secret::{ExposeSecret, SecretText};
 use crate::jobs::{HostContext, JobContext, Lack};
 use crate::logs::harmless;
-use crate::units::{HumanDuration, Size};
+use crate::units::HumanDuration;
 
-/// Of a body, more than any page that says how it is has; the rest is not fetched.
+/// 1 MiB of a body: more than any page has that says how a service is. The rest is not fetched.
 const READ: usize = 1 << 20;
 
 /// Of a body, for the message.
@@ -158,7 +158,7 @@ impl Http {
         }
         if !answer.found {
             let body = if answer.truncated {
-                format!("the first {} of the body don't have", Size(READ as u64))
+                "the first 1 MiB of the body doesn't have".into()
             } else {
                 "the body doesn't have".into()
             };
@@ -271,7 +271,7 @@ mod tests {
         check(
             options(r#"{"body_has": "ok"}"#),
             Answer { truncated: true, body: vec![], ..missing },
-            (false, "200 in 34 ms, but the first 1 MiB of the body don't have \"ok\""),
+            (false, "200 in 34 ms, but the first 1 MiB of the body doesn't have \"ok\""),
         );
         check(
             options("{}"),

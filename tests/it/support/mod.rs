@@ -2,4 +2,8 @@
 
 pub(crate) mod daemon;
 pub(crate) mod job;
+mod missing;
 pub(crate) mod postgres;
+pub(crate) mod web;
+
+pub(crate) use missing::lacks;
