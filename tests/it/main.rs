@@ -8,6 +8,7 @@ mod cli;
 mod command;
 mod docker;
 mod dumps;
+mod health_network;
 mod house;
 mod lifecycle;
 mod pg_dump;

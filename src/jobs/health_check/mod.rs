@@ -9,8 +9,11 @@ mod check;
 mod containers;
 mod cpu;
 mod disk;
+mod http;
 mod load;
 mod memory;
+mod network;
+mod postgres;
 mod samples;
 mod tcp;
 
@@ -67,6 +70,8 @@ macro_rules! checks {
 }
 
 checks! {
+    /// A web server answers, with the right status, in time.
+    http: http::Http,
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
     /// Services of a Compose project run in their containers.
@@ -81,6 +86,8 @@ checks! {
     load: load::Load,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
+    /// A PostgreSQL server answers a query.
+    postgres: postgres::Postgres,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -9,3 +9,4 @@ pub(crate) mod nginx;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod web;
