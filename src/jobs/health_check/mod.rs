@@ -4,6 +4,7 @@
 //! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
 //! side, and the verdict.
 
+mod certificate;
 mod check;
 mod cpu;
 mod disk;
@@ -82,6 +83,8 @@ checks! {
     memory: memory::Memory,
     /// Not too many processes wait for a core.
     load: load::Load,
+    /// A certificate, served or in a file, is valid for long enough.
+    certificate: certificate::Certificate,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
