@@ -1,5 +1,4 @@
-//! The only place that touches the outside: programs, PostgreSQL, HTTP, files, /proc, systemd.
-//! The only place that touches the outside: programs, PostgreSQL, mail, files, /proc, systemd.
+//! The only place that touches the outside: programs, PostgreSQL, Docker, HTTP, TLS, mail, files, /proc, systemd.
 
 pub mod accounts;
 pub mod certificates;
