@@ -6,11 +6,13 @@
 
 mod certificate;
 mod check;
+mod command;
 mod cpu;
 mod disk;
 mod load;
 mod memory;
 mod samples;
+mod service;
 mod tcp;
 
 #[cfg(test)]
@@ -83,6 +85,10 @@ checks! {
     memory: memory::Memory,
     /// Not too many processes wait for a core.
     load: load::Load,
+    /// A unit is active under systemd.
+    service: service::Service,
+    /// A program says by its exit code that all is well.
+    command: command::Command,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
 }
