@@ -128,13 +128,14 @@ mod tests {
             std::fs::create_dir(&state).unwrap();
             let (listener, path) = places.listen(4711).unwrap();
             assert_eq!(path, state.join("spawner-4711.sock"));
-            for other in
-                [run.join("control.sock.spawner-x"), run.join("other.sock.spawner-12"), state.join("spawner-x.sock")]
-            {
+            for other in [
+                run.join("control.sock.spawner-x"),
+                run.join("other.sock.spawner-12"),
+                state.join("spawner-x.sock"),
+            ] {
                 std::fs::write(other, "").unwrap();
             }
-            let expected =
-                vec![(4711, path.clone()), (4712, run.join("control.sock.spawner-4712"))];
+            let expected = vec![(4711, path.clone()), (4712, run.join("control.sock.spawner-4712"))];
             assert_eq!(places.find().unwrap(), expected);
             let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
             assert_eq!(mode & 0o777, 0o600);

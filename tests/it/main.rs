@@ -14,3 +14,4 @@ mod prune_daemon;
 mod run_now;
 mod spawner;
 mod support;
+mod systemd;
