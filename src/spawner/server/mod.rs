@@ -173,8 +173,8 @@ impl Server {
                     data => self.read(data >> 2, usize::from(data & 3 == 1)),
                 }
             }
-            self.give_up();
             self.sweep();
+            self.give_up();
             self.flush();
         }
         if let Some((_, path)) = self.listener.take() {
@@ -185,11 +185,11 @@ impl Server {
     /// Told to end and left by its daemon, it holds no exit for one that may never come: the last process that waits
     /// would keep the host from going down. What still runs is not ended here, and is waited for.
     fn give_up(&mut self) {
-        let over =
-            self.connection.is_none() && self.sweeps.is_empty() && self.told_to_end.load(Ordering::Relaxed);
-        if over && self.programs.values().all(|program| !program.is_live()) {
-            let held: Vec<u64> = self.programs.keys().copied().collect();
-            held.into_iter().for_each(|id| self.forget(id));
+        let alone = self.connection.is_none() && self.told_to_end.load(Ordering::Relaxed);
+        let idle = self.sweeps.is_empty() && self.programs.values().all(|program| !program.is_live());
+        if alone && idle && !self.programs.is_empty() {
+            self.programs.clear();
+            self.end_the_unknown();
         }
     }
 

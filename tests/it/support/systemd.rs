@@ -42,6 +42,8 @@ impl Machine {
             let state = machine.sh("systemctl is-system-running");
             ["running", "degraded"].contains(&text(&state.stdout).trim())
         });
+        // As systemd makes it on a real host, where it gives services their credentials by a mount.
+        machine.ok("mount --make-rshared /");
         // A test that is killed can't remove its host.
         machine.ok("systemd-run --quiet --on-active=20min systemctl poweroff --force");
         Some(machine)
