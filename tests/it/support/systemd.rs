@@ -30,7 +30,8 @@ impl Machine {
                 return None;
             }
         };
-        let mut run = docker(&["run", "--detach", "--cap-add", "SYS_ADMIN"]);
+        let mut run = docker(&["run", "--detach", "--cgroupns", "host"]);
+        run.args(["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"]);
         run.args(["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]);
         run.args(["--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock"]);
         run.args(["--volume", &format!("{PROGRAM}:/opt/punk-eco-sched:ro")]);
