@@ -11,6 +11,19 @@ const LONG: &str = r#"
     command: { shell: "echo started >>starts; i=0; until [ -e end ]; do i=$((i+1)); echo line $i; echo $i >last; sleep 0.05; done; touch ended" }
 "#;
 
+/// ptrace(2): PTRACE_SEIZE and PTRACE_INTERRUPT of one thread.
+const HANG: &str = r"
+import ctypes, glob, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+for thread in glob.glob(f'/proc/{sys.argv[1]}/task/*'):
+    if open(thread + '/comm').read() == 'engine\n':
+        for request in (0x4206, 0x4207):
+            if libc.ptrace(request, int(thread.rsplit('/')[-1]), None, None) != 0:
+                sys.exit(f'ptrace: {ctypes.get_errno()}')
+        time.sleep(1000)
+";
+const STOP: &str = "systemctl kill --signal STOP --kill-who main punk-eco-sched";
+
 /// The value of a property that follows how long the machine is up, in µs.
 const FED: &str = "WatchdogTimestampMonotonic";
 
@@ -90,11 +103,16 @@ fn the_watchdog_is_fed_while_idle_and_a_hung_daemon_is_replaced() {
     wait_until("fed for three times its period", || machine.number(FED) > started + 9_000_000);
     assert_eq!(machine.property("NRestarts"), "0");
 
-    machine.systemctl("kill --signal STOP --kill-who main");
-    wait_until("systemd starts another", || {
-        machine.property("NRestarts") == "1" && machine.property("ActiveState") == "active"
-    });
-    assert!(machine.journal().contains("Watchdog timeout"), "{}", machine.journal());
+    // The engine alone, while the rest of the daemon is well; then all of it.
+    machine.write("/root/hang.py", HANG);
+    let hangs = ["systemd-run --quiet python3 /root/hang.py $(systemctl show --value -p MainPID punk-eco-sched)", STOP];
+    for (hang, restarts) in hangs.into_iter().zip(["1", "2"]) {
+        machine.ok(hang);
+        wait_until("systemd starts another", || {
+            machine.property("NRestarts") == restarts && machine.property("ActiveState") == "active"
+        });
+    }
+    assert_eq!(machine.journal().matches("Watchdog timeout").count(), 2, "{}", machine.journal());
     end_long(&machine, 1);
 }
 

@@ -4,7 +4,14 @@
 //! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
 //! side, and the verdict.
 
+mod certificate;
 mod check;
+mod containers;
+mod cpu;
+mod disk;
+mod load;
+mod memory;
+mod samples;
 mod tcp;
 
 use std::collections::HashSet;
@@ -62,6 +69,18 @@ macro_rules! checks {
 checks! {
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// Services of a Compose project run in their containers.
+    containers: containers::Containers,
+    /// A file system has space and inodes left.
+    disk: disk::Disk,
+    /// The cores aren't too busy.
+    cpu: cpu::Cpu,
+    /// There is memory left.
+    memory: memory::Memory,
+    /// Not too many processes wait for a core.
+    load: load::Load,
+    /// A certificate, served or in a file, is valid for long enough.
+    certificate: certificate::Certificate,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

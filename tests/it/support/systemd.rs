@@ -7,7 +7,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use super::daemon::{PROGRAM, text, wait_until};
-use super::postgres::feed;
+use super::docker::{LABEL, command, no_engine};
+use super::missing::lacks;
+use super::postgres::{done, feed};
 
 pub(crate) const UNIT: &str = "punk-eco-sched";
 /// What a call may take on a busy machine; only ever reached when something is broken.
@@ -19,26 +21,21 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Boots a host and waits until it is up. None where this machine has no Docker, which is said, and a failure where
-    /// `CI=true`. `DOCKER_HOST` names the engine.
+    /// Boots a host and waits until it is up. None where the test is to be left.
     pub(crate) fn boot() -> Option<Self> {
-        let image = match image() {
-            Ok(image) => image,
-            Err(reason) => {
-                assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no host under systemd: {reason}");
-                let _ = writeln!(std::io::stderr(), "skipped: no host under systemd: {reason}");
-                return None;
-            }
-        };
+        if no_engine() || lacks("mmdebstrap") {
+            return None;
+        }
+        let image = image();
         let mut run = docker(&["run", "--detach", "--cgroupns", "host"]);
         run.args(["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"]);
         run.args(["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]);
         run.args(["--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock"]);
         run.args(["--volume", &format!("{PROGRAM}:/opt/punk-eco-sched:ro")]);
         run.args(["--volume", &format!("{}:/src:ro", env!("CARGO_MANIFEST_DIR"))]);
-        let output = run.args([&image, "/sbin/init"]).output().unwrap();
-        assert!(output.status.success(), "docker run: {}", text(&output.stderr));
-        let machine = Self { id: text(&output.stdout).trim().to_owned() };
+        run.args(["--label", &format!("{LABEL}={}", std::process::id()), "--network", "none"]);
+        let id = text(&done(run.args([&image, "/sbin/init"]).output().unwrap())).trim().to_owned();
+        let machine = Self { id };
         wait_until("systemd has booted the host", || {
             let state = machine.sh("systemctl is-system-running");
             ["running", "degraded"].contains(&text(&state.stdout).trim())
@@ -139,8 +136,7 @@ impl Machine {
     pub(crate) fn reboot(&self) {
         let _ = self.sh("systemctl poweroff");
         wait_until("the host has gone down", || !self.is_up());
-        let output = docker(&["start", &self.id]).output().unwrap();
-        assert!(output.status.success(), "docker start: {}", text(&output.stderr));
+        done(docker(&["start", &self.id]).output().unwrap());
         wait_until("the host is up again", || {
             ["running", "degraded"].contains(&text(&self.sh("systemctl is-system-running").stdout).trim())
         });
@@ -162,29 +158,14 @@ impl Drop for Machine {
 }
 
 /// The name of the host's image, which is made where there is none yet (half a minute).
-fn image() -> Result<String, String> {
-    let output = docker(&["version", "--format", "{{.Server.Version}}"])
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("no Docker engine answers: {}", text(&output.stderr).trim()));
-    }
-    let mut script = command("bash", &["-c", ". scripts/lib/host.sh && systemd_image"]);
-    let output =
-        script.current_dir(env!("CARGO_MANIFEST_DIR")).output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(text(&output.stderr));
-    }
-    Ok(text(&output.stdout).trim().to_owned())
+fn image() -> String {
+    let mut script = command("bash");
+    script.args(["-c", ". scripts/lib/host.sh && systemd_image"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    text(&done(script.output().unwrap())).trim().to_owned()
 }
 
 fn docker(words: &[&str]) -> Command {
-    command("timeout", &[&["--kill-after=5", PATIENCE, "docker"], words].concat())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the programs that make the host")]
-fn command(program: &str, words: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::null());
+    let mut command = command("timeout");
+    command.args(["--kill-after=5", PATIENCE, "docker"]).args(words).stdin(Stdio::null());
     command
 }
