@@ -17,3 +17,4 @@ mod prune_daemon;
 mod run_now;
 mod spawner;
 mod support;
+mod systemd;

@@ -48,6 +48,8 @@ const STARTING: u64 = 2;
 /// input is the connection to the daemon. Must be called before any thread is started.
 pub fn main(args: &[OsString]) -> ExitCode {
     let [prefix, state] = args else { return ExitCode::from(2) };
+    // It would be `exe`, which systemd's "left-over process" tells nobody.
+    let _ = rustix::thread::set_name(c"punk-eco-spawn");
     let Ok(mut server) = Server::new(PathBuf::from(state)) else { return ExitCode::FAILURE };
     let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
     match places.listen(procfs::own_pid()) {
@@ -171,8 +173,8 @@ impl Server {
                     data => self.read(data >> 2, usize::from(data & 3 == 1)),
                 }
             }
-            self.give_up();
             self.sweep();
+            self.give_up();
             self.flush();
         }
         if let Some((_, path)) = self.listener.take() {
@@ -183,11 +185,11 @@ impl Server {
     /// Told to end and left by its daemon, it holds no exit for one that may never come: the last process that waits
     /// would keep the host from going down. What still runs is not ended here, and is waited for.
     fn give_up(&mut self) {
-        let over =
-            self.connection.is_none() && self.sweeps.is_empty() && self.told_to_end.load(Ordering::Relaxed);
-        if over && self.programs.values().all(|program| !program.is_live()) {
-            let held: Vec<u64> = self.programs.keys().copied().collect();
-            held.into_iter().for_each(|id| self.forget(id));
+        let alone = self.connection.is_none() && self.told_to_end.load(Ordering::Relaxed);
+        let idle = self.sweeps.is_empty() && self.programs.values().all(|program| !program.is_live());
+        if alone && idle && !self.programs.is_empty() {
+            self.programs.clear();
+            self.end_the_unknown();
         }
     }
 

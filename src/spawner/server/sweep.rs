@@ -184,7 +184,7 @@ impl Server {
     }
 
     /// Before this process ends: what belongs to no run that is known any more.
-    fn end_the_unknown(&mut self) {
+    pub(super) fn end_the_unknown(&mut self) {
         let none = RunKey { run: 0, job: String::new() };
         let look = self.look_around();
         if let Some(run) = look.strays.keys().next().cloned() {
