@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Incident, Notice};
+use crate::logs::harmless;
 use crate::model::{Finding, NoticeKind, Outcome, RunId};
 
 /// A reason is a sentence; what is longer is in the log.
@@ -178,7 +179,10 @@ impl Message<'_> {
         };
         if recovered || story.failures > 1 {
             let since = at(story.since);
-            facts.push(("failing", format!("since {since}: {failures}, the first was run {}", story.first_run)));
+            facts.push((
+                "failing",
+                format!("since {since}: {failures}, the first was run {}", story.first_run),
+            ));
         }
         facts
     }
@@ -203,13 +207,12 @@ fn word(finding: &Finding) -> &'static str {
     }
 }
 
-/// At most so many bytes, at a border of characters.
+/// At most so many bytes, and nothing in them that reaches for the terminal on which the mail is read. Lines stay.
 pub(super) fn cut(text: &str, longest: usize) -> String {
-    if text.len() <= longest {
-        return text.to_owned();
-    }
     let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{} […]", &text[..end])
+    let lines: Vec<String> = text[..end.min(text.len())].lines().map(harmless).collect();
+    let more = if end < text.len() { " […]" } else { "" };
+    lines.join("\n") + more
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::host::trust;
 
 pub(super) async fn connect(config: &Config, verify: bool) -> Result<Client, Error> {
     let (client, connection) = config.connect(MakeRustlsConnect::new(client_config(verify))).await?;
@@ -16,17 +18,11 @@ pub(super) async fn connect(config: &Config, verify: bool) -> Result<Client, Err
 }
 
 fn client_config(verify: bool) -> ClientConfig {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        .unwrap_or_else(|_| ClientConfig::builder());
     if verify {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return builder.with_root_certificates(roots).with_no_client_auth();
+        return trust::verifying(trust::authorities()).with_no_client_auth();
     }
-    let anybody = Arc::new(Anybody(algorithms(&provider)));
-    builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
+    let anybody = Arc::new(Anybody(algorithms(&trust::provider())));
+    trust::tls().dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
 }
 
 fn algorithms(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
