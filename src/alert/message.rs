@@ -118,7 +118,7 @@ impl Message<'_> {
             text += &format!("  {command}\n");
         }
         if self.notice.kind == NoticeKind::Failed {
-            text += "\nWhile it goes on failing nothing more is sent; when it succeeds again, you will hear of it.\n";
+            text += "\nNothing more is sent while it goes on failing; its recovery will be told.\n";
         }
         text
     }
@@ -293,7 +293,7 @@ What to type next:
   punk-eco-sched logs db-backup --run 812
   punk-eco-sched run-now db-backup
 
-While it goes on failing nothing more is sent; when it succeeds again, you will hear of it.
+Nothing more is sent while it goes on failing; its recovery will be told.
 ";
         assert_eq!(text, expected);
         assert_eq!(

@@ -4,3 +4,4 @@ pub(crate) mod daemon;
 pub(crate) mod job;
 pub(crate) mod postgres;
 pub(crate) mod smtp;
+pub(crate) mod webhook;

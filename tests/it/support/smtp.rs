@@ -28,7 +28,7 @@ class Handler:
         with open(folder + "/mails", "a") as mails:
             mails.write(json.dumps({
                 "from": envelope.mail_from, "to": envelope.rcpt_tos, "headers": headers,
-                "text": mail.get_content(), "raw": envelope.content.decode("ascii"),
+                "text": mail.get_content().replace("\r\n", "\n"), "raw": envelope.content.decode("ascii"),
                 "tls": session.ssl is not None, "login": session.authenticated,
             }) + "\n")
         return "250 kept"
@@ -51,7 +51,7 @@ def make():
     login = wish["login"] is not None
     return SMTP(Handler(), hostname="mail.test", loop=loop,
         tls_context=context() if wish["tls"] == "starttls" else None, require_starttls=wish["tls"] == "starttls",
-        authenticator=authenticate if login else None, auth_required=login, auth_require_tls=False)
+        authenticator=authenticate if login else None, auth_required=login, auth_require_tls=not login)
 
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
