@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use super::control::DaemonControl;
 use super::state::Turn;
+use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, JobTable};
@@ -63,6 +64,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         anyhow::Ok((spawner, programs))
     })?;
     let recovery = recover_for_one_run(ledger.past()?, programs, Owner::alive);
+    let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: None,
         table: table.clone(),
@@ -71,12 +73,25 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         clock: clock.clone(),
         spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
+        courier,
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),
     };
     let (engine, _thread) = Engine::start(parts).context("the engine can't be started")?;
-    let control = Arc::new(DaemonControl::new(engine.clone(), config.to_owned(), environment, clock, now));
+    let waiting = alert::Waiting::default();
+    // Of this run's own end; what others left waits for a daemon.
+    let courier = Courier { table, desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    runtime.spawn(courier.run(orders));
+    let control = Arc::new(DaemonControl {
+        engine: engine.clone(),
+        config: config.to_owned(),
+        environment,
+        clock,
+        started_at: now,
+        waiting,
+        reloading: tokio::sync::Mutex::default(),
+    });
     Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
 }
 
