@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     say_warnings(&warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .thread_stack_size(512 * 1024)
+        .thread_stack_size(2 << 20)
         .enable_all()
         .build()
         .context("the runtime can't be started")?;
