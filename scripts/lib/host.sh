@@ -67,9 +67,13 @@ missing_packages() {
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
     command -v openssl >/dev/null || echo openssl
+    command -v mmdebstrap >/dev/null || echo mmdebstrap
     command -v dockerd >/dev/null && command -v docker >/dev/null || echo docker.io
     command -v docker-compose >/dev/null || echo docker-compose
     command -v ip >/dev/null || echo iproute2
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
+    command -v certbot >/dev/null || echo certbot
+    command -v pebble >/dev/null || echo pebble
 }
 
 need_rust() {
@@ -205,4 +209,32 @@ docker_has_ended() {
     local state
     state=$(sed 's/.*) //' "/proc/$DOCKERD_PID/stat" 2>/dev/null | cut -c1) || return 0
     [[ -z $state || $state == Z ]]
+}
+
+# What the image of a whole host under systemd holds beside a minimal Debian: what the unit's jobs and checks meet.
+SYSTEMD_IMAGE_PACKAGES=systemd,systemd-sysv,dbus,procps,nginx-light,certbot
+
+# Prints the name of a Docker image of a whole host, of this machine's own release so that what was built here runs
+# there. Made once: by one caller while the others wait, kept as a tar under target/test-images, imported where the
+# engine doesn't have it. DOCKER_HOST names the engine.
+systemd_image() {
+    local folder=target/test-images release hash image tar
+    release=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
+    hash=$(printf '%s\n' "$release" "$SYSTEMD_IMAGE_PACKAGES" 1 | sha256sum | cut -c1-12)
+    image=punk-eco-sched-test-systemd:$hash
+    tar=$folder/systemd-$hash.tar
+    mkdir -p "$folder"
+    (
+        flock -w 900 9
+        if docker image inspect "$image" >/dev/null 2>&1; then exit 0; fi
+        if [[ ! -e $tar ]]; then
+            # The name's end says what is made: without `.tar` it would be a folder.
+            timeout 600 mmdebstrap --quiet --variant=minbase --include="$SYSTEMD_IMAGE_PACKAGES" \
+                --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin' \
+                "$release" "${tar%.tar}.new.tar" >"$tar.log" 2>&1 || { tail -20 "$tar.log" >&2; exit 1; }
+            mv "${tar%.tar}.new.tar" "$tar"
+        fi
+        timeout 300 docker import "$tar" "$image" >/dev/null
+    ) 9>"$folder/lock" || { warn "the image of a host under systemd could not be made"; return 1; }
+    echo "$image"
 }

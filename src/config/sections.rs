@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policies::Policies;
-use super::{Alerts, Contact, Dashboard, Environment, Paths, Smtp, SmtpTls};
+use super::{Alerts, Contact, Dashboard, Environment, Paths, Smtp};
 use crate::document::{ContactName, Invalid, WordOr};
+use crate::host::mail;
 use crate::host::postgres::{Connection, Container, Tls};
 use crate::host::secret::SecretText;
 use crate::logs;
@@ -235,7 +236,7 @@ pub(super) struct SmtpKeys {
     password: Option<SecretText>,
     /// How the connection is encrypted
     #[serde(default)]
-    tls: SmtpTls,
+    tls: mail::Tls,
 }
 
 impl AlertsKeys {
