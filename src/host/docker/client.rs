@@ -17,7 +17,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exec::{Attached, Input, Piece};
+use super::exec::{Attached, HEAD, Input, Piece};
 use super::{Docker, DockerError, Exec, Found, Order, Owner};
 use crate::host::process::{MARKER_JOB, MARKER_RUN};
 use crate::policy::TERM_GRACE;
@@ -97,14 +97,26 @@ async fn carry(settings: Settings, argv: Vec<String>) -> Result<i64, DockerError
         chosen: None,
     };
     let docker = Docker::at(settings.socket.clone()).await?;
+    let container = docker.inspect(&found.id).await?;
+    let since = container.and_then(|container| container.state?.started_at).unwrap_or_default();
     let (exec, attached, input) = docker.start(&found, &order).await?;
+    let mut head = vec![];
     let ended = tokio::select! {
-        done = hear(&exec, attached, input, &mut out, settings.stdin) => done,
+        done = hear(&exec, attached, input, &mut out, &mut head, settings.stdin) => done,
         _ = term.recv() => None,
         _ = interrupt.recv() => None,
     };
     match ended {
-        Some(Ok(())) => exec.exit_code().await,
+        Some(Ok(())) => {
+            let code = exec.exit_code().await?;
+            if let Some(error) = exec.never_ran(code, &head) {
+                return Err(error);
+            }
+            match code {
+                137 | 143 => exec.fell_with_container(&since).await.map_or(Ok(code), Err),
+                _ => Ok(code),
+            }
+        }
         // Nobody hears it any more: it must not go on.
         Some(Err(error)) => {
             let _ = exec.end(GRACE).await;
@@ -123,6 +135,7 @@ async fn hear(
     mut attached: Attached,
     input: Input,
     out: &mut pipe::Sender,
+    head: &mut Vec<u8>,
     stdin: bool,
 ) -> Option<Result<(), DockerError>> {
     let fed = async {
@@ -140,7 +153,11 @@ async fn hear(
             };
             match piece {
                 Ok(None) => return Some(Ok(())),
-                Ok(Some(Piece::Out(bytes))) => out.write_all(&bytes).await.ok()?,
+                Ok(Some(Piece::Out(bytes))) => {
+                    let room = HEAD.saturating_sub(head.len()).min(bytes.len());
+                    head.extend_from_slice(&bytes[..room]);
+                    out.write_all(&bytes).await.ok()?;
+                }
                 Ok(Some(Piece::Err(bytes))) => std::io::stderr().write_all(&bytes).ok()?,
                 Err(error) => return Some(Err(error)),
             }

@@ -39,6 +39,8 @@ pub enum DockerError {
     Refused { name: String, program: String, said: String },
     #[error("Docker doesn't say how {program} in container {name} ended: {why}")]
     NoExitCode { name: String, program: String, why: String },
+    #[error("container {name} was stopped or restarted under {program}: {why}")]
+    Fell { name: String, program: String, why: String },
     #[error("{program} in container {name} took longer than {} and was ended", HumanDuration(*.limit))]
     TooLong { name: String, program: String, limit: Duration },
     #[error("Docker at {} fails at {what}: {said}", .socket.display())]

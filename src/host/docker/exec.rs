@@ -25,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Docker hands on 32 KiB at a time.
 const CHUNK: usize = 256 << 10;
 
+/// So much of a program's output is looked at for the runtime's words.
+pub(super) const HEAD: usize = 1024;
+
 /// The mark of one exec, in its environment: by it its processes are known.
 pub(super) const MARKER_EXEC: &str = "PUNK_ECO_EXEC";
 
@@ -100,20 +103,26 @@ impl Docker {
             (Some(_), Error::DockerResponseServerError { message, .. }) => Err(refused(message)),
             (_, other) => Ok(other),
         };
-        let made = self.ask("starting a program", async {
-            match self.api.create_exec(&found.id, options).await {
-                Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
-                Ok(made) => Ok(Ok(made)),
-            }
-        });
+        let made = self.ask(
+            "starting a program",
+            Box::pin(async {
+                match self.api.create_exec(&found.id, options).await {
+                    Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
+                    Ok(made) => Ok(Ok(made)),
+                }
+            }),
+        );
         let id = made.await??.id;
         let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(CHUNK) };
-        let started = self.ask("starting a program", async {
-            match self.api.start_exec(&id, Some(options)).await {
-                Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
-                Ok(started) => Ok(Ok(started)),
-            }
-        });
+        let started = self.ask(
+            "starting a program",
+            Box::pin(async {
+                match self.api.start_exec(&id, Some(options)).await {
+                    Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
+                    Ok(started) => Ok(Ok(started)),
+                }
+            }),
+        );
         let StartExecResults::Attached { output, input } = started.await?? else {
             return Err(refused("it was started without a stream".to_owned()));
         };
@@ -150,7 +159,11 @@ impl Docker {
         match heard.await {
             Ok(code) => {
                 guard.0 = None;
-                Ok(Captured { code: code?, stdout, stderr })
+                let code = code?;
+                match exec.never_ran(code, &stdout) {
+                    Some(error) => Err(error),
+                    None => Ok(Captured { code, stdout, stderr }),
+                }
             }
             Err(_) => Err(DockerError::TooLong {
                 name: exec.name.clone(),
@@ -212,15 +225,44 @@ impl Exec {
     /// `None` where the engine has forgotten it: its container was stopped or removed.
     pub(super) async fn inspect(&self) -> Result<Option<Seen>, DockerError> {
         let docker = &self.docker;
-        let answer = docker.ask("looking at a program", async {
-            match docker.api.inspect_exec(&self.id).await {
-                Err(error) if matches!(status_of(&error), Some(404 | 409)) => Ok(None),
-                other => other.map(Some),
-            }
-        });
+        let answer = docker.ask(
+            "looking at a program",
+            Box::pin(async {
+                match docker.api.inspect_exec(&self.id).await {
+                    Err(error) if matches!(status_of(&error), Some(404 | 409)) => Ok(None),
+                    other => other.map(Some),
+                }
+            }),
+        );
         let Some(seen) = answer.await? else { return Ok(None) };
         let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         Ok(Some(Seen { running: seen.running.unwrap_or_default(), exit_code: seen.exit_code, pid }))
+    }
+
+    /// Docker gives the runtime's words for a program that it couldn't start as the program's own output.
+    pub(super) fn never_ran(&self, code: i64, stdout: &[u8]) -> Option<DockerError> {
+        let said = String::from_utf8_lossy(&stdout[..stdout.len().min(HEAD)]).into_owned();
+        let runtime = matches!(code, 126 | 127) && said.starts_with("OCI runtime");
+        runtime.then(|| refused(&self.name, &self.program, said))
+    }
+
+    /// Whether a program that was killed was so with its whole container, which ran since `since` when it began.
+    pub(super) async fn fell_with_container(&self, since: &str) -> Option<DockerError> {
+        // The engine hears of the program's end before it hears of the container's.
+        let until = tokio::time::Instant::now() + Duration::from_secs(1);
+        loop {
+            let container = self.docker.inspect(&self.container).await.ok()?;
+            let state = container.as_ref().and_then(|container| container.state.as_ref());
+            let same = state.and_then(|state| state.started_at.as_deref()) == Some(since);
+            if !same || super::state::trouble(state, NEVER).is_some() {
+                let (name, program) = (self.name.clone(), self.program.clone());
+                return Some(DockerError::Fell { name, program, why: self.what_of_the_container().await });
+            }
+            if tokio::time::Instant::now() >= until {
+                return None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn what_of_the_container(&self) -> String {
@@ -228,17 +270,19 @@ impl Exec {
             Ok(Some(container)) => {
                 let state = container.state.as_ref();
                 let since = state.and_then(|state| state.started_at.clone()).unwrap_or_default();
-                // Without the time of day: the text says what is, not how long ago.
-                match super::state::trouble(state, jiff::Timestamp::UNIX_EPOCH) {
-                    Some(trouble) => format!("the container is not running any more: {trouble}"),
-                    None => format!("the container was restarted under it, and runs since {since}"),
+                match super::state::trouble(state, NEVER) {
+                    Some(trouble) => trouble,
+                    None => format!("it runs since {since}"),
                 }
             }
-            Ok(None) => "the container is gone".to_owned(),
+            Ok(None) => "it is gone".to_owned(),
             Err(error) => error.to_string(),
         }
     }
 }
+
+/// A time of day for texts that say what is, and not how long ago it came to be.
+const NEVER: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
 pub(super) struct Seen {
     pub(super) running: bool,

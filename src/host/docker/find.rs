@@ -101,12 +101,15 @@ impl Docker {
             return Ok(None);
         }
         let answer = self.api.inspect_container(name, None::<InspectContainerOptions>);
-        let answer = self.ask("looking at a container", async {
-            match answer.await {
-                Err(error) if status_of(&error) == Some(404) => Ok(None),
-                other => other.map(Some),
-            }
-        });
+        let answer = self.ask(
+            "looking at a container",
+            Box::pin(async {
+                match answer.await {
+                    Err(error) if status_of(&error) == Some(404) => Ok(None),
+                    other => other.map(Some),
+                }
+            }),
+        );
         answer.await
     }
 
@@ -163,7 +166,7 @@ impl Docker {
         if !labels.is_empty() {
             options = options.filters(&HashMap::from([("label", labels)]));
         }
-        self.ask("listing containers", self.api.list_containers(Some(options.build()))).await
+        self.ask("listing containers", Box::pin(self.api.list_containers(Some(options.build())))).await
     }
 
     async fn unknown_name(&self, name: &str) -> Result<String, DockerError> {

@@ -12,6 +12,7 @@ mod state;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -51,7 +52,7 @@ impl Docker {
         let name = socket.to_string_lossy();
         let api = bollard::Docker::connect_with_unix(&name, PATIENCE.as_secs(), bollard::API_DEFAULT_VERSION);
         let api = api.map_err(|error| DockerError::of("connecting", &socket, error))?;
-        let api = within(&socket, "asking for its version", api.negotiate_version()).await?;
+        let api = within(&socket, "asking for its version", Box::pin(api.negotiate_version())).await?;
         Ok(Self { api, socket })
     }
 
@@ -59,20 +60,15 @@ impl Docker {
         &self.socket
     }
 
-    async fn ask<T>(
-        &self,
-        what: &str,
-        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, DockerError> {
+    /// The API's futures are large, and a worker's stack is small: they come boxed.
+    async fn ask<T>(&self, what: &str, answer: Answer<'_, T>) -> Result<T, DockerError> {
         within(&self.socket, what, answer).await
     }
 }
 
-async fn within<T>(
-    socket: &Path,
-    what: &str,
-    answer: impl Future<Output = Result<T, bollard::errors::Error>>,
-) -> Result<T, DockerError> {
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, bollard::errors::Error>> + Send + 'a>>;
+
+async fn within<T>(socket: &Path, what: &str, answer: Answer<'_, T>) -> Result<T, DockerError> {
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(DockerError::of(what, socket, error)),

@@ -57,7 +57,7 @@ impl Connection {
         }
         for address in &found.addresses {
             let there = Self { host: address.to_string(), container: None, ..self.clone() };
-            if let Ok(Ok(facts)) = tokio::time::timeout(PATIENCE, there.facts()).await {
+            if let Ok(Ok(facts)) = tokio::time::timeout(PATIENCE, Box::pin(there.facts())).await {
                 return Some(facts);
             }
         }

@@ -44,7 +44,7 @@ impl Job for PgDump {
         let mut connection =
             self.connection(&ctx.connections).map_err(|lack| JobError::permanent(anyhow!(lack)))?;
         let owner = self.owner().map_err(|lack| JobError::permanent(anyhow!(lack)))?;
-        let looking = self.look(ctx, &mut connection);
+        let looking = Box::pin(self.look(ctx, &mut connection));
         let (facts, tools) = tokio::select! {
             looked = looking => looked?,
             () = ctx.cancel.cancelled() => return Err(JobError::Retryable(anyhow!("stopped"))),
@@ -72,7 +72,7 @@ impl Job for PgDump {
             }
         };
         if let Some(container) = connection.container.clone() {
-            lacks.extend(lacking_inside(connection, &container, ctx.clock.now()).await);
+            lacks.extend(Box::pin(lacking_inside(connection, &container, ctx.clock.now())).await);
             return lacks;
         }
         match connection.facts().await {

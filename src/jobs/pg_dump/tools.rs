@@ -240,8 +240,13 @@ pub(super) fn explain(name: &str, connection: &Connection, status: Status, stder
     let last = lines[lines.len().saturating_sub(4)..].join("; ");
     let said = if last.is_empty() { "it said nothing".to_owned() } else { last };
     let error = anyhow!("{name} of {} at {} {ended}: {said}", connection.database, connection.address());
-    let lasting =
-        ["permission denied", "server version mismatch", "unrecognized option", "unrecognized configuration"];
+    let lasting = [
+        "executable file not found",
+        "permission denied",
+        "server version mismatch",
+        "unrecognized option",
+        "unrecognized configuration",
+    ];
     if lasting.iter().any(|text| said.contains(text)) {
         JobError::Permanent(error)
     } else {

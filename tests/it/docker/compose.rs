@@ -69,12 +69,12 @@ async fn a_service_is_dumped_where_it_runs_and_of_several_containers_the_first_t
     let error = bench.run(&options(&directory, "")).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("container {first} isn't running: exited with code 137 ")), "{error}");
 
-    bench.connections.insert("app".into(), connection("dbs"));
+    bench.connections.insert("app".into(), connection("cache"));
     let error = bench.run(&options(&directory, "")).await.unwrap_err().to_string();
     assert_eq!(
         error,
         format!(
-            "service dbs of the Compose project {} has no container: its services with containers are db",
+            "service cache of the Compose project {} has no container: its services with containers are db",
             project.name
         )
     );

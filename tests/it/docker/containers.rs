@@ -42,7 +42,8 @@ fn each_service_that_does_not_run_is_named_with_its_state() {
         let message = result["message"].as_str().unwrap();
         assert!(message.starts_with(expected), "{message}");
     };
-    check("web, dbb", 1, "1 of 2 running: dbb has no container (those with one: db, web)");
+    check("web, dbb", 1, "1 of 2 running: dbb has no container (is db meant?)");
+    check("cache", 0, "0 of 1 running: cache has no container (those with one: db, web)");
     docker_says(&["exec", &db, "/bin/rm", "/run/well"]);
     wait_until("it is unhealthy", || {
         docker_says(&["inspect", "-f", "{{.State.Health.Status}}", &db]) == "unhealthy"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use punk_eco_sched::host::postgres::Connection;
+use punk_eco_sched::jobs::Job;
 
 use crate::pg_dump::{SHOP, gunzip, manifest, options};
 use crate::support::docker::{Inside, no_engine, processes_in};
@@ -86,4 +87,39 @@ async fn every_format_restores_to_the_same_database_from_a_server_without_a_netw
         assert!(other.dump(&restored) == original, "{more}: the restored database differs");
     }
     assert_eq!(processes_in(&inside.container.name, "pg_dump"), [0; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_asked_at_its_container_s_address_and_pg_dump_goes_where_it_is_told_inside() {
+    if no_engine() {
+        return;
+    }
+    let inside = Inside::start_with_address();
+    if inside.container.address().is_empty() {
+        crate::support::missing::skipped("containers have no network here");
+        return;
+    }
+    let mut connection = inside.connection("postgres");
+    connection.host = "127.0.0.1".into();
+    let bench = bench(connection.clone()).await;
+    let directory = bench.path("dumps");
+    bench.run(&options(&directory, "")).await.unwrap();
+    let said = manifest(&directory).server.host;
+    assert_eq!(said, format!("127.0.0.1 in container {}", inside.container.name));
+    assert_eq!(options(&directory, "").preflight(&bench.host()).await, []);
+    let logged = std::fs::read_to_string(inside.container.data().join("log")).unwrap();
+    assert!(
+        logged.contains(
+            "connection authorized: user=postgres database=postgres application_name=punk-eco-sched"
+        ),
+        "{logged}"
+    );
+    let hosts: Vec<&str> = logged
+        .lines()
+        .filter_map(|line| line.split_once("connection received: host="))
+        .map(|(_, rest)| rest.split(' ').next().unwrap())
+        .collect();
+    // Ours comes from the host's side of the bridge; the dump's and the roles' from within.
+    assert!(hosts.iter().any(|host| *host != "127.0.0.1" && *host != "[local]"), "{hosts:?}");
+    assert!(hosts.contains(&"127.0.0.1"), "{hosts:?}");
 }

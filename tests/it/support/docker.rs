@@ -154,7 +154,7 @@ pub(crate) fn server_script(listen: &str) -> String {
          initdb --no-sync --no-instructions -E UTF8 --locale=C.UTF-8 -U {USER} -A scram-sha-256 --pwfile=/tmp/pw \
          /data/db >/data/initdb.log 2>&1; echo 'host all all all scram-sha-256' >>/data/db/pg_hba.conf; touch \
          /data/done; fi; exec postgres -D /data/db -k /run/postgresql -c listen_addresses='{listen}' -c fsync=off \
-         -c full_page_writes=off -c synchronous_commit=off -c autovacuum=off -c max_wal_size=4GB \
+         -c full_page_writes=off -c synchronous_commit=off -c autovacuum=off -c max_wal_size=4GB -c log_connections=on \
          >>/data/log 2>&1"
     )
 }
