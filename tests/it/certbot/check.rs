@@ -53,6 +53,10 @@ fn a_file_is_fine_as_long_as_it_is_valid_for_what_is_asked() {
         "/jobs.yaml is not a certificate, neither as PEM",
     );
     check(&host, &format!("file: {}", at("absent")), false, "/absent doesn't exist");
+    let text = std::fs::read_to_string(host.path("fresh/cert.pem")).unwrap();
+    let with_words = format!("Certificate:\r\n    Data: …\r\n{}", text.replace('\n', "\r\n"));
+    std::fs::write(host.path("fresh/windows.pem"), with_words).unwrap();
+    check(&host, &format!("file: {}/windows.pem", at("fresh")), true, &serial);
     let convert = ["x509", "-in", "cert.pem", "-outform", "DER", "-out", "cert.der"];
     let mut openssl = crate::support::server::program("openssl");
     assert!(openssl.args(convert).current_dir(host.path("fresh")).status().unwrap().success());
@@ -73,7 +77,20 @@ fn a_server_is_judged_by_what_it_shows() {
     // Not trusted, and said: its authority may be a private one.
     check(&host, &at, true, &format!("(serial {serial}), asked for: 14d; not trusted by this host: "));
     check(&host, &format!("{at}, valid_for: 31d"), false, "asked for: 31d");
-    let expired = Nginx::serving(&[("_", &host.path("expired"))]);
+    let mut expired = Nginx::serving(&[("_", &host.path("expired"))]);
+    check(&host, &format!("address: \"127.0.0.1:{}\"", expired.https), false, "expired 1 day ago");
+    // One that shows its own, and then wants ours.
+    let text = std::fs::read_to_string(expired.conf()).unwrap();
+    let authority = format!(
+        "ssl_verify_client on; ssl_client_certificate {}; ssl_certificate ",
+        host.path("fresh/cert.pem").display()
+    );
+    std::fs::write(
+        expired.conf(),
+        text.replacen("ssl_certificate ", &format!("ssl_protocols TLSv1.2; {authority}"), 1),
+    )
+    .unwrap();
+    expired.restart();
     check(&host, &format!("address: \"127.0.0.1:{}\"", expired.https), false, "expired 1 day ago");
     let plain = fresh.http;
     let why = format!("127.0.0.1:{plain}: the TLS handshake failed: what answers there doesn't speak TLS");
