@@ -9,6 +9,7 @@ use crate::support::daemon::Host;
 use crate::support::missing::lacks;
 use crate::support::nginx::Nginx;
 use crate::support::openssl;
+use crate::support::server::{Server, free_port};
 
 /// Runs one check; the outcome of the run, and the check's result.
 fn look(host: &Host, options: &str) -> (String, Value) {
@@ -77,21 +78,27 @@ fn a_server_is_judged_by_what_it_shows() {
     // Not trusted, and said: its authority may be a private one.
     check(&host, &at, true, &format!("(serial {serial}), asked for: 14d; not trusted by this host: "));
     check(&host, &format!("{at}, valid_for: 31d"), false, "asked for: 31d");
-    let mut expired = Nginx::serving(&[("_", &host.path("expired"))]);
+    let expired = Nginx::serving(&[("_", &host.path("expired"))]);
     check(&host, &format!("address: \"127.0.0.1:{}\"", expired.https), false, "expired 1 day ago");
-    // One that shows its own, and then wants ours.
-    let text = std::fs::read_to_string(expired.conf()).unwrap();
-    let authority = format!(
-        "ssl_verify_client on; ssl_client_certificate {}; ssl_certificate ",
-        host.path("fresh/cert.pem").display()
-    );
-    std::fs::write(
-        expired.conf(),
-        text.replacen("ssl_certificate ", &format!("ssl_protocols TLSv1.2; {authority}"), 1),
-    )
-    .unwrap();
-    expired.restart();
-    check(&host, &format!("address: \"127.0.0.1:{}\"", expired.https), false, "expired 1 day ago");
+    // One that shows its own, and breaks off since we have none to show.
+    let port = free_port();
+    let at = port.to_string();
+    let wants = [
+        "openssl",
+        "s_server",
+        "-www",
+        "-tls1_2",
+        "-Verify",
+        "1",
+        "-accept",
+        &at,
+        "-cert",
+        "cert.pem",
+        "-key",
+        "privkey.pem",
+    ];
+    let _server = Server::start(&host.path("fresh"), &wants, &[], port);
+    check(&host, &format!("address: \"127.0.0.1:{port}\""), true, &serial);
     let plain = fresh.http;
     let why = format!("127.0.0.1:{plain}: the TLS handshake failed: what answers there doesn't speak TLS");
     check(&host, &format!("address: \"127.0.0.1:{plain}\""), false, &why);
