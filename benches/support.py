@@ -299,9 +299,10 @@ class Ours(Scheduler):
         return [self.binary, "--config", os.path.join(folder, "jobs.yaml"), *words]
 
     def processes(self, process, folder):
-        # The spawner need not be a child of the daemon; it listens beside the control socket, its pid in the name.
-        spawners = glob.glob(os.path.join(folder, "control.sock.spawner-*"))
-        return list({*tree(process.pid), *(int(path.rsplit("-", 1)[1]) for path in spawners)})
+        # The spawner need not be a child of the daemon; it listens in the state directory, its pid in the name.
+        spawners = glob.glob(os.path.join(folder, "state", "spawner-*.sock"))
+        pids = (int(os.path.basename(path).removeprefix("spawner-").removesuffix(".sock")) for path in spawners)
+        return list({*tree(process.pid), *pids})
 
     def environment(self, folder):
         # systemd's way to be told (Type=notify), at the cost of a socket.

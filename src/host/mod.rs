@@ -1,11 +1,14 @@
-//! The only place that touches the outside: programs, PostgreSQL, HTTP, TLS, files, /proc, systemd.
+//! The only place that touches the outside: programs, PostgreSQL, Docker, HTTP, TLS, mail, files, /proc, systemd.
 
 pub mod accounts;
 pub mod certificates;
+pub mod docker;
 pub mod exec;
 pub mod files;
 pub mod http;
 pub mod load;
+pub mod mail;
+pub mod names;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod alerts;
 mod bad_days;
 mod certbot;
 mod cli;
 mod command;
+mod docker;
 mod dumps;
+mod health_network;
 mod house;
 mod lifecycle;
 mod pg_dump;
@@ -15,3 +18,4 @@ mod prune_daemon;
 mod run_now;
 mod spawner;
 mod support;
+mod systemd;

@@ -105,7 +105,7 @@ async fn the_next_daemon_adopts_what_runs_and_no_line_is_lost_or_doubled() {
         assert_eq!(programs.end_all(GRACE).await, Default::default());
         drop((programs, running));
         until("the old spawner ends", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
-        let socket = folder.join(format!("control.sock.spawner-{old}"));
+        let socket = folder.join(format!("spawner-{old}.sock"));
         until("its socket is removed", || !socket.exists()).await;
     }
 }
@@ -120,6 +120,47 @@ async fn an_exit_that_was_not_put_on_record_is_told_to_the_next_daemon_too() {
     let (_programs, mut running) = adopted(&host).await.attach(context(log.clone(), "kept"));
     assert_eq!(running.wait().await.status, Status::Code(9));
     assert_eq!(log.text("Stdout"), "only\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_end_and_left_alone_it_waits_for_what_runs_and_holds_no_exit() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("script"), COUNTING).unwrap();
+    let old = kill_daemon_after(folder, 1).await;
+    kill_process(Pid::from_raw(old).unwrap(), Signal::TERM).unwrap();
+    let before = count(folder);
+    until("what runs goes on", || count(folder) > before + 20).await;
+    assert!(procfs::stat(old).is_some_and(|stat| !stat.is_zombie()));
+    std::fs::write(folder.join("stop"), "").unwrap();
+    until("the spawner has ended", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
+    assert!(folder.join("last").exists());
+
+    // Not where a daemon has come since: it asks for the exit.
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    std::fs::write(folder.join("script"), "echo here; until [ -e stop ]; do sleep 0.01; done; exit 9")
+        .unwrap();
+    let old = kill_daemon_after(folder, 1).await;
+    kill_process(Pid::from_raw(old).unwrap(), Signal::TERM).unwrap();
+    drop(adopted(&host).await);
+    std::fs::write(folder.join("stop"), "").unwrap();
+    let ended = adopted_when_ended(&host).await;
+    let (_programs, mut running) = ended.attach(context(Log::new(&folder.join("log")), "kept"));
+    assert_eq!(running.wait().await.status, Status::Code(9));
+}
+
+async fn adopted_when_ended(host: &Host) -> AdoptedProgram {
+    let start = Instant::now();
+    loop {
+        let one = adopted(host).await;
+        if one.ended {
+            return one;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,13 +186,16 @@ async fn spawners_of_other_instances_and_dead_ones_are_not_adopted() {
     let host = Host::new().await;
     let folder = host.folder.path();
     let mut elsewhere = settings(folder);
-    elsewhere.state = "/".into();
+    // Takes no socket, as a full disk doesn't: that spawner listens beside the control socket.
+    elsewhere.state = "/proc".into();
     let other = Spawner::connect(Spawner::launch(elsewhere).unwrap(), Arc::new(SystemClock)).await.unwrap();
-    let stale = folder.join("control.sock.spawner-999999999");
-    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let stale = ["spawner-999999999.sock", "control.sock.spawner-999999999"].map(|name| folder.join(name));
+    for socket in &stale {
+        drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
+    }
     let adoption = host.spawner.adopt_all().await;
     assert!(adoption.programs.is_empty());
     assert_eq!(adoption.problems, [""; 0]);
-    assert!(!stale.exists());
+    assert!(stale.iter().all(|socket| !socket.exists()));
     assert!(folder.join(format!("control.sock.spawner-{}", other.pid().await)).exists());
 }

@@ -2,9 +2,14 @@
 
 pub(crate) mod acme;
 pub(crate) mod daemon;
+pub(crate) mod docker;
 pub(crate) mod job;
 pub(crate) mod missing;
 pub(crate) mod nginx;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod smtp;
+pub(crate) mod systemd;
+pub(crate) mod web;
+pub(crate) mod webhook;
