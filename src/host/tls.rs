@@ -3,6 +3,7 @@
 //! Sends and reads nothing beyond the handshake.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ impl Endpoint {
         let shaken = tokio::time::timeout(limit, self.shake(stream, seen.clone())).await;
         let chain = match (shaken, seen.chain.get()) {
             (Ok(Ok(())), Some(chain)) => chain.clone(),
+            // It may go on to refuse us, who bring no certificate: what it shows to others is proven all the same.
+            (Ok(Err(_)), Some(chain)) if seen.proven.load(Ordering::Relaxed) => chain.clone(),
             (Ok(Ok(())), None) => return Err(format!("{address} shows no certificate")),
             (Ok(Err(why)), _) => return Err(format!("{address}: the TLS handshake failed: {why}")),
             (Err(_), _) => {
@@ -178,13 +181,15 @@ fn explain(error: &std::io::Error) -> String {
 #[derive(Debug)]
 struct Seen {
     chain: OnceLock<Vec<CertificateDer<'static>>>,
+    /// The server has signed with the key of its certificate.
+    proven: AtomicBool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Default for Seen {
     fn default() -> Self {
         let algorithms = trust::provider().signature_verification_algorithms;
-        Self { chain: OnceLock::new(), algorithms }
+        Self { chain: OnceLock::new(), proven: AtomicBool::new(false), algorithms }
     }
 }
 
@@ -208,7 +213,9 @@ impl ServerCertVerifier for Seen {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.algorithms)
+        let signed = rustls::crypto::verify_tls12_signature(message, cert, signature, &self.algorithms);
+        self.proven.store(signed.is_ok(), Ordering::Relaxed);
+        signed
     }
 
     fn verify_tls13_signature(
@@ -217,7 +224,9 @@ impl ServerCertVerifier for Seen {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.algorithms)
+        let signed = rustls::crypto::verify_tls13_signature(message, cert, signature, &self.algorithms);
+        self.proven.store(signed.is_ok(), Ordering::Relaxed);
+        signed
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

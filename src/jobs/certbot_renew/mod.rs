@@ -11,7 +11,10 @@ mod record;
 mod renewal;
 mod targets;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 pub use options::CertbotRenew;
 
@@ -19,6 +22,9 @@ use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use crate::document::Invalid;
 use crate::model::Report;
 use crate::policy::Retries;
+
+/// Of one name, for `check`.
+const RESOLVING: Duration = Duration::from_secs(5);
 
 impl KindOptions for CertbotRenew {
     const NAME: &'static str = "certbot_renew";
@@ -64,12 +70,18 @@ impl Job for CertbotRenew {
             }
             Err(message) => lacks.push(fatal(message, None)),
         }
-        for endpoint in self.endpoints() {
-            if let Err(error) = tokio::net::lookup_host(&endpoint.address).await {
-                let message = format!("served_at {}: {error}", endpoint.address);
-                lacks.push(Lack { fatal: false, message, hint: None });
-            }
-        }
+        let endpoints = self.endpoints();
+        let resolved = endpoints.iter().map(|endpoint| async {
+            let looked_up = tokio::time::timeout(RESOLVING, tokio::net::lookup_host(&endpoint.address)).await;
+            let why = match looked_up {
+                Ok(Ok(_)) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("its name isn't resolved within {} s", RESOLVING.as_secs()),
+            };
+            let message = format!("served_at {}: {why}", endpoint.address);
+            Some(Lack { fatal: false, message, hint: None })
+        });
+        lacks.extend(join_all(resolved).await.into_iter().flatten());
         lacks
     }
 

@@ -56,3 +56,29 @@ pub(super) fn write(path: &Path, record: &Record) -> Result<(), String> {
         format!("{} can't be written: {error}", path.display())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deployed_is_remembered_for_the_same_certificates_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = path(folder.path(), &JobName::new("renew").unwrap());
+        let (ours, others) = (Path::new("/etc/letsencrypt"), Path::new("/srv/other"));
+        assert_eq!(read(&file, ours), Ok(None));
+        let record = Record {
+            config_dir: ours.to_owned(),
+            deployed: BTreeMap::from([("shop".to_owned(), "0A".to_owned())]),
+            renewed_at: Some("2026-11-22T11:00:00Z".parse().unwrap()),
+        };
+        write(&file, &record).unwrap();
+        assert_eq!(read(&file, ours), Ok(Some(record.clone())));
+        assert_eq!(read(&file, others), Ok(None));
+        let absent = folder.path().join("absent/renew.json");
+        let expected =
+            format!("{} can't be written: No such file or directory (os error 2)", absent.display());
+        assert_eq!(write(&absent, &record), Err(expected));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no part is left");
+    }
+}

@@ -72,7 +72,7 @@ impl<'a> Renewal<'a> {
                  systemctl disable --now certbot.timer",
             );
         }
-        self.renew(&record, &mut trouble).await;
+        let certbot_was_fine = self.renew(&record, &mut trouble).await;
         let live = self.live().await?;
         let renewed: Vec<&String> = live
             .certificates
@@ -80,7 +80,8 @@ impl<'a> Renewal<'a> {
             .filter(|(name, one)| before.certificates.get(*name).is_none_or(|old| old.serial != one.serial))
             .map(|(name, _)| name)
             .collect();
-        if !renewed.is_empty() {
+        // What certbot could not renew it must be asked for again, whatever becomes of the rest.
+        if !renewed.is_empty() && certbot_was_fine {
             record.renewed_at = Some(self.ctx.clock.now());
             self.remember(&record, &mut trouble);
         }
@@ -89,41 +90,59 @@ impl<'a> Renewal<'a> {
         }
         self.warn(&live, &mut trouble);
 
-        let mut seen = targets::look(&self.endpoints, &live).await;
+        let (seen, deployed) = self.deploy(&live, &mut record, &mut trouble).await;
+        let report = Report::new(String::new())
+            .fact("renewed", json!(renewed))
+            .fact("deployed", deployed.keys().cloned().collect::<Vec<String>>())
+            .fact("certificates", self.facts(&live))
+            .fact("served", seen.iter().map(Seen::fact).collect::<Vec<Value>>());
+        self.conclude(report, trouble, &live, &renewed, &deployed)
+    }
+
+    /// Where something waits for it, or is served too old. What is served in the end, and what was deployed.
+    async fn deploy(
+        &self,
+        live: &Live,
+        record: &mut Record,
+        trouble: &mut Trouble,
+    ) -> (Vec<Seen>, BTreeMap<String, String>) {
+        let mut seen = targets::look(&self.endpoints, live).await;
         self.log_seen(&seen);
-        let owed = undeployed(&live, &record);
-        let stale = seen.iter().any(|one| matches!(one.state, State::Older { .. }));
-        let mut deployed = false;
-        if stale || !owed.is_empty() {
+        let mut owed = owed(live, record, &seen);
+        let mut after = "";
+        if !owed.is_empty() {
             match deploy::deploy(&self.ctx.programs, &self.options.reload).await {
                 Ok(()) => {
-                    deployed = true;
-                    seen = targets::wait(&self.endpoints, &live).await;
+                    seen = targets::wait(&self.endpoints, live, seen).await;
                     self.log_seen(&seen);
+                    after = ", also after the reload";
                 }
-                Err(why) => trouble.passing(refused(&owed, &seen, &why)),
+                Err(why) => {
+                    trouble.passing(format!(
+                        "{} is on disk and not deployed: {why}; once that is mended, the next run deploys it without \
+                         renewing it again",
+                        listed(&owed)
+                    ));
+                    owed.clear();
+                }
             }
         }
-        let refused = !deployed && (stale || !owed.is_empty());
+        let refused = owed.is_empty();
         for one in seen.iter().filter(|one| !one.is_fine()) {
             match &one.state {
                 State::Homeless { .. } => trouble.lasting(one.to_string()),
+                // Said with the reason.
                 State::Older { .. } if refused => {}
-                State::Older { .. } => trouble.passing(format!("{one}, also after the reload")),
-                _ => trouble.passing(one.to_string()),
+                State::Older { .. } => trouble.passing(format!("{one}{after}")),
+                State::Away(_) | State::Newest { .. } => trouble.passing(one.to_string()),
             }
         }
-        if deployed && seen.iter().all(Seen::is_fine) {
+        if !owed.is_empty() && seen.iter().all(Seen::is_fine) {
             record.deployed = live.serials();
             record.renewed_at = None;
-            self.remember(&record, &mut trouble);
+            self.remember(record, trouble);
         }
-        let report = Report::new(String::new())
-            .fact("renewed", json!(renewed))
-            .fact("certificates", self.facts(&live))
-            .fact("served", seen.iter().map(Seen::fact).collect::<Vec<Value>>())
-            .fact("deployed", deployed);
-        self.conclude(report, trouble, &live, &renewed, deployed)
+        (seen, owed)
     }
 
     /// What a run would find and do.
@@ -144,10 +163,12 @@ impl<'a> Renewal<'a> {
         self.log_seen(&seen);
         let mut trouble = Trouble::default();
         self.warn(&live, &mut trouble);
-        let record = record::read(&self.record, &self.config_dir).ok().flatten();
-        let owed = record.map(|record| undeployed(&live, &record)).unwrap_or_default();
-        let stale = seen.iter().any(|one| matches!(one.state, State::Older { .. }));
-        let then = if stale || !owed.is_empty() { ", then deploy what is on disk" } else { "" };
+        let record = match record::read(&self.record, &self.config_dir) {
+            Ok(Some(record)) => record,
+            Ok(None) => self.first_record(&live),
+            Err(_) => Record::default(),
+        };
+        let then = if owed(&live, &record, &seen).is_empty() { "" } else { ", then deploy what is on disk" };
         let summary = format!("would have certbot renew what is due{then}: {}", self.overview(&live));
         let mut report = Report::new(summary)
             .fact("certificates", self.facts(&live))
@@ -162,21 +183,27 @@ impl<'a> Renewal<'a> {
         live::read(&self.config_dir).await.map_err(|why| JobError::permanent(anyhow!(why)))
     }
 
-    /// What was deployed last. The first time, what is there now: then only what certbot renews is owed.
+    /// What was deployed last.
     fn recall(&self, live: &Live, trouble: &mut Trouble) -> Record {
-        let read = record::read(&self.record, &self.config_dir).unwrap_or_else(|why| {
-            trouble.finding(format!(
-                "{why}; what was deployed last is not known, and is taken to be what is there"
-            ));
-            None
-        });
-        if let Some(record) = read {
-            return record;
+        match record::read(&self.record, &self.config_dir) {
+            Ok(Some(record)) => return record,
+            Ok(None) => {}
+            Err(why) => {
+                trouble.finding(format!(
+                    "{why}: it is not known what was deployed last, so that all of it is now"
+                ));
+                return Record { config_dir: self.config_dir.clone(), ..Record::default() };
+            }
         }
-        let config_dir = self.config_dir.clone();
-        let record = Record { config_dir, deployed: live.serials(), renewed_at: None };
+        // Written before certbot has done anything: whoever is killed on the way knows what was there.
+        let record = self.first_record(live);
         self.remember(&record, trouble);
         record
+    }
+
+    /// What is there at first is taken for deployed: only what certbot renews from then on is owed.
+    fn first_record(&self, live: &Live) -> Record {
+        Record { config_dir: self.config_dir.clone(), deployed: live.serials(), renewed_at: None }
     }
 
     fn remember(&self, record: &Record, trouble: &mut Trouble) {
@@ -186,20 +213,21 @@ impl<'a> Renewal<'a> {
     }
 
     /// Where certbot fails, what is on disk is deployed all the same.
-    async fn renew(&self, record: &Record, trouble: &mut Trouble) {
+    async fn renew(&self, record: &Record, trouble: &mut Trouble) -> bool {
         let now = self.ctx.clock.now();
         if let Some(at) = record.renewed_at.filter(|at| at.duration_until(now).abs() < OWED) {
             let text = format!(
                 "certbot renewed at {at}, and that is not deployed: deploying it before any more is renewed"
             );
             self.ctx.log.note(now, &text);
-            return;
+            return true;
         }
         match certbot::renew(&self.ctx.programs, self.options).await {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(JobError::Permanent(why)) => trouble.lasting(format!("{why:#}")),
             Err(other) => trouble.passing(other.to_string()),
         }
+        false
     }
 
     fn warn(&self, live: &Live, trouble: &mut Trouble) {
@@ -247,7 +275,7 @@ impl<'a> Renewal<'a> {
         trouble: Trouble,
         live: &Live,
         renewed: &[&String],
-        deployed: bool,
+        deployed: &BTreeMap<String, String>,
     ) -> Result<Report, JobError> {
         report.findings = trouble.findings;
         let renewals: Vec<String> = renewed
@@ -263,8 +291,8 @@ impl<'a> Renewal<'a> {
             if renewals.is_empty() {
                 parts.push(format!("nothing was renewed: {}", self.overview(live)));
             }
-            if deployed {
-                parts.push("deployed".to_owned());
+            if !deployed.is_empty() {
+                parts.push(format!("deployed {}", listed(deployed)));
             }
             let places: Vec<&str> = self.endpoints.iter().map(|one| one.address.as_str()).collect();
             if !places.is_empty() {
@@ -286,26 +314,21 @@ fn served_at(places: &[&str]) -> String {
     format!("served at {}", places.join(", "))
 }
 
-/// The certificates that the server has not been made to read.
-fn undeployed(live: &Live, record: &Record) -> BTreeMap<String, String> {
+/// The serials of the certificates that the server has not been made to read, or does not serve.
+fn owed(live: &Live, record: &Record, seen: &[Seen]) -> BTreeMap<String, String> {
     let mut owed = live.serials();
     owed.retain(|name, serial| record.deployed.get(name) != Some(serial));
+    for one in seen {
+        if let State::Older { lineage, newest, .. } = &one.state {
+            owed.insert(lineage.clone(), newest.clone());
+        }
+    }
     owed
 }
 
-/// What a deploy that failed means.
-fn refused(owed: &BTreeMap<String, String>, seen: &[Seen], why: &str) -> String {
-    let mut waiting: BTreeMap<&str, &str> =
-        owed.iter().map(|(name, serial)| (name.as_str(), serial.as_str())).collect();
-    for one in seen {
-        if let State::Older { lineage, newest, .. } = &one.state {
-            waiting.insert(lineage, newest);
-        }
-    }
-    let waiting: Vec<String> =
-        waiting.into_iter().map(|(name, serial)| format!("{name} (serial {serial})")).collect();
-    format!(
-        "{} is on disk and not deployed: {why}; once that is mended, the next run deploys it without renewing it again",
-        waiting.join(", ")
-    )
+/// `punk-eco.ma (serial 0A), shop (serial 0B)`
+fn listed(certificates: &BTreeMap<String, String>) -> String {
+    let listed: Vec<String> =
+        certificates.iter().map(|(name, serial)| format!("{name} (serial {serial})")).collect();
+    listed.join(", ")
 }

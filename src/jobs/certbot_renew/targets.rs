@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::live::Live;
@@ -11,10 +11,12 @@ use crate::host::certificates::Certificate;
 use crate::host::tls::Endpoint;
 
 /// Of one connection, and again of its handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// nginx takes its new certificates a moment after the reload has returned.
+const HANDSHAKE: Duration = Duration::from_secs(4);
+/// nginx takes its new certificates a moment after the reload has returned. Longer than one look takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Connections.
+const AT_ONCE: usize = 32;
 
 /// One place, and what was seen there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,33 +74,26 @@ impl fmt::Display for Seen {
     }
 }
 
-/// All of them at once.
+/// In the order in which they stand, some at once.
 pub(super) async fn look(endpoints: &[Endpoint], live: &Live) -> Vec<Seen> {
-    join_all(endpoints.iter().map(|endpoint| look_at(endpoint, live))).await
+    let looks: Vec<_> = endpoints.iter().map(|endpoint| look_at(endpoint, live)).collect();
+    stream::iter(looks).buffered(AT_ONCE).collect().await
 }
 
-/// Again and again until each serves the newest, or there is no point in waiting.
-pub(super) async fn wait(endpoints: &[Endpoint], live: &Live) -> Vec<Seen> {
-    let mut last: Vec<Option<Seen>> = vec![None; endpoints.len()];
+/// Again and again, after what was seen `before`, until each serves the newest or there is no point in waiting.
+pub(super) async fn wait(endpoints: &[Endpoint], live: &Live, before: Vec<Seen>) -> Vec<Seen> {
+    let mut last = before;
     let waiting = async {
         loop {
-            for (seen, endpoint) in last.iter_mut().zip(endpoints) {
-                if !seen.as_ref().is_some_and(Seen::is_fine) {
-                    *seen = Some(look_at(endpoint, live).await);
-                }
-            }
-            if last.iter().flatten().all(Seen::is_fine) {
+            last = look(endpoints, live).await;
+            if last.iter().all(Seen::is_fine) {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
         }
     };
     let _ = tokio::time::timeout(PATIENCE, waiting).await;
-    let never = |endpoint: &Endpoint| Seen {
-        endpoint: endpoint.clone(),
-        state: State::Away(format!("{} was not reached within {} s", endpoint.address, PATIENCE.as_secs())),
-    };
-    last.into_iter().zip(endpoints).map(|(seen, endpoint)| seen.unwrap_or_else(|| never(endpoint))).collect()
+    last
 }
 
 async fn look_at(endpoint: &Endpoint, live: &Live) -> Seen {

@@ -9,6 +9,7 @@ use crate::support::daemon::Host;
 use crate::support::missing::lacks;
 use crate::support::nginx::Nginx;
 use crate::support::openssl;
+use crate::support::server::{Server, free_port};
 
 /// Runs one check; the outcome of the run, and the check's result.
 fn look(host: &Host, options: &str) -> (String, Value) {
@@ -53,6 +54,10 @@ fn a_file_is_fine_as_long_as_it_is_valid_for_what_is_asked() {
         "/jobs.yaml is not a certificate, neither as PEM",
     );
     check(&host, &format!("file: {}", at("absent")), false, "/absent doesn't exist");
+    let text = std::fs::read_to_string(host.path("fresh/cert.pem")).unwrap();
+    let with_words = format!("Certificate:\r\n    Data: …\r\n{}", text.replace('\n', "\r\n"));
+    std::fs::write(host.path("fresh/windows.pem"), with_words).unwrap();
+    check(&host, &format!("file: {}/windows.pem", at("fresh")), true, &serial);
     let convert = ["x509", "-in", "cert.pem", "-outform", "DER", "-out", "cert.der"];
     let mut openssl = crate::support::server::program("openssl");
     assert!(openssl.args(convert).current_dir(host.path("fresh")).status().unwrap().success());
@@ -75,6 +80,25 @@ fn a_server_is_judged_by_what_it_shows() {
     check(&host, &format!("{at}, valid_for: 31d"), false, "asked for: 31d");
     let expired = Nginx::serving(&[("_", &host.path("expired"))]);
     check(&host, &format!("address: \"127.0.0.1:{}\"", expired.https), false, "expired 1 day ago");
+    // One that shows its own, and breaks off since we have none to show.
+    let port = free_port();
+    let at = port.to_string();
+    let wants = [
+        "openssl",
+        "s_server",
+        "-www",
+        "-tls1_2",
+        "-Verify",
+        "1",
+        "-accept",
+        &at,
+        "-cert",
+        "cert.pem",
+        "-key",
+        "privkey.pem",
+    ];
+    let _server = Server::start(&host.path("fresh"), &wants, &[], port);
+    check(&host, &format!("address: \"127.0.0.1:{port}\""), true, &serial);
     let plain = fresh.http;
     let why = format!("127.0.0.1:{plain}: the TLS handshake failed: what answers there doesn't speak TLS");
     check(&host, &format!("address: \"127.0.0.1:{plain}\""), false, &why);

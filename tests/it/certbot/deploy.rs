@@ -1,6 +1,7 @@
 //! What is served against what is on disk, with a certbot that has nothing to do.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -31,7 +32,7 @@ fn each_site_must_serve_the_newest_certificate_of_its_name() {
     );
     site.table("\"true\"", &[], &more);
     let row = site.succeeds();
-    assert_eq!(row["facts"]["deployed"], false);
+    assert_eq!(row["facts"]["deployed"], json!([]));
     let shops = openssl::serial(&shop.join("cert.pem"));
 
     // Somebody renews by hand, and forgets nginx.
@@ -49,9 +50,9 @@ fn each_site_must_serve_the_newest_certificate_of_its_name() {
 
     let row = site.succeeds();
     assert_eq!(row["facts"]["renewed"], json!([]));
-    assert_eq!(row["facts"]["deployed"], true);
+    assert_eq!(row["facts"]["deployed"], json!(["blog"]));
     assert_eq!((served(at, SHOP), served(at, BLOG)), (shops, newest));
-    assert_eq!(site.succeeds()["facts"]["deployed"], false);
+    assert_eq!(site.succeeds()["facts"]["deployed"], json!([]));
 }
 
 #[test]
@@ -124,13 +125,12 @@ fn a_deploy_that_failed_is_owed_until_it_is_done_also_where_nobody_looks_what_is
     let program = site.host.path("renews");
     let new = site.host.path("new");
     openssl::make(&new, SHOP, &[SHOP], 60);
-    let script = format!(
+    let text = format!(
         "#!/bin/sh\necho renewing\ncp {}/*.pem {}\n",
         new.display(),
         site.certbot.live("shop").display()
     );
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    script(&program, &text);
     let program = program.display().to_string();
 
     let done = site.host.path("reloaded");
@@ -155,9 +155,58 @@ fn a_deploy_that_failed_is_owed_until_it_is_done_also_where_nobody_looks_what_is
 
     site.table("\"true\"", &[], &reload);
     let row = site.succeeds();
-    assert_eq!((&row["facts"]["renewed"], &row["facts"]["deployed"]), (&json!([]), &json!(true)));
+    assert_eq!((&row["facts"]["renewed"], &row["facts"]["deployed"]), (&json!([]), &json!(["shop"])));
     assert!(done.exists());
     std::fs::remove_file(&done).unwrap();
     site.succeeds();
     assert!(!done.exists(), "it was deployed already");
+
+    // Who has lost the memory deploys once more rather than never.
+    let record = site.host.path("state/certbot_renew-renew.json");
+    std::fs::write(&record, "{").unwrap();
+    let row = site.succeeds();
+    assert!(done.exists());
+    let finding = row["findings"][0]["message"].as_str().unwrap();
+    let begin = format!("{} can't be read: ", record.display());
+    assert!(finding.starts_with(&begin) && finding.ends_with("so that all of it is now"), "{finding}");
+    assert_eq!(site.succeeds()["findings"], json!([]));
+}
+
+#[test]
+fn the_word_nginx_stands_for_its_test_and_its_reload() {
+    if lacks("nginx") {
+        return;
+    }
+    let site = Site::new();
+    site.certbot.pretend("shop", &[SHOP], 30);
+    let nginx = Nginx::serving(&[(SHOP, &site.certbot.live("shop"))]);
+    site.certbot.pretend("shop", &[SHOP], 60);
+    // This test's nginx, and no other, is the one in the PATH; on a host with systemd, so is its systemctl.
+    let (programs, called) = (site.host.path("bin"), site.host.path("called"));
+    std::fs::create_dir(&programs).unwrap();
+    let real =
+        ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists()).unwrap();
+    let here = format!("{real} -c {} -p {}", nginx.conf().display(), nginx.prefix().display());
+    let note = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >> {}\n", called.display());
+    script(&programs.join("nginx"), &format!("{note}exec {here} \"$@\"\n"));
+    script(
+        &programs.join("systemctl"),
+        &format!("{note}[ \"$1\" = reload ] && exec {here} -s reload; exit 3\n"),
+    );
+    site.table("\"true\"", &[], &format!("served_at: [\"127.0.0.1:{}\"]", nginx.https));
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = site.host.command(&["run-now", "renew"]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(served(nginx.https, SHOP), site.certbot.serial("shop"));
+    let expected = if Path::new("/run/systemd/system").is_dir() {
+        "systemctl is-active certbot.timer\nnginx -t\nsystemctl reload nginx\n"
+    } else {
+        "nginx -t\nnginx -s reload\n"
+    };
+    assert_eq!(std::fs::read_to_string(called).unwrap(), expected);
+}
+
+fn script(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o755)).unwrap();
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Site, served_by};
-use crate::support::acme::{Challenges, Pebble};
+use crate::support::acme::Pebble;
 use crate::support::missing::lacks;
 use crate::support::nginx::Nginx;
 use crate::support::openssl::served;
@@ -21,7 +21,7 @@ fn what_is_renewed_is_served_and_a_deploy_that_failed_is_mended_without_renewing
     }
     let mut site = Site::new();
     let mut nginx = Nginx::start();
-    let pebble = Pebble::start(&Challenges::AnsweredOn(nginx.http));
+    let pebble = Pebble::start(nginx.http);
     site.authority = Some(pebble.authority());
     pebble.issue(&site.certbot, NAME, &nginx.web());
     let live = site.certbot.live(NAME);
@@ -34,7 +34,7 @@ fn what_is_renewed_is_served_and_a_deploy_that_failed_is_mended_without_renewing
     site.table("certbot", &[], &served_by(&nginx, NAME));
     let row = site.succeeds();
     assert_eq!(row["facts"]["renewed"], json!([]));
-    assert_eq!(row["facts"]["deployed"], false);
+    assert_eq!(row["facts"]["deployed"], json!([]));
     assert_eq!(row["facts"]["certificates"][0]["serial"], issued);
     assert_eq!(row["facts"]["certificates"][0]["names"], json!([NAME]));
     assert!(
@@ -49,12 +49,15 @@ fn what_is_renewed_is_served_and_a_deploy_that_failed_is_mended_without_renewing
     assert_ne!(first, issued);
     assert_eq!(served(nginx.https, NAME), first);
     assert_eq!(row["facts"]["renewed"], json!([NAME]));
-    assert_eq!(row["facts"]["deployed"], true);
+    assert_eq!(row["facts"]["deployed"], json!([NAME]));
     assert_eq!(row["facts"]["served"][0]["serial"], first);
     let summary = row["summary"].as_str().unwrap();
     assert!(summary.starts_with(&format!("renewed {NAME} (serial {first}, until ")), "{summary}");
     assert!(
-        summary.ends_with(&format!("; deployed; served at 127.0.0.1:{} as on disk", nginx.https)),
+        summary.ends_with(&format!(
+            "; deployed {NAME} (serial {first}); served at 127.0.0.1:{} as on disk",
+            nginx.https
+        )),
         "{summary}"
     );
 
@@ -81,7 +84,7 @@ fn what_is_renewed_is_served_and_a_deploy_that_failed_is_mended_without_renewing
     std::fs::write(nginx.conf(), good).unwrap();
     let row = site.succeeds();
     assert_eq!(row["facts"]["renewed"], json!([]));
-    assert_eq!(row["facts"]["deployed"], true);
+    assert_eq!(row["facts"]["deployed"], json!([NAME]));
     assert_eq!(site.certbot.serial(NAME), second);
     assert_eq!(served(nginx.https, NAME), second);
 }
@@ -93,7 +96,7 @@ fn an_authority_that_refuses_is_quoted_and_what_is_on_disk_is_deployed_all_the_s
     }
     let mut site = Site::new();
     let mut nginx = Nginx::start();
-    let mut pebble = Pebble::start(&Challenges::AnsweredOn(nginx.http));
+    let mut pebble = Pebble::start(nginx.http);
     site.authority = Some(pebble.authority());
     pebble.issue(&site.certbot, NAME, &nginx.web());
     // What nginx has is older than what is on disk.

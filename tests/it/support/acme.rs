@@ -5,28 +5,20 @@ use std::path::{Path, PathBuf};
 use super::openssl;
 use super::server::{Server, free_port, program};
 
-/// Who answers challenges.
-pub(crate) enum Challenges {
-    /// Nobody is asked.
-    Passed,
-    /// The HTTP server on this port of the loopback, whatever the name.
-    AnsweredOn(u16),
-}
-
 pub(crate) struct Pebble {
     folder: tempfile::TempDir,
     port: u16,
     /// The resolver that knows every name as the loopback's.
-    _names: Option<Server>,
+    _names: Server,
     server: Option<Server>,
 }
 
 impl Pebble {
-    pub(crate) fn start(challenges: &Challenges) -> Self {
+    /// Whatever the name, challenges are put to the HTTP server on this port of the loopback.
+    pub(crate) fn start(http: u16) -> Self {
         let folder = tempfile::Builder::new().prefix("pebble").tempdir().unwrap();
         openssl::make(folder.path(), "localhost", &["localhost", "127.0.0.1"], 30);
         let (port, management) = (free_port(), free_port());
-        let http = if let Challenges::AnsweredOn(port) = challenges { *port } else { 80 };
         let config = serde_json::json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{port}"), "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": folder.path().join("cert.pem"), "privateKey": folder.path().join("privkey.pem"),
@@ -34,22 +26,10 @@ impl Pebble {
         } });
         let file = folder.path().join("pebble.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut argv = vec!["pebble".to_owned(), "-config".into(), file.display().to_string()];
+        let (names, resolver) = names(folder.path());
+        let argv = ["pebble", "-config", file.to_str().unwrap(), "-dnsserver", &resolver];
         // Each challenge is put anew.
-        let mut env =
-            vec![("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0"), ("PEBBLE_AUTHZREUSE", "0")];
-        let names = match challenges {
-            Challenges::Passed => {
-                env.push(("PEBBLE_VA_ALWAYS_VALID", "1"));
-                None
-            }
-            Challenges::AnsweredOn(_) => {
-                let (names, address) = names(folder.path());
-                argv.extend(["-dnsserver".into(), address]);
-                Some(names)
-            }
-        };
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let env = [("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0"), ("PEBBLE_AUTHZREUSE", "0")];
         let server = Server::start(folder.path(), &argv, &env, port);
         Self { port, _names: names, server: Some(server), folder }
     }

@@ -72,6 +72,10 @@ impl Nginx {
         self.folder.path().join("nginx.conf")
     }
 
+    pub(crate) fn prefix(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// `reload:` of a job that deploys to this one.
     pub(crate) fn reload(&self) -> String {
         let here = format!("-c, {}, -p, {}", self.conf().display(), self.folder.path().display());
