@@ -11,6 +11,8 @@
 //!
 //! Imports run downward only; ARCHITECTURE.md has the order and the reasons.
 
+/// Who hears of what: incidents, messages, and the courier that delivers them.
+pub mod alert;
 /// The control socket: one protocol, shared by both ends.
 pub mod api;
 /// What the backup kinds share: the compressing writer, the manifest, publishing, retention.

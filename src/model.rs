@@ -166,6 +166,26 @@ words!(SkipReason {
     Stopping = "stopping",
 });
 
+/// What a contact is told of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    Failed,
+    Recovered,
+}
+
+words!(NoticeKind { Failed = "failed", Recovered = "recovered" });
+
+/// By which way a contact is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    Email,
+    Webhook,
+}
+
+words!(Channel { Email = "email", Webhook = "webhook" });
+
 /// What a run returns: a line for people, numbers for programs, and what someone should look at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {

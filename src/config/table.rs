@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::host::mail;
 use crate::host::postgres::Connection;
 use crate::host::process::Account;
 use crate::host::secret::SecretText;
@@ -149,16 +150,7 @@ pub struct Smtp {
     pub from: String,
     pub user: Option<String>,
     pub password: Option<SecretText>,
-    pub tls: SmtpTls,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SmtpTls {
-    #[default]
-    None,
-    Starttls,
-    Tls,
+    pub tls: mail::Tls,
 }
 
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Applied, Event, Filter, JobPast, Ledger, LedgerError, Owner, Past, SqliteLedger, TableRecord, Write,
+    Applied, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, Owner, Past, SqliteLedger,
+    TableRecord, Write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -226,6 +227,9 @@ impl<L: Ledger> Buffered<L> {
             })
             .collect();
         rows.apply(&pauses).ok()?;
+        let notices = self.store.as_ref().and_then(|store| store.notices().ok()).unwrap_or_default();
+        let incidents = past.incidents.into_iter().map(Write::Incident);
+        rows.apply(&incidents.chain(notices.into_iter().map(Write::Notice)).collect::<Vec<_>>()).ok()?;
         let reason = error.to_string();
         Some(Kept { changes: VecDeque::new(), rows, since: None, newest: None, reason, lost: 0 })
     }
@@ -353,7 +357,13 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
             open: open.into_values().collect(),
             pauses: above.pauses,
             jobs: jobs.into_values().collect(),
+            incidents: above.incidents,
         })
+    }
+
+    fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        let (below, above) = self.both(|ledger| ledger.notices())?;
+        Ok(above.unwrap_or(below))
     }
 
     fn history(&self, filter: &Filter) -> Result<Vec<RunRecord>, LedgerError> {
@@ -446,7 +456,9 @@ fn run_of(write: &mut Write) -> Option<&mut RunId> {
         | Write::AttemptEnded { run, .. }
         | Write::Finished { run, .. }
         | Write::Dropped { run, .. }
-        | Write::Adopted { run, .. } => Some(run),
+        | Write::Adopted { run, .. }
+        | Write::Incident(Incident { run, .. })
+        | Write::Notice(Notice { run, .. }) => Some(run),
         _ => None,
     }
 }
@@ -462,6 +474,11 @@ fn instant_of(write: &Write) -> Option<Timestamp> {
         | Write::Pause { since: at, .. } => Some(*at),
         Write::Table(table) => Some(table.in_force_from),
         Write::Event(event) => Some(event.at),
-        Write::Adopted { .. } | Write::Resume { .. } => None,
+        Write::Notice(notice) => Some(notice.at),
+        Write::Adopted { .. }
+        | Write::Resume { .. }
+        | Write::Incident(_)
+        | Write::IncidentClosed { .. }
+        | Write::NoticeDone { .. } => None,
     }
 }

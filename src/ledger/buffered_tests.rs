@@ -43,6 +43,9 @@ impl Ledger for Flaky {
     fn latest(&self) -> Result<Vec<RunRecord>, LedgerError> {
         self.inner.latest()
     }
+    fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.inner.notices()
+    }
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {
         self.inner.claimed(job, slot, epoch)
     }
@@ -125,6 +128,14 @@ fn what_waited_is_written_as_if_nothing_had_been() {
                 ])
                 .unwrap()[..3],
         );
+        let waits = |job: &str| Incident {
+            job: JobName::new(job).unwrap(),
+            opened_at: at(5),
+            run: before[0],
+            failures: 2,
+            told: false,
+        };
+        ledger.apply(&[Write::Incident(waits("b")), Write::Incident(waits("c"))]).unwrap();
         full(true);
         ledger
             .apply(&[
@@ -142,7 +153,13 @@ fn what_waited_is_written_as_if_nothing_had_been() {
             ledger.apply(&[claim("c", Some(0), NewState::Started)]).unwrap(),
             [Applied::AlreadyClaimed(before[2])]
         );
-        ledger.apply(&[finished(during[0], 70, Outcome::Failed), Write::Resume { job: a() }]).unwrap();
+        let failing = |name: &str, run| {
+            let job = JobName::new(name).unwrap();
+            Write::Incident(Incident { job, opened_at: at(70), run, failures: 1, told: true })
+        };
+        let end = finished(during[0], 70, Outcome::Failed);
+        let close = Write::IncidentClosed { job: JobName::new("c").unwrap() };
+        ledger.apply(&[end, failing("a", during[0]), close, Write::Resume { job: a() }]).unwrap();
         let open: Vec<_> =
             ledger.past().unwrap().open.iter().map(|one| (one.record.run, one.queued)).collect();
         assert_eq!(open, [(before[1], false), (before[2], true)]);

@@ -64,6 +64,7 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     latest_is_the_newest_run_of_each_job(make());
     the_past_is_what_the_engine_needs(make());
     pauses_replace_each_other(make());
+    incidents_and_notices_stay_until_they_are_done(make());
     events_and_tables_are_kept(make());
     a_thousand_claims_are_one_batch(make());
     numbers_go_on_above_those_given(make());
@@ -462,6 +463,48 @@ fn pauses_replace_each_other<L: Ledger>(mut ledger: L) {
     assert_eq!(ledger.past().unwrap().pauses, [record(Some("a"), 2, None)]);
     ledger.apply(&[Write::Resume { job: a() }, pause(None, 5, Some(6))]).unwrap();
     assert_eq!(ledger.past().unwrap().pauses, [record(None, 5, Some(6))]);
+}
+
+fn incidents_and_notices_stay_until_they_are_done<L: Ledger>(mut ledger: L) {
+    let job = |name| JobName::new(name).unwrap();
+    let incident = |name, failures| Incident {
+        job: job(name),
+        opened_at: at(1),
+        run: RunId(1),
+        failures,
+        told: failures > 1,
+    };
+    let notice = |id: &str, contact: &str| Notice {
+        id: id.into(),
+        at: at(1),
+        job: job("a"),
+        run: RunId(1),
+        contact: contact.into(),
+        channel: Channel::Webhook,
+        kind: NoticeKind::Failed,
+        story: json!({ "reason": "é" }),
+    };
+    assert_eq!(ledger.notices().unwrap(), vec![]);
+    let run = claimed(&ledger.apply(&[claim("a", None, NewState::Started)]).unwrap())[0];
+    ledger
+        .apply(&[
+            finished(run, 1, Outcome::Failed),
+            Write::Incident(incident("b", 1)),
+            Write::Incident(incident("a", 1)),
+            Write::Notice(notice("z", "me")),
+            Write::Notice(notice("y", "you")),
+        ])
+        .unwrap();
+    // A change that is written twice is there once.
+    ledger.apply(&[Write::Incident(incident("a", 2)), Write::Notice(notice("z", "other"))]).unwrap();
+    assert_eq!(ledger.past().unwrap().incidents, [incident("a", 2), incident("b", 1)]);
+    assert_eq!(ledger.incident(&job("a")).unwrap(), Some(incident("a", 2)));
+    assert_eq!(ledger.notices().unwrap(), [notice("z", "me"), notice("y", "you")]);
+    let done = |id: &str| Write::NoticeDone { id: id.into() };
+    ledger.apply(&[done("z"), done("unknown"), Write::IncidentClosed { job: job("a") }]).unwrap();
+    assert_eq!(ledger.incident(&job("a")).unwrap(), None);
+    assert_eq!(ledger.past().unwrap().incidents, [incident("b", 1)]);
+    assert_eq!(ledger.notices().unwrap(), [notice("y", "you")]);
 }
 
 fn events_and_tables_are_kept<L: Ledger>(mut ledger: L) {

@@ -29,7 +29,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{JobName, Outcome, Report, RunId, RunRecord, SkipReason, Trigger};
+use crate::model::{Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, SkipReason, Trigger};
 
 /// Who executes a run: enough to tell later whether that process still lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +126,47 @@ pub enum Write {
     Resume {
         job: Option<JobName>,
     },
+    /// Opens the incident of its job, or replaces it.
+    Incident(Incident),
+    IncidentClosed {
+        job: JobName,
+    },
+    /// Somebody is to be told. One that is there already, by its `id`, stays as it is.
+    Notice(Notice),
+    /// It was delivered, or given up.
+    NoticeDone {
+        id: String,
+    },
+}
+
+/// A job that is failing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    pub job: JobName,
+    /// When the first run of it ended.
+    pub opened_at: Timestamp,
+    /// That run.
+    pub run: RunId,
+    /// Runs that have failed since, the first one included.
+    pub failures: u64,
+    /// Somebody was to be told of it.
+    pub told: bool,
+}
+
+/// What one contact is still to be told by one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Names it for ever, beyond this ledger: a message that comes twice has it twice.
+    pub id: String,
+    pub at: Timestamp,
+    pub job: JobName,
+    pub run: RunId,
+    /// By the name in jobs.yaml: where it leads is looked up when it is sent.
+    pub contact: String,
+    pub channel: Channel,
+    pub kind: NoticeKind,
+    /// What the message is made of.
+    pub story: serde_json::Value,
 }
 
 /// What became of a write, in the order of the batch.
@@ -213,6 +254,8 @@ pub struct Past {
     /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
     /// when it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
+    /// By job.
+    pub incidents: Vec<Incident>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -284,6 +327,20 @@ pub trait Ledger: Send {
     /// # Errors
     /// [`LedgerError::Read`]
     fn latest(&self) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// Of one job, where it is failing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn incident(&self, job: &JobName) -> Result<Option<Incident>, LedgerError> {
+        Ok(self.past()?.incidents.into_iter().find(|incident| incident.job == *job))
+    }
+
+    /// What is still to be told, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn notices(&self) -> Result<Vec<Notice>, LedgerError>;
 
     /// The row that holds `(job, slot, epoch)`.
     ///

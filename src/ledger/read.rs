@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use super::write::micros;
-use super::{Event, Filter, JobPast, OpenRun, Owner, Past, PauseRecord, TableRecord};
-use crate::model::{Attempt, Outcome, RunId, RunRecord, Trigger};
+use super::{Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, TableRecord};
+use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -122,7 +122,47 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
             })
         })?
         .collect::<Result<_>>()?;
-    Ok(Past { accounted, table, open: open_runs(connection)?, pauses: pauses(connection)?, jobs })
+    let open = open_runs(connection)?;
+    Ok(Past { accounted, table, open, pauses: pauses(connection)?, jobs, incidents: incidents(connection)? })
+}
+
+const INCIDENT: &str = "SELECT job, opened_at, run, failures, told FROM incidents";
+
+fn incidents(connection: &Connection) -> Result<Vec<Incident>> {
+    connection.prepare(&format!("{INCIDENT} ORDER BY job"))?.query_map((), incident)?.collect()
+}
+
+pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<Incident>> {
+    let sql = format!("{INCIDENT} WHERE job = ?1");
+    connection.prepare_cached(&sql)?.query_row([job], incident).optional()
+}
+
+fn incident(row: &Row<'_>) -> Result<Incident> {
+    Ok(Incident {
+        job: word(row, 0, |name| JobName::new(name).ok())?,
+        opened_at: instant(row, 1)?,
+        run: RunId(row.get(2)?),
+        failures: row.get::<_, i64>(3)?.cast_unsigned(),
+        told: row.get(4)?,
+    })
+}
+
+pub(super) fn notices(connection: &Connection) -> Result<Vec<Notice>> {
+    connection
+        .prepare("SELECT id, at, job, run, contact, channel, kind, story FROM notices ORDER BY number")?
+        .query_map((), |row| {
+            Ok(Notice {
+                id: row.get(0)?,
+                at: instant(row, 1)?,
+                job: word(row, 2, |name| JobName::new(name).ok())?,
+                run: RunId(row.get(3)?),
+                contact: row.get(4)?,
+                channel: word(row, 5, Channel::from_word)?,
+                kind: word(row, 6, NoticeKind::from_word)?,
+                story: json(row, 7)?,
+            })
+        })?
+        .collect()
 }
 
 pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {

@@ -9,7 +9,31 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+
+/// Which jobs are failing, and who is still to be told of what: written with the end of the run that is its cause.
+const VERSION_4: &str = "
+CREATE TABLE incidents (
+    job       TEXT PRIMARY KEY,
+    opened_at INTEGER NOT NULL,
+    run       INTEGER NOT NULL,
+    failures  INTEGER NOT NULL,
+    told      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notices (
+    -- In the order in which they came.
+    number  INTEGER PRIMARY KEY,
+    id      TEXT NOT NULL UNIQUE,
+    at      INTEGER NOT NULL,
+    job     TEXT NOT NULL,
+    run     INTEGER NOT NULL,
+    contact TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    story   TEXT NOT NULL
+) STRICT;
+";
 
 /// A run that only says what it would do must never become a real one, nor count as a success of its job.
 const VERSION_3: &str = "ALTER TABLE runs ADD COLUMN dry_run INTEGER NOT NULL DEFAULT 0;";

@@ -15,8 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{self, Mismatch};
 use super::{
-    Applied, Event, Filter, Ledger, LedgerError, Owner, Past, PauseRecord, TableRecord, Write, damage, read,
-    write,
+    Applied, Event, Filter, Incident, Ledger, LedgerError, Notice, Owner, Past, PauseRecord, TableRecord,
+    Write, damage, read, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -192,6 +192,14 @@ impl Ledger for SqliteLedger {
 
     fn latest(&self) -> Result<Vec<RunRecord>, LedgerError> {
         self.snapshot(read::latest)
+    }
+
+    fn incident(&self, job: &JobName) -> Result<Option<Incident>, LedgerError> {
+        self.snapshot(|connection| read::incident_of(connection, job.as_str()))
+    }
+
+    fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.snapshot(read::notices)
     }
 
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Applied, NewRow, NewState, Owner, TableRecord, Write};
+use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write};
 use crate::model::{Outcome, Report, RunId, RunRecord};
 
 type Result<T> = rusqlite::Result<T>;
@@ -92,6 +92,36 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
         Write::Resume { job } => {
             let name = job.as_ref().map_or("", |job| job.as_str());
             connection.prepare_cached("DELETE FROM pauses WHERE job = ?1")?.execute([name])?;
+        }
+        Write::Incident(Incident { job, opened_at, run, failures, told }) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO incidents (job, opened_at, run, failures, told) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![job.as_str(), micros(*opened_at), run.0, failures.cast_signed(), told])?;
+        }
+        Write::IncidentClosed { job } => {
+            connection.prepare_cached("DELETE FROM incidents WHERE job = ?1")?.execute([job.as_str()])?;
+        }
+        Write::Notice(notice) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO notices (id, at, job, run, contact, channel, kind, story)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    notice.id,
+                    micros(notice.at),
+                    notice.job.as_str(),
+                    notice.run.0,
+                    notice.contact,
+                    notice.channel.word(),
+                    notice.kind.word(),
+                    notice.story.to_string(),
+                ])?;
+        }
+        Write::NoticeDone { id } => {
+            connection.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
         }
     }
     Ok(())

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bad_days;
+mod certbot;
 mod cli;
 mod command;
+mod docker;
 mod dumps;
 mod health_network;
 mod house;

@@ -26,7 +26,7 @@ pub enum HttpError {
     Timeout { url: String, within: Duration, got: String },
     #[error("{url} is cut off: {got}")]
     Closed { url: String, got: String },
-    #[error("{address} answers, but not with HTTP: {reason}")]
+    #[error("what {address} answers can't be read as HTTP: {reason}")]
     NotHttp { address: String, reason: String },
     #[error("redirects lead in a circle: the {after}. one leads back to {back_to}")]
     Circle { back_to: String, after: usize },
@@ -61,6 +61,9 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
             }
             _ => HttpError::Unreachable { address, reason: last },
         };
+    }
+    if matches!(io.map(io::Error::kind), Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)) {
+        return HttpError::NotHttp { address, reason: last };
     }
     if io.is_some()
         || last.contains("closed before message completed")

@@ -1,5 +1,7 @@
 //! `postgres`: a server lets a connection of jobs.yaml in and answers a query.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,10 +9,16 @@ use serde::Deserialize;
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
 use super::network::took;
+use crate::clock::Clock;
 use crate::document::ConnectionName;
-use crate::host::postgres::Connection;
+use crate::host::docker::Docker;
+use crate::host::postgres::{Connection, PostgresError};
 use crate::host::sockets;
-use crate::jobs::JobContext;
+use crate::jobs::{HostContext, JobContext, Lack};
+use crate::units::HumanDuration;
+
+/// Of Docker, the container and the server together.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -37,13 +45,13 @@ impl Check for Postgres {
         let Some(connection) = ctx.connections.get(self.connection.as_str()) else {
             return Measured::unknown(format!("there is no connection {} under postgres:", self.connection));
         };
-        let connection = match reachable(connection) {
+        let connection = match connection.located() {
             Ok(connection) => connection,
-            Err(reason) => return Measured::unknown(reason),
+            Err(error) => return Measured::unknown(error.to_string()),
         };
         let _permit = sockets::permit().await;
         let since = ctx.clock.since_boot();
-        let answer = connection.ping().await;
+        let answer = ask(&connection, &*ctx.clock).await;
         let time = ctx.clock.since_boot().saturating_sub(since);
         match answer {
             Ok(()) => {
@@ -58,16 +66,37 @@ impl Check for Postgres {
             Err(error) => Measured::of(false, error.to_string()),
         }
     }
+
+    async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
+        let lack = |fatal, message| vec![Lack { fatal, message, hint: None }];
+        let Some(connection) = ctx.connections.get(self.connection.as_str()) else { return vec![] };
+        let connection = match connection.located() {
+            Ok(connection) => connection,
+            Err(error) => return lack(true, error.to_string()),
+        };
+        let _permit = sockets::permit().await;
+        match ask(&connection, &*ctx.clock).await {
+            Ok(()) => vec![],
+            // A server that is away for a moment is what the check is there to tell.
+            Err(PostgresError::Away(message)) => lack(false, message),
+            Err(PostgresError::Refused(message)) => lack(true, message),
+        }
+    }
 }
 
-/// The connection as this process can make it.
-fn reachable(connection: &Connection) -> Result<Connection, String> {
-    let located = connection.located().map_err(|error| error.to_string())?;
-    if located.container.is_some() && located.host.starts_with('/') {
-        return Err(format!(
-            "PostgreSQL's socket {} is inside a container: give the connection a host that this host reaches",
-            located.address()
-        ));
-    }
-    Ok(located)
+/// A server in a container is asked there: it need not be reachable from here.
+async fn ask(connection: &Connection, clock: &dyn Clock) -> Result<(), PostgresError> {
+    let Some(container) = &connection.container else { return connection.ping().await };
+    let inside = async {
+        let docker = Docker::connect().await?;
+        let found = docker.find(container, clock.now()).await?;
+        connection.facts_inside(&docker, &found).await.map(drop)
+    };
+    tokio::time::timeout(PATIENCE, inside).await.unwrap_or_else(|_| {
+        let limit = HumanDuration(PATIENCE);
+        Err(PostgresError::Away(format!(
+            "PostgreSQL at {} doesn't answer within {limit}",
+            connection.address()
+        )))
+    })
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::{host, looked, said};
-use crate::support::lacks;
+use crate::support::missing::lacks;
 use crate::support::web::{Authority, Program, Server, until_closed};
 
 #[test]

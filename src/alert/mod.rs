@@ -1,0 +1,4 @@
+//! Who hears of what.
+
+pub mod incidents;
+pub mod message;
