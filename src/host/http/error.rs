@@ -26,7 +26,7 @@ pub enum HttpError {
     Timeout { url: String, within: Duration, got: String },
     #[error("{url} is cut off: {got}")]
     Closed { url: String, got: String },
-    #[error("{address} answers, but not with HTTP: {reason}")]
+    #[error("what {address} answers can't be read as HTTP: {reason}")]
     NotHttp { address: String, reason: String },
     #[error("redirects lead in a circle: the {after}. one leads back to {back_to}")]
     Circle { back_to: String, after: usize },
@@ -44,11 +44,11 @@ pub enum HttpError {
 pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progress) -> HttpError {
     let address = target.authority();
     let causes: Vec<&(dyn Error + 'static)> =
-        std::iter::successors(error.source(), |&cause| cause.source()).collect();
+        std::iter::successors(error.source(), |&cause| under(cause)).collect();
     if let Some(unresolved) = causes.iter().find_map(|&cause| cause.downcast_ref::<Unresolved>()) {
         return HttpError::Name { host: target.host().to_owned(), reason: unresolved.to_string() };
     }
-    if let Some(tls) = causes.iter().find_map(|&cause| tls_error(cause)) {
+    if let Some(tls) = causes.iter().find_map(|&cause| cause.downcast_ref::<rustls::Error>()) {
         return HttpError::Tls { address, reason: distrust(tls, target) };
     }
     let last = causes.last().map_or_else(|| "no reason is given".to_owned(), ToString::to_string);
@@ -62,6 +62,9 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
             _ => HttpError::Unreachable { address, reason: last },
         };
     }
+    if matches!(io.map(io::Error::kind), Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)) {
+        return HttpError::NotHttp { address, reason: last };
+    }
     if io.is_some()
         || last.contains("closed before message completed")
         || error.is_decode()
@@ -72,10 +75,12 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
     HttpError::NotHttp { address, reason: last }
 }
 
-/// An `io::Error` doesn't count what it holds among its sources, and may hold another one.
-fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    cause.downcast_ref().or_else(|| tls_error(held?))
+/// An `io::Error` passes over what it holds when it is asked for its source.
+fn under<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => cause.source(),
+    }
 }
 
 fn distrust(error: &rustls::Error, target: &Target) -> String {

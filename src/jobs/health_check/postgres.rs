@@ -9,11 +9,12 @@ use serde::Deserialize;
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
 use super::network::took;
+use crate::clock::Clock;
 use crate::document::ConnectionName;
 use crate::host::docker::Docker;
 use crate::host::postgres::{Connection, PostgresError};
 use crate::host::sockets;
-use crate::jobs::JobContext;
+use crate::jobs::{HostContext, JobContext, Lack};
 use crate::units::HumanDuration;
 
 /// Of Docker, the container and the server together.
@@ -50,7 +51,7 @@ impl Check for Postgres {
         };
         let _permit = sockets::permit().await;
         let since = ctx.clock.since_boot();
-        let answer = ask(&connection, ctx).await;
+        let answer = ask(&connection, &*ctx.clock).await;
         let time = ctx.clock.since_boot().saturating_sub(since);
         match answer {
             Ok(()) => {
@@ -65,14 +66,30 @@ impl Check for Postgres {
             Err(error) => Measured::of(false, error.to_string()),
         }
     }
+
+    async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
+        let lack = |fatal, message| vec![Lack { fatal, message, hint: None }];
+        let Some(connection) = ctx.connections.get(self.connection.as_str()) else { return vec![] };
+        let connection = match connection.located() {
+            Ok(connection) => connection,
+            Err(error) => return lack(true, error.to_string()),
+        };
+        let _permit = sockets::permit().await;
+        match ask(&connection, &*ctx.clock).await {
+            Ok(()) => vec![],
+            // A server that is away for a moment is what the check is there to tell.
+            Err(PostgresError::Away(message)) => lack(false, message),
+            Err(PostgresError::Refused(message)) => lack(true, message),
+        }
+    }
 }
 
 /// A server in a container is asked there: it need not be reachable from here.
-async fn ask(connection: &Connection, ctx: &JobContext) -> Result<(), PostgresError> {
+async fn ask(connection: &Connection, clock: &dyn Clock) -> Result<(), PostgresError> {
     let Some(container) = &connection.container else { return connection.ping().await };
     let inside = async {
         let docker = Docker::connect().await?;
-        let found = docker.find(container, ctx.clock.now()).await?;
+        let found = docker.find(container, clock.now()).await?;
         connection.facts_inside(&docker, &found).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, inside).await.unwrap_or_else(|_| {

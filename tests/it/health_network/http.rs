@@ -233,11 +233,27 @@ fn what_is_no_web_server_is_said_to_be_none() {
         "http: { url: http://127.0.0.1:PORT/ }",
         "failing: http://127.0.0.1:PORT/ is cut off: status 200 and 10 bytes of the body came, but not its end",
     );
+    let garbled = Server::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfour\r\n");
+    check(
+        garbled.port,
+        "http: { url: http://127.0.0.1:PORT/ }",
+        "failing: what 127.0.0.1:PORT answers can't be read as HTTP: Invalid chunk size line: Invalid Size",
+    );
+    let boundless = Server::start(|mut connection| {
+        request(&mut connection);
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\n");
+        while connection.write_all(b"X-More: and more\r\n").is_ok() {}
+    });
+    check(
+        boundless.port,
+        "http: { url: http://127.0.0.1:PORT/ }",
+        "failing: what 127.0.0.1:PORT answers can't be read as HTTP: message head is too large",
+    );
     let ssh = Server::answering("SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n");
     check(
         ssh.port,
         "http: { url: http://127.0.0.1:PORT/ }",
-        "failing: 127.0.0.1:PORT answers, but not with HTTP: invalid HTTP version parsed",
+        "failing: what 127.0.0.1:PORT answers can't be read as HTTP: invalid HTTP version parsed",
     );
 }
 

@@ -94,13 +94,3 @@ fn a_database_that_keeps_silent_holds_nobody_up() {
     let expected = "failing: PostgreSQL at 127.0.0.1:PORT doesn't answer within 15 s";
     assert_eq!([said(&results[0], silent.port), said(&results[1], frozen.port)], [expected; 2]);
 }
-
-#[test]
-fn a_database_in_a_container_without_a_way_in_is_unknown() {
-    let top = "postgres:\n  app: { database: shop, user: shop, container: shop-db }";
-    assert_eq!(
-        postgres(top, 1),
-        "unknown: PostgreSQL's socket /var/run/postgresql/.s.PGSQL.5432 is inside a container: give the connection a host \
-         that this host reaches"
-    );
-}
