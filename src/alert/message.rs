@@ -178,7 +178,10 @@ impl Message<'_> {
         };
         if recovered || story.failures > 1 {
             let since = at(story.since);
-            facts.push(("failing", format!("since {since}: {failures}, the first was run {}", story.first_run)));
+            facts.push((
+                "failing",
+                format!("since {since}: {failures}, the first was run {}", story.first_run),
+            ));
         }
         facts
     }
