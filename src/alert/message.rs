@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Incident, Notice};
+use crate::logs::harmless;
 use crate::model::{Finding, NoticeKind, Outcome, RunId};
 
 /// A reason is a sentence; what is longer is in the log.
@@ -117,7 +118,7 @@ impl Message<'_> {
             text += &format!("  {command}\n");
         }
         if self.notice.kind == NoticeKind::Failed {
-            text += "\nWhile it goes on failing nothing more is sent; when it succeeds again, you will hear of it.\n";
+            text += "\nNothing more is sent while it goes on failing; its recovery will be told.\n";
         }
         text
     }
@@ -206,13 +207,12 @@ fn word(finding: &Finding) -> &'static str {
     }
 }
 
-/// At most so many bytes, at a border of characters.
+/// At most so many bytes, and nothing in them that reaches for the terminal on which the mail is read. Lines stay.
 pub(super) fn cut(text: &str, longest: usize) -> String {
-    if text.len() <= longest {
-        return text.to_owned();
-    }
     let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{} […]", &text[..end])
+    let lines: Vec<String> = text[..end.min(text.len())].lines().map(harmless).collect();
+    let more = if end < text.len() { " […]" } else { "" };
+    lines.join("\n") + more
 }
 
 #[cfg(test)]
@@ -293,7 +293,7 @@ What to type next:
   punk-eco-sched logs db-backup --run 812
   punk-eco-sched run-now db-backup
 
-While it goes on failing nothing more is sent; when it succeeds again, you will hear of it.
+Nothing more is sent while it goes on failing; its recovery will be told.
 ";
         assert_eq!(text, expected);
         assert_eq!(

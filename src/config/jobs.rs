@@ -1,6 +1,6 @@
 //! From the tree to the table: the sections, then each job with its kind and its policies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 
 use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
-use super::{ByName, Environment, JobSpec, JobTable, order, references};
+use super::{Alerts, ByName, Contact, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
-    Collected, Entry, Node, Place, ProblemSeverity, Reader, Value, located, nearest, unknown_hint,
+    Collected, Entry, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest, unknown_hint,
 };
 use crate::jobs::{Job, Kind};
 use crate::model::JobName;
@@ -36,6 +36,8 @@ const HINTED: usize = 100;
 /// What reading every job needs again and again.
 struct Shared<'a> {
     defaults: Policies,
+    /// `alerts.to`
+    alert: Vec<String>,
     /// `defaults:` in the file, for places.
     written: Option<&'a Entry<'a>>,
     zone: TimeZone,
@@ -56,7 +58,9 @@ impl<'a> Loading<'a> {
 
         let written = self.root.get("defaults");
         let entries = self.job_entries();
+        let alerts = keys.alerts.take().map(super::sections::AlertsKeys::alerts);
         let shared = Shared {
+            alert: alerts.as_ref().map(|alerts| alerts.to.clone()).unwrap_or_default(),
             defaults: std::mem::take(&mut keys.defaults),
             written,
             zone: timezone.clone(),
@@ -72,6 +76,9 @@ impl<'a> Loading<'a> {
         let circles = order::cycles(entries, self.collected);
         self.collected.problems.extend(circles);
 
+        let contacts: BTreeMap<String, Contact> =
+            keys.contacts.into_iter().map(|(name, keys)| (name, keys.contact())).collect();
+        self.unheard(alerts.as_ref(), &contacts);
         let connections = keys.postgres.into_iter().map(|(name, keys)| (name, keys.connection())).collect();
         JobTable {
             file: self.file.to_owned(),
@@ -82,8 +89,8 @@ impl<'a> Loading<'a> {
             keep_history: keys.logs.keep_history.0,
             max_running: keys.limits.max_running as usize,
             connections: Arc::new(connections),
-            contacts: keys.contacts.into_iter().map(|(name, keys)| (name, keys.contact())).collect(),
-            alerts: keys.alerts.map(super::sections::AlertsKeys::alerts),
+            contacts,
+            alerts,
             dashboard: keys.dashboard.and_then(super::sections::DashboardKeys::dashboard),
             by_name: ByName::of(&jobs),
             jobs,
@@ -129,21 +136,39 @@ impl<'a> Loading<'a> {
 
     /// What is read and checked, but not acted on.
     fn unused_sections(&mut self, keys: &TopKeys) {
-        const UNSENT: &str =
-            "alerts are not sent by this version: failures are in the ledger, the logs and `history`";
         let mut say = |key: &str, message: &str| {
             if let Some(entry) = self.root.get(key) {
                 let problem = located(ProblemSeverity::Warning, entry.place, key, message, None);
                 self.collected.problems.push(problem);
             }
         };
-        match keys {
-            TopKeys { alerts: Some(_), .. } => say("alerts", UNSENT),
-            TopKeys { contacts, .. } if !contacts.is_empty() => say("contacts", UNSENT),
-            _ => {}
-        }
         if keys.dashboard.is_some() {
             say("dashboard", "there is no dashboard in this version: nothing listens");
+        }
+    }
+
+    /// What nobody will hear, although somebody is named.
+    fn unheard(&mut self, alerts: Option<&Alerts>, contacts: &BTreeMap<String, Contact>) {
+        let written = self.root.get("alerts").and_then(|alerts| alerts.node.get("remind_every"));
+        if let Some(entry) = written {
+            let message = "reminders are not sent by this version: a failure is told once, and so is its end";
+            self.report(ProblemSeverity::Warning, entry.place, "alerts.remind_every", message, None);
+        }
+        if alerts.is_some_and(|alerts| alerts.smtp.is_some()) {
+            return;
+        }
+        let named = self.collected.references.iter().filter(|one| matches!(one.target, Target::Contact));
+        let named: BTreeSet<String> = named.map(|reference| reference.text.to_string()).collect();
+        let written = self.root.get("contacts");
+        for name in named {
+            let email = written.and_then(|all| all.node.get(&name)?.node.get("email"));
+            if let (Some(entry), Some(Contact { email: Some(_), .. })) = (email, contacts.get(&name)) {
+                let message = format!(
+                    "contact `{name}` has an e-mail address, and there is no `alerts.smtp`: no mail is sent"
+                );
+                let path = format!("contacts.{name}.email");
+                self.report(ProblemSeverity::Warning, entry.place, &path, message, None);
+            }
         }
     }
 
@@ -393,7 +418,10 @@ fn spec(
             .flatten()
             .filter_map(|name| shared.names.get(name.as_str()).cloned())
             .collect(),
-        alert: alert.into_iter().flatten().map(|contact| contact.0.clone()).collect(),
+        alert: alert.map_or_else(
+            || shared.alert.clone(),
+            |contacts| contacts.iter().map(|contact| contact.0.clone()).collect(),
+        ),
         enabled: own.enabled.or(defaults.enabled).unwrap_or(true),
         timeout: own.timeout.or(defaults.timeout).map_or(TIMEOUT, |timeout| timeout.0),
         overlap: own.overlap.or(defaults.overlap).unwrap_or_default(),

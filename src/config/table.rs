@@ -95,6 +95,7 @@ pub struct JobSpec {
     pub jitter: Duration,
     pub after: Vec<JobName>,
     pub group: Option<String>,
+    /// Who hears of its failures; nobody where the list is empty.
     pub alert: Vec<String>,
     /// Looked up when the table comes into force; checked by `check` on the host.
     pub user: Option<String>,

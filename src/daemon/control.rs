@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{record, say_warnings};
+use crate::alert::Waiting;
 use crate::api::{Control, NextSlot, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status};
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable};
@@ -17,26 +18,17 @@ use crate::engine::{Accepted, EngineHandle, Gone, Refusal};
 use crate::model::{JobName, RunId};
 
 pub(super) struct DaemonControl {
-    engine: EngineHandle,
-    config: PathBuf,
-    environment: Environment,
-    clock: Arc<dyn Clock>,
-    started_at: Timestamp,
+    pub(super) engine: EngineHandle,
+    pub(super) config: PathBuf,
+    pub(super) environment: Environment,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) started_at: Timestamp,
+    pub(super) waiting: Waiting,
     /// One reload at a time.
-    reloading: Mutex<()>,
+    pub(super) reloading: Mutex<()>,
 }
 
 impl DaemonControl {
-    pub(super) fn new(
-        engine: EngineHandle,
-        config: PathBuf,
-        environment: Environment,
-        clock: Arc<dyn Clock>,
-        started_at: Timestamp,
-    ) -> Self {
-        Self { engine, config, environment, clock, started_at, reloading: Mutex::new(()) }
-    }
-
     async fn table(&self) -> Result<Arc<JobTable>, Refused> {
         Ok(self.engine.snapshot().await.map_err(gone)?.table)
     }
@@ -143,6 +135,7 @@ impl Control for DaemonControl {
         };
         status.jobs = snapshot.table.jobs.len();
         status.problems.extend(snapshot.ledger_problem);
+        status.problems.extend(self.waiting.problems());
         status.next = snapshot.next.map(|(job, slot)| NextSlot { job: job.to_string(), slot });
         status.running = snapshot
             .runs

@@ -20,12 +20,13 @@ use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
 pub use self::state::Occupied;
 use self::state::StateDirectory;
+use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, JobTable, Problems};
 use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
-use crate::host::procfs;
+use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::spawner::{self, Spawner};
@@ -58,6 +59,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
+    sockets::raise_limit();
     let logs = Logs::new(&table.paths.logs, table.logs);
     journal::start(&table.paths.logs, table.logs);
     say_warnings(&warnings);
@@ -96,6 +98,7 @@ async fn serve(
     });
     let boot = state::boot_time(&*ledger, &owner.boot, now);
     let recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: Some(Opening {
             table: record::of(&table, now),
@@ -112,6 +115,7 @@ async fn serve(
         clock: clock.clone(),
         spawner: spawner.clone(),
         logs: logs.clone(),
+        courier,
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -120,8 +124,19 @@ async fn serve(
     let socket = table.paths.socket.clone();
     let server = Server::bind(&socket).with_context(|| format!("{}", socket.display()))?;
     let (engine, thread) = Engine::start(parts).context("the engine can't be started")?;
-    let control =
-        Arc::new(DaemonControl::new(engine.clone(), options.config.clone(), environment, clock.clone(), now));
+    let waiting = alert::Waiting::default();
+    let courier =
+        Courier { table: table.clone(), desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    tokio::spawn(courier.run(orders));
+    let control = Arc::new(DaemonControl {
+        engine: engine.clone(),
+        config: options.config.clone(),
+        environment,
+        clock: clock.clone(),
+        started_at: now,
+        waiting,
+        reloading: tokio::sync::Mutex::default(),
+    });
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.serve(control.clone(), stop.clone()));
     let jobs = match table.jobs.len() {

@@ -9,11 +9,12 @@ use anyhow::Context;
 
 use super::control::DaemonControl;
 use super::state::Turn;
+use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, JobTable};
 use crate::engine::{Engine, EngineHandle, Parts, RUN_NOW, recover_for_one_run};
-use crate::host::procfs;
+use crate::host::{procfs, sockets};
 use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::model::RunId;
@@ -37,6 +38,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
     let turn = Turn::of_run_now(&table.paths.state)?;
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
+    sockets::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -62,6 +64,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         anyhow::Ok((spawner, programs))
     })?;
     let recovery = recover_for_one_run(ledger.past()?, programs, Owner::alive);
+    let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: None,
         table: table.clone(),
@@ -70,12 +73,25 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         clock: clock.clone(),
         spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
+        courier,
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),
     };
     let (engine, _thread) = Engine::start(parts).context("the engine can't be started")?;
-    let control = Arc::new(DaemonControl::new(engine.clone(), config.to_owned(), environment, clock, now));
+    let waiting = alert::Waiting::default();
+    // Of this run's own end; what others left waits for a daemon.
+    let courier = Courier { table, desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    runtime.spawn(courier.run(orders));
+    let control = Arc::new(DaemonControl {
+        engine: engine.clone(),
+        config: config.to_owned(),
+        environment,
+        clock,
+        started_at: now,
+        waiting,
+        reloading: tokio::sync::Mutex::default(),
+    });
     Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
 }
 

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::AlertDesk;
 use super::{Accepted, Message, Refusal, Snapshot};
+use crate::alert::Desk;
 use crate::config::JobTable;
 use crate::ledger::TableRecord;
 use crate::model::{JobName, RunId};
@@ -91,6 +93,11 @@ impl EngineHandle {
     pub fn note(&self, kind: &str, detail: serde_json::Value) {
         // Without an engine there is no ledger to write to.
         let _ = self.outbox.send(Message::Note { kind: kind.to_owned(), detail });
+    }
+
+    /// Where a courier says what became of its notices.
+    pub fn desk(&self) -> Arc<dyn Desk> {
+        Arc::new(AlertDesk(self.outbox.clone()))
     }
 
     /// Takes no more slots. Returns when no run works in this process any more: at the latest when what still

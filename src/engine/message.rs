@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::Gone;
+use super::alerts::News;
 use super::runner::{Held, RunEnd, RunSink};
 use crate::config::JobTable;
 use crate::ledger::{self, TableRecord};
@@ -83,6 +84,7 @@ pub(super) enum Message {
         reply: oneshot::Sender<()>,
     },
     GraceOver,
+    News(News),
 }
 
 /// A manual run that was claimed.

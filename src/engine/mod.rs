@@ -4,6 +4,7 @@
 //! Owns the order of things: nothing is started before its claim is durable. Knows nothing of what a job does,
 //! and takes no decision of its own. Never polls: the thread sleeps until a message or the clock's alarm.
 
+mod alerts;
 mod drift;
 mod handle;
 mod message;
@@ -13,7 +14,7 @@ mod requests;
 mod runner;
 mod stop;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -31,6 +32,7 @@ use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, Run, RunEnd, Surroundings};
+use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
 use crate::config::{JobSpec, JobTable};
 use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
@@ -54,6 +56,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub spawner: Spawner,
     pub logs: Logs,
+    pub courier: Dispatch,
     pub host: String,
     pub state: PathBuf,
     pub runtime: tokio::runtime::Handle,
@@ -76,6 +79,14 @@ pub struct Engine {
     alarm: Box<dyn Alarm>,
     around: Arc<Surroundings>,
     logs: Logs,
+    courier: Dispatch,
+    host: String,
+    incidents: Incidents,
+    /// Notices that the courier has, by id.
+    undelivered: HashSet<String>,
+    next_notice: u64,
+    /// Among the runs that others began.
+    dry_runs: HashSet<RunId>,
     runtime: tokio::runtime::Handle,
     runs: HashMap<RunId, Active>,
     /// Runs that other processes have in hand.
@@ -151,7 +162,7 @@ impl Engine {
             let _ = wake.send(Message::Wake);
         }))?;
         let now = parts.clock.now();
-        let Recovery { recovered, writes, resume, foreign, orphans } = parts.recovery;
+        let Recovery { recovered, writes, resume, foreign, orphans, dry_runs, incidents } = parts.recovery;
         let pauses = recovered.pauses.clone();
         let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
         let mut engine = Self {
@@ -170,6 +181,12 @@ impl Engine {
             clock: parts.clock,
             alarm,
             logs: parts.logs,
+            courier: parts.courier,
+            host: parts.host,
+            incidents: Incidents::new(incidents),
+            undelivered: HashSet::new(),
+            next_notice: 0,
+            dry_runs,
             runtime: parts.runtime,
             runs: HashMap::new(),
             foreign: HashMap::new(),
@@ -192,6 +209,9 @@ impl Engine {
                 opening.table.in_force_from = now;
                 turn.writes.push(event(now, "daemon_started", opening.detail));
                 turn.writes.push(Write::Table(opening.table));
+            }
+            if engine.keeps_account {
+                engine.begin_alerts(&mut turn);
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
@@ -244,8 +264,9 @@ impl Engine {
         }
     }
 
-    fn commit(&mut self, turn: Turn) -> Turn {
+    fn commit(&mut self, mut turn: Turn) -> Turn {
         let now = self.clock.now();
+        self.hear_of_ends(&mut turn, now);
         let mut problem = None;
         // Where changes wait, an empty batch is a try to write them.
         let applied = if turn.writes.is_empty() && self.ledger.problem().is_none() {
@@ -294,6 +315,7 @@ impl Engine {
                 Then::Release(held) => held.release(),
             }
         }
+        self.dispatch_of(turn.writes);
         next
     }
 

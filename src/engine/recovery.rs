@@ -3,14 +3,14 @@
 //! Pure: the ledger's past, the programs that still live and the new table come in; what to write, what goes on
 //! and what the plan must know come out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
-use crate::ledger::{self, Owner, Past, TableJob, Write};
+use crate::ledger::{self, Incident, Owner, Past, TableJob, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::schedule::Schedule;
@@ -27,6 +27,9 @@ pub struct Recovery {
     pub(super) foreign: Vec<Foreign>,
     /// Programs of runs that have their end already.
     pub(super) orphans: Vec<AdoptedProgram>,
+    /// Those that only say what they would do.
+    pub(super) dry_runs: HashSet<RunId>,
+    pub(super) incidents: Vec<Incident>,
 }
 
 /// A run that another process has in hand.
@@ -105,6 +108,8 @@ pub fn recover(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        dry_runs: dry_runs(&past.open),
+        incidents: past.incidents,
     };
     for job in past.jobs {
         let Ok(name) = JobName::new(&job.job) else { continue };
@@ -132,6 +137,8 @@ pub fn recover_for_one_run(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        dry_runs: dry_runs(&past.open),
+        incidents: past.incidents,
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
@@ -190,6 +197,10 @@ impl Recovery {
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, how });
     }
+}
+
+fn dry_runs(open: &[ledger::OpenRun]) -> HashSet<RunId> {
+    open.iter().filter(|open| open.dry_run).map(|open| open.record.run).collect()
 }
 
 fn ended_by_itself(attempt: &Attempt) -> bool {

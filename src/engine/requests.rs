@@ -76,7 +76,9 @@ impl Engine {
                     connections: table.connections.clone(),
                     state: self.around.state.clone(),
                 });
+                self.courier.table(table.clone());
                 self.table = table;
+                self.close_incidents_of_gone_jobs(turn);
                 turn.then.push(Then::Tell(done));
             }
             Message::Note { kind, detail } => turn.writes.push(event(now, &kind, detail)),
@@ -84,6 +86,7 @@ impl Engine {
             Message::Ping { reply } => turn.then.push(Then::Tell(reply)),
             Message::Stop { end_programs, grace, done } => self.stop(end_programs, grace, done, now, turn),
             Message::GraceOver => self.end_what_is_left(),
+            Message::News(news) => self.heard_from_courier(news, now, turn),
         }
     }
 

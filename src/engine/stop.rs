@@ -79,7 +79,7 @@ impl Engine {
     }
 
     pub(super) fn foreign_gone(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
-        self.foreign.remove(&run);
+        let foreign = self.foreign.remove(&run);
         let ended = self.ledger.run(run).ok().flatten().map(|record| record.outcome);
         let outcome = match ended {
             Some(outcome) if outcome != Outcome::Running => outcome,
@@ -92,6 +92,9 @@ impl Engine {
                 outcome
             }
         };
+        if let Some(foreign) = foreign.filter(|_| self.keeps_account) {
+            self.take_over_alerts(&foreign.job);
+        }
         self.plan_event(Event::Ended { run, outcome }, now, turn);
     }
 
@@ -145,7 +148,7 @@ impl Engine {
         // Ends that came while the last turn was written; whoever asks for something now asks in vain.
         let mut turn = Turn::default();
         for message in self.inbox.try_iter().collect::<Vec<_>>() {
-            if matches!(message, Message::Finished(..) | Message::AttemptEnded { .. }) {
+            if matches!(message, Message::Finished(..) | Message::AttemptEnded { .. } | Message::News(_)) {
                 self.absorb(message, now, &mut turn);
             }
         }
@@ -159,6 +162,7 @@ impl Engine {
         {
             tracing::error!("{error}");
         }
+        self.finish_alerts();
         if let Some(problem) = self.ledger.problem() {
             tracing::error!("{problem}, and are lost with the end of this process");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lettre::address::{Address, Envelope};
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -151,13 +151,18 @@ async fn open(server: &Server) -> Result<AsyncSmtpConnection, MailError> {
         let connected =
             AsyncSmtpConnection::connect_tokio1(&*addresses, None, &hello, Some(parameters), None).await;
         connected.map_err(|error| match io_of(&error) {
-            Some(io) if !error.is_tls() => MailError::Connect { server: name(), reason: plain(io) },
+            // One of the system's own; what TLS says has no number.
+            Some(io) if io.raw_os_error().is_some() => {
+                MailError::Connect { server: name(), reason: plain(io) }
+            }
             _ => tls_failed(error),
         })?
     } else {
         let stream = TcpStream::connect(&*addresses)
             .await
             .map_err(|error| MailError::Connect { server: name(), reason: plain(&error) })?;
+        // A mail and its end are two writes: without this the second waits for the server's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
         AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello)
             .await
             .map_err(connection_failed)?
@@ -251,6 +256,7 @@ fn compose(mail: &Mail) -> Result<Message, MailError> {
             HeaderName::new_from_ascii_str("Auto-Submitted"),
             "auto-generated".to_owned(),
         ))
+        .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
         .body(mail.text.clone())
         .map_err(|error| unwritable(error.to_string()))

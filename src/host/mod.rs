@@ -8,6 +8,7 @@ pub mod files;
 pub mod http;
 pub mod load;
 pub mod mail;
+pub mod names;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

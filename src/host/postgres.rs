@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
@@ -143,6 +144,41 @@ impl Connection {
     /// # Errors
     /// [`PostgresError`], with the address in its text.
     pub async fn connect(&self) -> Result<Client, PostgresError> {
+        Ok(self.open().await?.0)
+    }
+
+    /// Whether the server answers a query.
+    ///
+    /// # Errors
+    /// [`PostgresError`], at the latest when the patience with a server is at an end.
+    pub async fn ping(&self) -> Result<(), PostgresError> {
+        self.ask("SELECT 1").await.map(|_| ())
+    }
+
+    /// One query on a connection of its own, which has ended when this returns.
+    async fn ask(&self, query: &str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
+        let asked = async {
+            let (client, driver) = self.open().await?;
+            // A server that falls silent in the middle of a query would hold the connection's task for ever.
+            let mut driver = EndedOnDrop(Some(driver));
+            // The simple protocol: it works through a pooler that shares its connections.
+            let answer = client.simple_query(query).await.map_err(|error| self.explain(&error))?;
+            // It has answered: the connection says good-bye by itself.
+            driver.0 = None;
+            Ok(answer)
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> PostgresError {
+        PostgresError::Away(format!(
+            "PostgreSQL at {} doesn't answer within {} s",
+            self.address(),
+            PATIENCE.as_secs()
+        ))
+    }
+
+    async fn open(&self) -> Result<(Client, AbortHandle), PostgresError> {
         let mut config = Config::new();
         config
             .host(&self.host)
@@ -157,15 +193,11 @@ impl Connection {
         }
         match tokio::time::timeout(PATIENCE, self.connect_as(&config)).await {
             Ok(answer) => answer.map_err(|error| self.explain(&error)),
-            Err(_) => Err(PostgresError::Away(format!(
-                "PostgreSQL at {} doesn't answer within {} s",
-                self.address(),
-                PATIENCE.as_secs()
-            ))),
+            Err(_) => Err(self.silent()),
         }
     }
 
-    async fn connect_as(&self, config: &Config) -> Result<Client, tokio_postgres::Error> {
+    async fn connect_as(&self, config: &Config) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
         // libpq passes over sslmode on a socket as well: there is no TLS there.
         if self.is_socket() || self.tls == Tls::Disable {
             return plain(config).await;
@@ -184,9 +216,7 @@ impl Connection {
     /// # Errors
     /// [`PostgresError`]
     pub async fn facts(&self) -> Result<ServerFacts, PostgresError> {
-        let client = self.connect().await?;
-        // The simple protocol: it works through a pooler that shares its connections.
-        let answer = client.simple_query(FACTS).await.map_err(|error| self.explain(&error))?;
+        let answer = self.ask(FACTS).await?;
         let row = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -281,6 +311,17 @@ impl ServerFacts {
     }
 }
 
+/// A task that must not outlive who waits for it.
+struct EndedOnDrop(Option<AbortHandle>);
+
+impl Drop for EndedOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
 fn distrusted(address: &str, why: &str) -> String {
     let why = match why {
         "UnknownIssuer" => "nobody whom this host trusts has signed it",
@@ -294,10 +335,9 @@ fn distrusted(address: &str, why: &str) -> String {
     )
 }
 
-async fn plain(config: &Config) -> Result<Client, tokio_postgres::Error> {
+async fn plain(config: &Config) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
     let (client, connection) = config.clone().ssl_mode(SslMode::Disable).connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok((client, tokio::spawn(connection).abort_handle()))
 }
 
 fn without_tls_may_help(error: &tokio_postgres::Error) -> bool {

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod alerts;
 mod bad_days;
 mod certbot;
 mod cli;
 mod command;
 mod docker;
 mod dumps;
+mod health_network;
 mod house;
 mod lifecycle;
 mod pg_dump;

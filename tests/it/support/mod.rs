@@ -9,4 +9,7 @@ pub(crate) mod nginx;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod smtp;
 pub(crate) mod systemd;
+pub(crate) mod web;
+pub(crate) mod webhook;

@@ -1,0 +1,386 @@
+//! Delivers notices: one lane for each contact and channel, so that nobody waits for somebody else's server.
+//!
+//! A lane sends one notice at a time, in their order; after a failure it waits, longer from time to time, and then
+//! tries again. Bounded: a sending by its timeout, a notice by [`KEEP`]. Writes nothing: the [`Desk`] does.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::message::cut;
+use super::{Desk, Message, Order, Orders, Story};
+use crate::clock::Clock;
+use crate::config::{JobTable, Smtp};
+use crate::host::http::{Request, Target};
+use crate::host::mail::{self, Mail, Server};
+use crate::host::secret::{ExposeSecret, SecretError};
+use crate::ledger::Notice;
+use crate::logs;
+use crate::model::{Channel, NoticeKind};
+
+/// For all of a mail, and for all of a webhook's answer.
+const MAIL_PATIENCE: Duration = Duration::from_secs(30);
+const WEBHOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries: it doubles from the first to the second.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// After so long nobody is helped by hearing of it.
+const KEEP: Duration = Duration::from_secs(48 * 3600);
+
+/// Of the run's log, in a message.
+const LOG_LINES: usize = 20;
+const LONGEST_LINE: usize = 500;
+
+type Lane = (String, Channel);
+
+/// What waits to be told, as `status` shows it.
+#[derive(Clone, Default)]
+pub struct Waiting(Arc<Mutex<BTreeMap<Lane, Trouble>>>);
+
+struct Trouble {
+    reason: String,
+    since: Timestamp,
+    notices: usize,
+}
+
+impl Waiting {
+    /// A sentence for each contact who can't be reached.
+    pub fn problems(&self) -> Vec<String> {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sentence = |((contact, channel), trouble): (&Lane, &Trouble)| {
+            let alerts = match trouble.notices {
+                1 => "1 alert waits".to_owned(),
+                many => format!("{many} alerts wait"),
+            };
+            let (reason, since) = (&trouble.reason, trouble.since);
+            format!("{alerts} for {contact} ({channel}): {reason} since {since:.0}")
+        };
+        lanes.iter().map(sentence).collect()
+    }
+
+    /// Whether this reason is new.
+    fn note(&self, lane: &Lane, reason: &str, notices: usize, now: Timestamp) -> bool {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = lanes.entry(lane.clone()).or_insert_with(|| Trouble {
+            reason: String::new(),
+            since: now,
+            notices,
+        });
+        trouble.notices = notices;
+        let is_new = trouble.reason != reason;
+        reason.clone_into(&mut trouble.reason);
+        is_new
+    }
+
+    fn clear(&self, lane: &Lane) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+    }
+}
+
+/// What a courier works with.
+pub struct Courier {
+    pub table: Arc<JobTable>,
+    pub desk: Arc<dyn Desk>,
+    pub clock: Arc<dyn Clock>,
+    pub waiting: Waiting,
+}
+
+impl Courier {
+    /// Delivers until it is told to finish, or nobody is left to give orders.
+    pub async fn run(self, orders: Orders) {
+        let Orders(mut orders) = orders;
+        let (table, tables) = watch::channel(self.table);
+        let (finish, finishing) = watch::channel(false);
+        let mut lanes: HashMap<Lane, UnboundedSender<Notice>> = HashMap::new();
+        let mut running = JoinSet::new();
+        let within = loop {
+            match orders.recv().await {
+                None => return,
+                Some(Order::Finish(within)) => break within,
+                Some(Order::Table(new)) => drop(table.send_replace(new)),
+                Some(Order::Deliver(notices)) => {
+                    for notice in notices {
+                        let lane = (notice.contact.clone(), notice.channel);
+                        let sender = lanes.entry(lane.clone()).or_insert_with(|| {
+                            let (sender, receiver) = unbounded_channel();
+                            let carrier = Carrier {
+                                lane,
+                                desk: self.desk.clone(),
+                                clock: self.clock.clone(),
+                                waiting: self.waiting.clone(),
+                                tables: tables.clone(),
+                                finishing: finishing.clone(),
+                            };
+                            running.spawn(carrier.run(receiver));
+                            sender
+                        });
+                        // A lane takes what comes for as long as its sender is kept here.
+                        let _ = sender.send(notice);
+                    }
+                }
+            }
+        };
+        finish.send_replace(true);
+        drop(lanes);
+        // What is cut off here is in the ledger, and sent again under the same id.
+        let _ = tokio::time::timeout(within, async { while running.join_next().await.is_some() {} }).await;
+        running.abort_all();
+        self.desk.finished();
+    }
+}
+
+/// The carrier of one lane.
+struct Carrier {
+    lane: Lane,
+    desk: Arc<dyn Desk>,
+    clock: Arc<dyn Clock>,
+    waiting: Waiting,
+    tables: watch::Receiver<Arc<JobTable>>,
+    finishing: watch::Receiver<bool>,
+}
+
+/// Why a notice was not delivered.
+enum Failure {
+    /// Another time it may be.
+    ForNow(String),
+    ForGood(String),
+}
+
+struct Queued {
+    notice: Notice,
+    tries: u32,
+}
+
+impl Carrier {
+    async fn run(mut self, mut notices: UnboundedReceiver<Notice>) {
+        let mut queue: Vec<Queued> = Vec::new();
+        let mut failures = 0;
+        loop {
+            if queue.is_empty() {
+                let Some(notice) = notices.recv().await else { return };
+                queue.push(Queued { notice, tries: 0 });
+            }
+            while let Ok(notice) = notices.try_recv() {
+                queue.push(Queued { notice, tries: 0 });
+            }
+            let Some(at) = next(&queue) else { continue };
+            let table = self.tables.borrow_and_update().clone();
+            match self.send(&table, &queue[at].notice).await {
+                Ok(()) => {
+                    let Queued { notice, .. } = queue.remove(at);
+                    tracing::info!("{} was told by {}: {}", self.lane.0, self.lane.1, what(&notice));
+                    self.desk.delivered(notice.id);
+                    self.waiting.clear(&self.lane);
+                    failures = 0;
+                }
+                Err(Failure::ForGood(reason)) => {
+                    self.give_up(queue.remove(at).notice, &reason);
+                    if queue.is_empty() {
+                        self.waiting.clear(&self.lane);
+                    }
+                }
+                Err(Failure::ForNow(reason)) => {
+                    failures += 1;
+                    queue[at].tries += 1;
+                    let now = self.clock.now();
+                    if now.duration_since(queue[at].notice.at).unsigned_abs() > KEEP {
+                        let reason = format!("{reason}; tried for {} h", KEEP.as_secs() / 3600);
+                        self.give_up(queue.remove(at).notice, &reason);
+                    }
+                    if queue.is_empty() && notices.is_empty() {
+                        self.waiting.clear(&self.lane);
+                        continue;
+                    }
+                    if self.waiting.note(&self.lane, &reason, queue.len() + notices.len(), now) {
+                        let (contact, channel) = &self.lane;
+                        tracing::warn!("{contact} can't be told by {channel}: {reason}; it is tried again");
+                    }
+                    if *self.finishing.borrow() || !self.pause(pause_after(failures)).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until it is time for another try, or contacts and servers have changed; false where there is no more time.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            changed = self.tables.changed() => changed.is_ok(),
+            _ = self.finishing.wait_for(|finishing| *finishing) => false,
+        }
+    }
+
+    fn give_up(&self, notice: Notice, reason: &str) {
+        let (contact, channel) = &self.lane;
+        tracing::error!("{contact} is not told by {channel} that {}: {reason}", what(&notice));
+        let detail = serde_json::json!({
+            "job": notice.job,
+            "run": notice.run,
+            "kind": notice.kind,
+            "contact": contact,
+            "channel": channel,
+            "reason": reason,
+        });
+        self.desk.given_up(notice.id, detail);
+    }
+
+    async fn send(&self, table: &JobTable, notice: &Notice) -> Result<(), Failure> {
+        let story: Story = serde_json::from_value(notice.story.clone()).map_err(|error| {
+            Failure::ForGood(format!("what the ledger says of it can't be read: {error}"))
+        })?;
+        let Some(contact) = table.contacts.get(&self.lane.0) else {
+            return Err(Failure::ForGood("jobs.yaml has no such contact any more".to_owned()));
+        };
+        let log = tail(table.paths.logs.clone(), notice).await;
+        let message = Message { notice, story: &story, log: &log, zone: &table.timezone };
+        match self.lane.1 {
+            Channel::Email => {
+                let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
+                let (Some(to), Some(smtp)) = (&contact.email, smtp) else {
+                    return Err(Failure::ForGood("jobs.yaml has no address or no mail server for it".into()));
+                };
+                send_mail(smtp, to, &message).await
+            }
+            Channel::Webhook => {
+                let Some(webhook) = &contact.webhook else {
+                    return Err(Failure::ForGood("jobs.yaml has no webhook for it any more".into()));
+                };
+                let address = webhook.resolve().map_err(|error| Failure::ForNow(error.to_string()))?;
+                post(address.expose_secret(), &message).await
+            }
+        }
+    }
+}
+
+/// The oldest that was tried least, but never before an older one of the same job: nobody is to hear of a recovery
+/// and then of the failure. One that is refused again and again holds up no other job's.
+fn next(queue: &[Queued]) -> Option<usize> {
+    let mut seen = HashSet::new();
+    let first_of_job = queue.iter().enumerate().filter(|(_, queued)| seen.insert(&queued.notice.job));
+    first_of_job.min_by_key(|(at, queued)| (queued.tries, *at)).map(|(at, _)| at)
+}
+
+fn pause_after(failures: u32) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
+    doubled.min(LONGEST_PAUSE)
+}
+
+/// `db-backup failed (run 812)`
+fn what(notice: &Notice) -> String {
+    let happened = match notice.kind {
+        NoticeKind::Failed => "failed",
+        NoticeKind::Recovered => "recovered",
+    };
+    format!("{} {happened} (run {})", notice.job, notice.run)
+}
+
+/// Read when it is sent, off the engine's thread: a log of 30 MiB takes a while. One that can't be read is no reason
+/// to say nothing.
+async fn tail(logs: PathBuf, notice: &Notice) -> Vec<String> {
+    let (job, run) = (notice.job.clone(), notice.run);
+    let read = move || logs::last_lines(&logs, job.as_str(), Some(run), LOG_LINES).unwrap_or_default();
+    let lines = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+    let shown = |line: &logs::LogLine| {
+        let time = line.time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M:%SZ");
+        format!("{time} {:<6}| {}", line.stream.word(), cut(&line.text, LONGEST_LINE))
+    };
+    lines.iter().map(shown).collect()
+}
+
+/// With its password fetched anew: one that was mended is used at the next try.
+///
+/// # Errors
+/// Where the password can't be read.
+pub fn mail_server(smtp: &Smtp) -> Result<Server, SecretError> {
+    let password = smtp.password.as_ref().map(|password| password.resolve()).transpose()?;
+    Ok(Server {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls: smtp.tls,
+        login: smtp.user.clone().map(|user| (user, password.unwrap_or_default())),
+        patience: MAIL_PATIENCE,
+    })
+}
+
+async fn send_mail(smtp: &Smtp, to: &str, message: &Message<'_>) -> Result<(), Failure> {
+    let server = mail_server(smtp).map_err(|error| Failure::ForNow(error.to_string()))?;
+    let mail = Mail {
+        id: message.notice.id.clone(),
+        at: message.notice.at,
+        from: smtp.from.clone(),
+        to: to.to_owned(),
+        subject: message.subject(),
+        text: message.text(),
+    };
+    mail::send(&server, &mail).await.map_err(|error| match error.is_final() {
+        true => Failure::ForGood(error.to_string()),
+        false => Failure::ForNow(error.to_string()),
+    })
+}
+
+async fn post(address: &str, message: &Message<'_>) -> Result<(), Failure> {
+    let target = Target::secret(address.trim())
+        .map_err(|reason| Failure::ForNow(format!("the webhook's address is wrong: {reason}")))?;
+    let mut request = Request::post(target, "application/json", message.json().to_string());
+    request.timeout = WEBHOOK_PATIENCE;
+    // A receiver that is asked twice can tell by it.
+    request.headers.push(("Idempotency-Key".to_owned(), message.notice.id.clone()));
+    let answer = request.send().await.map_err(|error| Failure::ForNow(error.to_string()))?;
+    let refused = || format!("{} answers {}", answer.url, answer.status);
+    match answer.status {
+        200..=299 => Ok(()),
+        // Too slow, too many: RFC 9110 and RFC 6585 say that it may be asked again.
+        408 | 429 => Err(Failure::ForNow(refused())),
+        400..=499 => Err(Failure::ForGood(refused())),
+        _ => Err(Failure::ForNow(refused())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{JobName, RunId};
+
+    #[test]
+    fn pauses_double_up_to_ten_minutes() {
+        let seconds: Vec<u64> =
+            [1, 2, 3, 7, 8, 33, 4_000_000_000].map(|failures| pause_after(failures).as_secs()).into();
+        assert_eq!(seconds, [5, 10, 20, 320, 600, 600, 600]);
+    }
+
+    #[test]
+    fn a_job_is_told_in_order_and_holds_up_no_other() {
+        let queued = |job: &str, tries| Queued {
+            notice: Notice {
+                id: String::new(),
+                at: Timestamp::UNIX_EPOCH,
+                job: JobName::new(job).unwrap(),
+                run: RunId(1),
+                contact: String::new(),
+                channel: Channel::Email,
+                kind: NoticeKind::Failed,
+                story: serde_json::Value::Null,
+            },
+            tries,
+        };
+        let check = |queue: &[(&str, u32)], expected: Option<usize>| {
+            let queue: Vec<Queued> = queue.iter().map(|(job, tries)| queued(job, *tries)).collect();
+            assert_eq!(next(&queue), expected);
+        };
+        check(&[], None);
+        check(&[("a", 0), ("b", 0)], Some(0));
+        check(&[("a", 1), ("a", 0)], Some(0));
+        check(&[("a", 1), ("a", 0), ("b", 0)], Some(2));
+        check(&[("a", 1), ("b", 2), ("b", 0)], Some(0));
+    }
+}
