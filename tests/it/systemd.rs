@@ -13,14 +13,17 @@ const LONG: &str = r#"
 
 /// ptrace(2): PTRACE_SEIZE and PTRACE_INTERRUPT of one thread.
 const HANG: &str = r"
-import ctypes, glob, sys, time
+import ctypes, glob, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 for thread in glob.glob(f'/proc/{sys.argv[1]}/task/*'):
     if open(thread + '/comm').read() == 'engine\n':
+        number = int(thread.rsplit('/')[-1])
         for request in (0x4206, 0x4207):
-            if libc.ptrace(request, int(thread.rsplit('/')[-1]), None, None) != 0:
+            if libc.ptrace(request, number, None, None) != 0:
                 sys.exit(f'ptrace: {ctypes.get_errno()}')
-        time.sleep(1000)
+        # __WALL. Until it is killed: an end that its tracer does not hear of is kept from everybody else.
+        while os.WIFSTOPPED(os.waitpid(number, 0x40000000)[1]):
+            pass
 ";
 const STOP: &str = "systemctl kill --signal STOP --kill-who main punk-eco-sched";
 
@@ -81,6 +84,10 @@ fn a_reload_puts_a_good_table_into_force_and_refuses_a_broken_one_with_its_place
     wait_until("the daemon refuses it, too", || {
         machine.journal().contains("error: the table in force stays: /etc/punk-eco-sched/jobs.yaml:3:35: ")
     });
+
+    let errors = machine.ok(&format!("journalctl --no-pager --output cat --priority err --unit {UNIT}"));
+    let first = errors.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(first.starts_with("error: the table in force stays: "), "{errors}");
 
     for (job, reload) in [("new", "reload"), ("newer", "kill --signal HUP --kill-who main")] {
         machine.write_jobs(&format!(
@@ -269,4 +276,65 @@ fn end_long(machine: &Machine, runs: usize) {
     let log = machine.ok("punk-eco-sched logs long");
     let lines: Vec<&str> = log.lines().filter_map(|line| Some(&line[line.find("line ")?..])).collect();
     assert_eq!(lines, expected);
+}
+
+/// A lineage of certbot's, signed by itself, and nginx that serves it. `letsencrypt NUMBER` makes the certificate of that
+/// number the newest one.
+const NGINX: &str = r#"
+cat >/usr/local/bin/letsencrypt <<'END'
+set -e
+cd /etc/letsencrypt/archive/punk.localhost
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 89 -subj /CN=punk.localhost \
+    -addext subjectAltName=DNS:punk.localhost -set_serial "$1" -keyout "privkey$1.pem" -out "cert$1.pem" 2>/dev/null
+cp "cert$1.pem" "chain$1.pem"
+cat "cert$1.pem" "chain$1.pem" >"fullchain$1.pem"
+for name in cert chain fullchain privkey; do ln -sf "$PWD/$name$1.pem" "../../live/punk.localhost/$name.pem"; done
+END
+set -e
+chmod 755 /usr/local/bin/letsencrypt
+cd /etc/letsencrypt
+mkdir -p archive/punk.localhost live/punk.localhost renewal
+for name in cert chain fullchain privkey; do echo "$name = $PWD/live/punk.localhost/$name.pem"; done >renewal/punk.localhost.conf
+printf 'archive_dir = %s\n[renewalparams]\nauthenticator = standalone\nserver = https://localhost:1/dir\nkey_type = ecdsa\n' \
+    "$PWD/archive/punk.localhost" >>renewal/punk.localhost.conf
+sh /usr/local/bin/letsencrypt 1
+cat >/etc/nginx/conf.d/punk.conf <<END
+server {
+    listen 127.0.0.1:8443 ssl;
+    server_name punk.localhost;
+    ssl_certificate $PWD/live/punk.localhost/fullchain.pem;
+    ssl_certificate_key $PWD/live/punk.localhost/privkey.pem;
+}
+END
+systemctl restart nginx certbot.timer
+"#;
+
+#[test]
+fn a_certificate_that_was_renewed_and_not_deployed_is_deployed_through_systemd() {
+    let job = "  renew: { retries: { attempts: 1 }, certbot_renew: { reload: nginx, served_at: [{ address: \"127.0.0.1:8443\", name: punk.localhost }] } }";
+    let Some(machine) = Machine::with_jobs(job) else { return };
+    machine.ok(NGINX);
+    machine.systemctl("start");
+    let served = || {
+        machine.ok("openssl s_client -connect 127.0.0.1:8443 -servername punk.localhost </dev/null 2>/dev/null | openssl x509 -noout -serial")
+    };
+    let findings = || machine.history("renew")[0]["findings"].to_string();
+    machine.ok("punk-eco-sched run-now renew");
+    assert_eq!(served(), "serial=01");
+    assert!(findings().contains("certbot.timer is active"), "{}", findings());
+
+    let pid = machine.ok("systemctl show --value --property MainPID nginx");
+    machine.ok("systemctl stop certbot.timer && sh /usr/local/bin/letsencrypt 2");
+    assert_eq!(served(), "serial=01");
+    machine.ok("punk-eco-sched run-now renew");
+    assert_eq!(served(), "serial=02");
+    assert!(!findings().contains("certbot.timer"), "{}", findings());
+    assert_eq!(machine.ok("systemctl show --value --property MainPID nginx"), pid);
+
+    machine.ok("sh /usr/local/bin/letsencrypt 3 && echo nonsense >/etc/nginx/conf.d/broken.conf");
+    let failed = machine.sh("punk-eco-sched run-now renew");
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(text(&failed.stderr).contains("/etc/nginx/conf.d/broken.conf:"), "{}", text(&failed.stderr));
+    machine.ok("rm /etc/nginx/conf.d/broken.conf && punk-eco-sched run-now renew");
+    assert_eq!(served(), "serial=03");
 }
