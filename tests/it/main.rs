@@ -6,6 +6,7 @@ mod bad_days;
 mod cli;
 mod command;
 mod dumps;
+mod health;
 mod house;
 mod lifecycle;
 mod pg_dump;
