@@ -2,11 +2,13 @@
 
 pub mod accounts;
 pub mod certificates;
+pub mod docker;
 pub mod exec;
 pub mod files;
 pub mod http;
 pub mod load;
 pub mod mail;
+pub mod names;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

@@ -9,13 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{AlertDescription, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::certificates::Certificate;
+use super::trust;
 
 /// Where a TLS server is, and whose certificate it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +100,8 @@ impl Endpoint {
     }
 
     async fn shake(&self, stream: TcpStream, seen: Arc<Seen>) -> Result<(), String> {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(seen)
-            .with_no_client_auth();
+        let mut config =
+            trust::tls().dangerous().with_custom_certificate_verifier(seen).with_no_client_auth();
         config.enable_sni = self.name.is_some();
         // Without SNI the name is of no account: the verifier doesn't look at it.
         let name = server_name(self.name.as_deref().unwrap_or("localhost"))?;
@@ -130,13 +127,11 @@ impl Served {
 /// By the certificate authorities of this host.
 fn verify(chain: &[CertificateDer<'static>], name: &str, now: Timestamp) -> Result<(), String> {
     let (leaf, rest) = chain.split_first().ok_or("it shows no certificate")?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = trust::authorities();
     if roots.is_empty() {
         return Err("this host has no certificate authorities: install ca-certificates".to_owned());
     }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, trust::provider())
         .build()
         .map_err(|error| error.to_string())?;
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
@@ -188,8 +183,8 @@ struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        let CryptoProvider { signature_verification_algorithms, .. } = ring::default_provider();
-        Self { chain: OnceLock::new(), algorithms: signature_verification_algorithms }
+        let algorithms = trust::provider().signature_verification_algorithms;
+        Self { chain: OnceLock::new(), algorithms }
     }
 }
 

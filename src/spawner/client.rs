@@ -15,7 +15,7 @@ use super::rendezvous::Places;
 use super::{rendezvous, server};
 use crate::clock::Clock;
 use crate::host::process::{Keep, ProgramContext, Programs, Running};
-use crate::host::{accounts, procfs};
+use crate::host::{accounts, procfs, sockets};
 use crate::model::RunId;
 
 /// How a spawner is started and found.
@@ -198,7 +198,7 @@ impl Spawner {
                  ended; another one takes its place",
                 current.child.id()
             );
-            let launched = Self::launch(self.inner.settings.clone())?;
+            let launched = sockets::with_usual_limit(|| Self::launch(self.inner.settings.clone()))?;
             let link = greet(launched.socket, &self.inner.settings, self.inner.clock.clone()).await?;
             *current = Current { link, child: launched.child };
         }

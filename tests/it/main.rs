@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bad_days;
+mod certbot;
 mod cli;
 mod command;
+mod docker;
 mod dumps;
 mod health;
+mod health_network;
 mod house;
 mod lifecycle;
 mod pg_dump;

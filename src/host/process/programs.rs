@@ -119,6 +119,19 @@ impl Programs {
         (env, home)
     }
 
+    /// This very program, for a job that starts it as a helper: also where the file was replaced meanwhile.
+    ///
+    /// # Errors
+    /// [`StartError`], where there is no spawner.
+    pub async fn own_program(&self) -> Result<String, StartError> {
+        let none = |error: anyhow::Error| StartError::Host {
+            program: "punk-eco-sched".to_owned(),
+            reason: format!("{error:#}"),
+        };
+        // Through the spawner, which is this program: /proc/self would be whoever is about to become it.
+        Ok(format!("/proc/{}/exe", self.link().await.map_err(none)?.spawner_pid()))
+    }
+
     /// # Errors
     /// [`StartError`]
     pub async fn start(&self, program: Program) -> Result<Running, StartError> {

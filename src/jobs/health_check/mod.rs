@@ -7,10 +7,14 @@
 mod certificate;
 mod check;
 mod command;
+mod containers;
 mod cpu;
 mod disk;
+mod http;
 mod load;
 mod memory;
+mod network;
+mod postgres;
 mod samples;
 mod service;
 mod tcp;
@@ -75,8 +79,12 @@ macro_rules! checks {
 }
 
 checks! {
+    /// A web server answers, with the right status, in time.
+    http: http::Http,
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// Services of a Compose project run in their containers.
+    containers: containers::Containers,
     /// A file system has space and inodes left.
     disk: disk::Disk,
     /// The cores aren't too busy.
@@ -91,6 +99,8 @@ checks! {
     command: command::Command,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
+    /// A PostgreSQL server answers a query.
+    postgres: postgres::Postgres,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
