@@ -44,11 +44,11 @@ pub enum HttpError {
 pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progress) -> HttpError {
     let address = target.authority();
     let causes: Vec<&(dyn Error + 'static)> =
-        std::iter::successors(error.source(), |&cause| cause.source()).collect();
+        std::iter::successors(error.source(), |&cause| under(cause)).collect();
     if let Some(unresolved) = causes.iter().find_map(|&cause| cause.downcast_ref::<Unresolved>()) {
         return HttpError::Name { host: target.host().to_owned(), reason: unresolved.to_string() };
     }
-    if let Some(tls) = causes.iter().find_map(|&cause| tls_error(cause)) {
+    if let Some(tls) = causes.iter().find_map(|&cause| cause.downcast_ref::<rustls::Error>()) {
         return HttpError::Tls { address, reason: distrust(tls, target) };
     }
     let last = causes.last().map_or_else(|| "no reason is given".to_owned(), ToString::to_string);
@@ -72,10 +72,12 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
     HttpError::NotHttp { address, reason: last }
 }
 
-/// An `io::Error` doesn't count what it holds among its sources, and may hold another one.
-fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    cause.downcast_ref().or_else(|| tls_error(held?))
+/// An `io::Error` passes over what it holds when it is asked for its source.
+fn under<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => cause.source(),
+    }
 }
 
 fn distrust(error: &rustls::Error, target: &Target) -> String {

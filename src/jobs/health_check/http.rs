@@ -157,13 +157,12 @@ impl Http {
             );
         }
         if !answer.found {
-            let body = if answer.truncated {
-                "the first 1 MiB of the body doesn't have"
-            } else {
-                "the body doesn't have"
-            };
+            let body = if answer.truncated { "the first 1 MiB of the body" } else { "the body" };
             let wanted = harmless(&self.body_has);
-            return Measured::of(false, format!("{text}, but {body} \"{wanted}\"{}", quote(answer)));
+            return Measured::of(
+                false,
+                format!("{text}, but {body} doesn't have \"{wanted}\"{}", quote(answer)),
+            );
         }
         match self.within {
             Some(within) if answer.took > within.0 => {

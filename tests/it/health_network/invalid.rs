@@ -34,15 +34,15 @@ fn a_wrong_option_is_found_at_its_place() {
     check("http: { url: http://a/, status: [] }", &[(43, "with an empty list no answer would be right")]);
     check(
         "http: { url: http://a/, status: [200, 99, 600] }",
-        &[(48, "`99` is no HTTP status"), (52, "`600` is no HTTP status")],
+        &[(49, "`99` is no HTTP status"), (53, "`600` is no HTTP status")],
     );
-    check("http: { url: http://a/, timeout: 0s }", &[(43, "`timeout: 0s` leaves no time for an answer")]);
+    check("http: { url: http://a/, timeout: 0s }", &[(44, "`timeout: 0s` leaves no time for an answer")]);
     check(
         "http: { url: http://a/, within: 5s }",
-        &[(42, "`within: 5s` can't be measured: after `timeout: 5s` nobody waits any more")],
+        &[(43, "`within: 5s` can't be measured: after `timeout: 5s` nobody waits any more")],
     );
-    check("http: { url: http://a/, within: 0s }", &[(42, "`within: 0s` leaves no time for an answer")]);
-    check("tcp: { address: '::1:25' }", &[(26, "`::1:25` is not an address and a port")]);
-    check("tcp: { address: 'db:25', timeout: 0s }", &[(44, "`timeout: 0s` leaves no time for an answer")]);
-    check("postgres: { connection: app }", &[(34, "there is no connection `app` under `postgres`")]);
+    check("http: { url: http://a/, within: 0s }", &[(43, "`within: 0s` leaves no time for an answer")]);
+    check("tcp: { address: '::1:25' }", &[(27, "`::1:25` is not an address and a port")]);
+    check("tcp: { address: 'db:25', timeout: 0s }", &[(45, "`timeout: 0s` leaves no time for an answer")]);
+    check("postgres: { connection: app }", &[(35, "unknown connection `app`")]);
 }

@@ -142,15 +142,23 @@ impl Authority {
         self.0.path().join(name)
     }
 
-    /// `NAME.pem` and `NAME.key`, for the names in the form of OpenSSL (`DNS:localhost`), valid for so many days from
-    /// now; -1 ended yesterday.
-    pub(crate) fn sign(&self, name: &str, names: &str, days: &str) {
+    /// `NAME.pem` and `NAME.key`, for the names in the form of OpenSSL (`DNS:localhost`), valid for 30 days.
+    pub(crate) fn sign(&self, name: &str, names: &str) {
+        self.sign_with(&["/usr/bin/openssl"], name, names);
+    }
+
+    /// As [`Self::sign`], 40 days ago.
+    pub(crate) fn sign_expired(&self, name: &str, names: &str) {
+        self.sign_with(&["/usr/bin/faketime", "-f", "-40d", "/usr/bin/openssl"], name, names);
+    }
+
+    fn sign_with(&self, openssl: &[&str], name: &str, names: &str) {
         let (key, asked, signed) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
         self.openssl(&[&NEW_KEY[..], &["-subj", "/CN=web", "-keyout", &key, "-out", &asked]].concat());
         std::fs::write(self.path("extensions"), format!("subjectAltName={names}\n")).unwrap();
         let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions"];
-        let words = ["x509", "-req", "-in", &asked, "-out", &signed, "-days", days];
-        self.openssl(&[&words[..], &by].concat());
+        let words = ["x509", "-req", "-in", &asked, "-out", &signed, "-days", "30"];
+        self.run(&[openssl, &words, &by].concat());
     }
 
     /// When `NAME.pem` ends, in RFC 3339.
@@ -163,7 +171,11 @@ impl Authority {
     }
 
     fn openssl(&self, words: &[&str]) {
-        done(&command("/usr/bin/openssl").args(words).current_dir(self.0.path()).output().unwrap());
+        self.run(&[&["/usr/bin/openssl"], words].concat());
+    }
+
+    fn run(&self, words: &[&str]) {
+        done(&command(words[0]).args(&words[1..]).current_dir(self.0.path()).output().unwrap());
     }
 }
 
