@@ -120,6 +120,54 @@ fn every_kind_is_in_the_documents_and_in_the_schema() {
     }
 }
 
+#[test]
+fn every_check_is_in_the_documents() {
+    let reference = read(&root().join("docs/jobs-yaml.md"));
+    let section = section(&reference, "### health_check");
+    let output = program().arg("schema").output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let options = property(&schema, &schema, "jobs").and_then(|jobs| {
+        let job = resolved(&schema, jobs.get("additionalProperties")?);
+        property(&schema, job, "health_check")
+    });
+    let checks =
+        options.and_then(|options| property(&schema, options, "checks")).expect("the schema has checks");
+    let entry = resolved(&schema, &checks["items"]);
+    let keys = entry["properties"].as_object().unwrap().keys();
+    let mut seen = 0;
+    for check in keys.filter(|key| !["name", "severity", "for"].contains(&key.as_str())) {
+        let begins = format!("- {check}:");
+        let examples = section.split("\n        - ").map(|one| format!("- {one}"));
+        let example: String = examples.filter(|one| one.starts_with(&begins)).collect();
+        assert!(!example.is_empty(), "docs/jobs-yaml.md: health_check has no example `{begins}`");
+        let options = property(&schema, entry, check).unwrap()["properties"].as_object().unwrap();
+        for option in options.keys().filter(|key| !["name", "severity", "for"].contains(&key.as_str())) {
+            let keys = [format!(" {option}: "), format!(" {option}:\n")];
+            let told = keys.iter().any(|key| example.contains(key));
+            assert!(told, "docs/jobs-yaml.md: health_check's {check} has no {option}:");
+        }
+        seen += 1;
+    }
+    assert!(seen > 0, "the schema knows no check");
+}
+
+/// What the schema says of a key of this value.
+fn property<'a>(
+    schema: &'a serde_json::Value,
+    of: &'a serde_json::Value,
+    key: &str,
+) -> Option<&'a serde_json::Value> {
+    Some(resolved(schema, of.get("properties")?.get(key)?))
+}
+
+/// Where a reference leads, through `anyOf` with null too.
+fn resolved<'a>(schema: &'a serde_json::Value, value: &'a serde_json::Value) -> &'a serde_json::Value {
+    let within = value["anyOf"].as_array().and_then(|any| any.iter().find(|one| one.get("$ref").is_some()));
+    let value = within.unwrap_or(value);
+    let target = value["$ref"].as_str().and_then(|to| schema.pointer(to.trim_start_matches('#')));
+    target.unwrap_or(value)
+}
+
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_punk-eco-sched"))
 }

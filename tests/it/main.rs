@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod docker;
 mod dumps;
+mod health;
 mod health_network;
 mod house;
 mod lifecycle;

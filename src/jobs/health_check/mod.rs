@@ -39,8 +39,8 @@ use crate::model::{Finding, Report, Severity};
 
 /// Failed checks that the summary names; the findings name all of them.
 const NAMED: usize = 3;
-/// Looks that are under way at once: the descriptors of a process are limited, mostly to 1024.
-const AT_ONCE: usize = 128;
+/// Looks that are under way at once, so that no number of checks is too many; sockets have a bound of their own.
+const AT_ONCE: usize = 1000;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

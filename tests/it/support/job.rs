@@ -129,8 +129,12 @@ pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
     pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
+        Self::mount_with(at, &format!("size={size}"))
+    }
+
+    /// `options` as tmpfs(5) knows them.
+    pub(crate) fn mount_with(at: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
-        let options = format!("size={size}");
         let data = std::ffi::CString::new(options).unwrap();
         match rustix::mount::mount(
             "none",

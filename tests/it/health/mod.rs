@@ -1,0 +1,3 @@
+//! `health_check` against the real things.
+
+mod host;
