@@ -67,6 +67,12 @@ missing_packages() {
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
     command -v openssl >/dev/null || echo openssl
+    command -v dockerd >/dev/null && command -v docker >/dev/null || echo docker.io
+    command -v docker-compose >/dev/null || echo docker-compose
+    command -v ip >/dev/null || echo iproute2
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
+    command -v certbot >/dev/null || echo certbot
+    command -v pebble >/dev/null || echo pebble
 }
 
 need_rust() {
@@ -134,4 +140,72 @@ stop_postgres() {
     kill -INT "$POSTGRES_PID" 2>/dev/null || true
     wait "$POSTGRES_PID" 2>/dev/null || true
     POSTGRES_PID=""
+}
+
+docker_answers() { timeout 20 docker info >/dev/null 2>&1; }
+
+# Where a Docker Engine answers (DOCKER_HOST, or the usual socket), that one is used. Else, as root, one of this script's
+# own: its files, its socket and its bridge are apart from any other engine's, it listens on no network, and it leaves
+# the packet filter alone. Exports DOCKER_HOST. Fails where there can be none.
+start_docker() {
+    if docker_answers; then return 0; fi
+    if [[ -n ${DOCKER_HOST:-} ]]; then
+        warn "no Docker Engine answers at DOCKER_HOST=$DOCKER_HOST"
+        return 1
+    fi
+    if [[ $(id -u) -ne 0 ]] || ! command -v dockerd >/dev/null; then
+        warn "no Docker Engine answers, and one can't be started (package docker.io, as root)"
+        return 1
+    fi
+    local block=$((130 + RANDOM % 100)) bridge="none"
+    DOCKER_DIRECTORY=$(mktemp -d /tmp/pes-docker.XXXXXX)
+    DOCKER_BRIDGE=pes$$
+    if ip link add name "$DOCKER_BRIDGE" type bridge 2>/dev/null; then
+        ip addr add "10.$block.255.1/24" dev "$DOCKER_BRIDGE"
+        ip link set "$DOCKER_BRIDGE" up
+        bridge=$DOCKER_BRIDGE
+    else
+        DOCKER_BRIDGE=""
+    fi
+    dockerd --data-root "$DOCKER_DIRECTORY/data" --exec-root "$DOCKER_DIRECTORY/exec" \
+        --pidfile "$DOCKER_DIRECTORY/pid" --host "unix://$DOCKER_DIRECTORY/docker.sock" --bridge "$bridge" \
+        --iptables=false --ip6tables=false --ip-masq=false --userland-proxy=false \
+        --default-address-pool "base=10.$block.0.0/17,size=24" >"$DOCKER_DIRECTORY/log" 2>&1 &
+    DOCKERD_PID=$!
+    export DOCKER_HOST=unix://$DOCKER_DIRECTORY/docker.sock
+    if ! wait_until 60 docker_answers; then
+        tail -20 "$DOCKER_DIRECTORY/log" >&2
+        warn "the Docker Engine did not come up"
+        stop_docker
+        unset DOCKER_HOST
+        return 1
+    fi
+}
+
+# Ends the engine of start_docker with all that it holds, by its pid; another's is left alone.
+stop_docker() {
+    [[ -n ${DOCKERD_PID:-} ]] || return 0
+    local left mounted
+    left=$(timeout 20 docker ps -aq 2>/dev/null || true)
+    # shellcheck disable=SC2086
+    if [[ -n $left ]]; then timeout 60 docker rm -f -v $left >/dev/null 2>&1 || true; fi
+    # Their bridges would stay.
+    timeout 20 docker network prune -f >/dev/null 2>&1 || true
+    kill -TERM "$DOCKERD_PID" 2>/dev/null || true
+    # Its containerd ends with it.
+    if ! wait_until 40 docker_has_ended; then kill -KILL "$DOCKERD_PID" 2>/dev/null || true; fi
+    wait "$DOCKERD_PID" 2>/dev/null || true
+    DOCKERD_PID=""
+    while read -r mounted; do
+        umount -l "$mounted" 2>/dev/null || true
+    done < <(awk -v under="$DOCKER_DIRECTORY/" 'index($2, under) == 1 { print $2 }' /proc/mounts | sort -r)
+    if [[ -n ${DOCKER_BRIDGE:-} ]]; then ip link delete "$DOCKER_BRIDGE" 2>/dev/null || true; fi
+    rm -rf "$DOCKER_DIRECTORY"
+}
+
+# A zombie has ended: this shell has yet to be told.
+docker_has_ended() {
+    local state
+    state=$(sed 's/.*) //' "/proc/$DOCKERD_PID/stat" 2>/dev/null | cut -c1) || return 0
+    [[ -z $state || $state == Z ]]
 }

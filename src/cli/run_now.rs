@@ -176,7 +176,7 @@ impl<'a> Printer<'a> {
                 };
                 self.flush()?;
                 // What a check has found is both.
-                let summary = if summary == error { &None } else { summary };
+                let summary = &summary.clone().filter(|summary| error.as_ref() != Some(summary));
                 output::message(ending(
                     self.paint.on(colour, outcome.word()),
                     self.job,

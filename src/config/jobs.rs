@@ -145,16 +145,6 @@ impl<'a> Loading<'a> {
         if keys.dashboard.is_some() {
             say("dashboard", "there is no dashboard in this version: nothing listens");
         }
-        for (name, connection) in &keys.postgres {
-            let container =
-                self.root.get("postgres").and_then(|all| all.node.get(name)?.node.get("container"));
-            if let (Some(_), Some(entry)) = (&connection.container, container) {
-                let message =
-                    "programs are not run inside containers by this version: jobs of this connection fail";
-                let path = format!("postgres.{name}.container");
-                self.report(ProblemSeverity::Warning, entry.place, &path, message, None);
-            }
-        }
     }
 
     /// What nobody will hear, although somebody is named.

@@ -125,7 +125,8 @@ impl Default for LimitsKeys {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConnectionKeys {
-    /// A name, an address or a socket directory; default: /var/run/postgresql
+    /// A name, an address or a socket directory, as seen inside `container` where there is one; default:
+    /// /var/run/postgresql, or the socket of the server in the container
     host: Option<SecretAddress>,
     /// Default: 5432
     #[schemars(range(min = 1))]
@@ -174,8 +175,10 @@ pub(super) struct ComposeKeys {
 
 impl ConnectionKeys {
     pub(super) fn connection(self) -> Connection {
+        // Inside a container the server's own socket is the default, wherever its image has put it.
+        let usual = if self.container.is_some() { "" } else { "/var/run/postgresql" };
         Connection {
-            host: self.host.map_or_else(|| "/var/run/postgresql".into(), |host| host.0),
+            host: self.host.map_or_else(|| usual.into(), |host| host.0),
             port: self.port.unwrap_or(5432),
             database: self.database,
             user: self.user,

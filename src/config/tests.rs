@@ -155,10 +155,8 @@ fn the_whole_file_of_the_contract_is_read() {
     assert_eq!(
         told(&warnings),
         [
-            "warning 16:5 postgres.app.container: programs are not run inside containers by this version: jobs \
-             of this connection fail",
-            "warning 23:1 alerts: alerts are not sent by this version: failures are in the ledger, the logs and \
-             `history`",
+            "warning 26:3 alerts.remind_every: reminders are not sent by this version: a failure is told once, and so \
+             is its end",
             "warning 28:1 dashboard: there is no dashboard in this version: nothing listens",
         ]
     );

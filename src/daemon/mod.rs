@@ -26,7 +26,7 @@ use crate::api::server::Server;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, JobTable, Problems};
 use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
-use crate::host::procfs;
+use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::spawner::{self, Spawner};
@@ -59,6 +59,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
+    sockets::raise_limit();
     let logs = Logs::new(&table.paths.logs, table.logs);
     journal::start(&table.paths.logs, table.logs);
     say_warnings(&warnings);

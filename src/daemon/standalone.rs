@@ -14,7 +14,7 @@ use crate::api::Control;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, JobTable};
 use crate::engine::{Engine, EngineHandle, Parts, RUN_NOW, recover_for_one_run};
-use crate::host::procfs;
+use crate::host::{procfs, sockets};
 use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::model::RunId;
@@ -38,6 +38,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
     let turn = Turn::of_run_now(&table.paths.state)?;
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
+    sockets::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -61,6 +61,54 @@ impl Space {
     }
 }
 
+/// What a file system has left, as df(1) counts it: of what those who aren't root may ever use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    pub free: u64,
+    pub total: u64,
+    /// `free / (used + free)`, 0 to 1: what is kept back for root counts neither way.
+    pub free_share: f64,
+    /// The same of inodes; `None` where the file system has no fixed number of them (btrfs).
+    pub inodes: Option<Inodes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inodes {
+    pub free: u64,
+    pub total: u64,
+    pub free_share: f64,
+}
+
+impl Usage {
+    /// Of the file system that holds `path`. Waits for as long as the file system does: for ever, where it is a dead
+    /// server's.
+    ///
+    /// # Errors
+    /// Where there is no such path, or the file system doesn't say.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(path)?;
+        let unit = stat.f_frsize.max(1);
+        let inodes = (stat.f_files > 0).then(|| Inodes {
+            free: stat.f_favail,
+            total: stat.f_files,
+            free_share: free_share(stat.f_files, stat.f_ffree, stat.f_favail),
+        });
+        Ok(Self {
+            free: stat.f_bavail.saturating_mul(unit),
+            total: stat.f_blocks.saturating_mul(unit),
+            free_share: free_share(stat.f_blocks, stat.f_bfree, stat.f_bavail),
+            inodes,
+        })
+    }
+}
+
+/// Nothing of nothing, as of /proc, is all free: nobody will run out of it.
+fn free_share(total: u64, free: u64, available: u64) -> f64 {
+    let used = total.saturating_sub(free);
+    let usable = used.saturating_add(available);
+    if usable == 0 { 1.0 } else { available as f64 / usable as f64 }
+}
+
 /// Opens a folder; what is done through it stays in it, whatever becomes of its path.
 ///
 /// # Errors
@@ -140,4 +188,17 @@ pub fn remove_file(directory: impl AsFd, name: impl rustix::path::Arg) -> io::Re
 /// Whether the error says that the file system, or the user's quota, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_share_is_of_what_ordinary_users_may_use() {
+        // 900 blocks, 300 of them free, 100 of those kept back for root: 200 of 800.
+        assert_eq!(free_share(900, 300, 200), 0.25);
+        assert_eq!(free_share(100, 0, 0), 0.0);
+        assert_eq!(free_share(0, 0, 0), 1.0);
+    }
 }

@@ -3,12 +3,14 @@
 //! Dumps and restores are PostgreSQL's own programs (`crate::jobs` starts them with [`Connection::program_env`]);
 //! this module speaks to the server only to ask.
 
+mod inside;
 mod tls;
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
@@ -18,13 +20,14 @@ use super::secret::{ExposeSecret, SecretError, SecretText};
 /// One entry of `postgres:`.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// A name, an address or a socket directory; as written in the file until [`Self::located`] has resolved it.
+    /// A name, an address or a socket directory; as written in the file until [`Self::located`] has resolved it. Of a
+    /// server in a container, as seen there; empty: its usual socket.
     pub host: String,
     pub port: u16,
     pub database: String,
     pub user: String,
     pub password: Option<SecretText>,
-    /// pg_dump and its like run inside this container (not built yet: a job that needs it says so).
+    /// pg_dump and its like run inside this container.
     pub container: Option<Container>,
     pub tls: Tls,
 }
@@ -33,6 +36,15 @@ pub struct Connection {
 pub enum Container {
     Name(String),
     Compose { project: String, service: String },
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "container {name}"),
+            Self::Compose { project, service } => write!(f, "service {service} of project {project}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -68,6 +80,12 @@ pub struct ServerFacts {
     pub database_bytes: u64,
 }
 
+/// What [`ServerFacts`] are read from, in the order of their columns.
+const FACTS: &str = "SELECT pg_catalog.current_setting('server_version'), \
+    pg_catalog.current_setting('server_version_num'), \
+    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
+    pg_catalog.pg_database_size(pg_catalog.current_database())";
+
 /// What a handshake may take before the server counts as away; libpq's programs are told the same.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -82,6 +100,7 @@ impl Connection {
     /// Where what the host refers to can't be had.
     pub fn located(&self) -> Result<Self, SecretError> {
         let host = match SecretText::parse(&self.host) {
+            _ if self.host.is_empty() => String::new(),
             Ok(written) => written.resolve()?.expose_secret().to_owned(),
             // Refused when the file was read: this one was not written there.
             Err(_) => self.host.clone(),
@@ -91,6 +110,24 @@ impl Connection {
 
     /// Where the server is, as people write it.
     pub fn address(&self) -> String {
+        match &self.container {
+            None => self.plain_address(),
+            Some(container) if !self.host.is_empty() => format!("{} in {container}", self.plain_address()),
+            Some(container) if self.port == 5432 => container.to_string(),
+            Some(container) => format!("port {} of {container}", self.port),
+        }
+    }
+
+    /// Where the server is, without its port.
+    pub fn server(&self) -> String {
+        match &self.container {
+            None => self.host.clone(),
+            Some(container) if self.host.is_empty() => container.to_string(),
+            Some(container) => format!("{} in {container}", self.host),
+        }
+    }
+
+    fn plain_address(&self) -> String {
         if self.is_socket() {
             format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port)
         } else if self.host.contains(':') {
@@ -107,6 +144,41 @@ impl Connection {
     /// # Errors
     /// [`PostgresError`], with the address in its text.
     pub async fn connect(&self) -> Result<Client, PostgresError> {
+        Ok(self.open().await?.0)
+    }
+
+    /// Whether the server answers a query.
+    ///
+    /// # Errors
+    /// [`PostgresError`], at the latest when the patience with a server is at an end.
+    pub async fn ping(&self) -> Result<(), PostgresError> {
+        self.ask("SELECT 1").await.map(|_| ())
+    }
+
+    /// One query on a connection of its own, which has ended when this returns.
+    async fn ask(&self, query: &str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
+        let asked = async {
+            let (client, driver) = self.open().await?;
+            // A server that falls silent in the middle of a query would hold the connection's task for ever.
+            let mut driver = EndedOnDrop(Some(driver));
+            // The simple protocol: it works through a pooler that shares its connections.
+            let answer = client.simple_query(query).await.map_err(|error| self.explain(&error))?;
+            // It has answered: the connection says good-bye by itself.
+            driver.0 = None;
+            Ok(answer)
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> PostgresError {
+        PostgresError::Away(format!(
+            "PostgreSQL at {} doesn't answer within {} s",
+            self.address(),
+            PATIENCE.as_secs()
+        ))
+    }
+
+    async fn open(&self) -> Result<(Client, AbortHandle), PostgresError> {
         let mut config = Config::new();
         config
             .host(&self.host)
@@ -121,15 +193,11 @@ impl Connection {
         }
         match tokio::time::timeout(PATIENCE, self.connect_as(&config)).await {
             Ok(answer) => answer.map_err(|error| self.explain(&error)),
-            Err(_) => Err(PostgresError::Away(format!(
-                "PostgreSQL at {} doesn't answer within {} s",
-                self.address(),
-                PATIENCE.as_secs()
-            ))),
+            Err(_) => Err(self.silent()),
         }
     }
 
-    async fn connect_as(&self, config: &Config) -> Result<Client, tokio_postgres::Error> {
+    async fn connect_as(&self, config: &Config) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
         // libpq passes over sslmode on a socket as well: there is no TLS there.
         if self.is_socket() || self.tls == Tls::Disable {
             return plain(config).await;
@@ -148,27 +216,17 @@ impl Connection {
     /// # Errors
     /// [`PostgresError`]
     pub async fn facts(&self) -> Result<ServerFacts, PostgresError> {
-        let client = self.connect().await?;
-        // The simple protocol: it works through a pooler that shares its connections.
-        let query = "SELECT pg_catalog.current_setting('server_version'), \
-            pg_catalog.current_setting('server_version_num'), \
-            (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-            pg_catalog.pg_database_size(pg_catalog.current_database())";
-        let answer = client.simple_query(query).await.map_err(|error| self.explain(&error))?;
+        let answer = self.ask(FACTS).await?;
         let row = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let column = |at: usize| row.and_then(|row| row.get(at)).unwrap_or_default();
-        let number: u32 = column(1).parse().map_err(|_| {
-            PostgresError::Away(format!("{} doesn't say its version: is it PostgreSQL?", self.address()))
-        })?;
-        Ok(ServerFacts {
-            version: column(0).to_owned(),
-            major: number / 10_000,
-            superuser: column(2) == "t",
-            database_bytes: column(3).parse().unwrap_or(0),
-        })
+        ServerFacts::of(|at| row.and_then(|row| row.get(at)).unwrap_or_default())
+            .ok_or_else(|| self.not_postgres())
+    }
+
+    fn not_postgres(&self) -> PostgresError {
+        PostgresError::Away(format!("{} doesn't say its version: is it PostgreSQL?", self.address()))
     }
 
     /// What libpq's programs are told through their environment, where only root and the same user can read it:
@@ -184,7 +242,6 @@ impl Connection {
             Tls::VerifyFull => "verify-full",
         };
         let mut env = vec![
-            ("PGHOST".to_owned(), self.host.clone()),
             ("PGPORT".to_owned(), self.port.to_string()),
             ("PGDATABASE".to_owned(), self.database.clone()),
             ("PGUSER".to_owned(), self.user.clone()),
@@ -192,7 +249,12 @@ impl Connection {
             ("PGCONNECT_TIMEOUT".to_owned(), PATIENCE.as_secs().to_string()),
             ("PGAPPNAME".to_owned(), "punk-eco-sched".to_owned()),
         ];
-        if self.tls == Tls::VerifyFull && std::path::Path::new(AUTHORITIES).exists() {
+        if !self.host.is_empty() {
+            env.push(("PGHOST".to_owned(), self.host.clone()));
+        }
+        // A path of this host: inside a container there may be another.
+        let here = self.container.is_none();
+        if here && self.tls == Tls::VerifyFull && std::path::Path::new(AUTHORITIES).exists() {
             env.push(("PGSSLROOTCERT".to_owned(), AUTHORITIES.to_owned()));
         }
         if let Some(password) = &self.password {
@@ -236,6 +298,30 @@ impl Connection {
     }
 }
 
+impl ServerFacts {
+    /// `column` gives those of [`FACTS`]; `None` where the version is none.
+    fn of<'a>(column: impl Fn(usize) -> &'a str) -> Option<Self> {
+        let number: u32 = column(1).parse().ok()?;
+        Some(Self {
+            version: column(0).to_owned(),
+            major: number / 10_000,
+            superuser: column(2) == "t",
+            database_bytes: column(3).parse().unwrap_or(0),
+        })
+    }
+}
+
+/// A task that must not outlive who waits for it.
+struct EndedOnDrop(Option<AbortHandle>);
+
+impl Drop for EndedOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
 fn distrusted(address: &str, why: &str) -> String {
     let why = match why {
         "UnknownIssuer" => "nobody whom this host trusts has signed it",
@@ -249,10 +335,9 @@ fn distrusted(address: &str, why: &str) -> String {
     )
 }
 
-async fn plain(config: &Config) -> Result<Client, tokio_postgres::Error> {
+async fn plain(config: &Config) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
     let (client, connection) = config.clone().ssl_mode(SslMode::Disable).connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok((client, tokio::spawn(connection).abort_handle()))
 }
 
 fn without_tls_may_help(error: &tokio_postgres::Error) -> bool {
@@ -289,6 +374,21 @@ mod tests {
         assert_eq!(connection("db.example").address(), "db.example:5432");
         assert_eq!(connection("::1").address(), "[::1]:5432");
         assert_eq!(connection("/run/postgresql").address(), "/run/postgresql/.s.PGSQL.5432");
+    }
+
+    #[test]
+    fn a_server_in_a_container_is_named_with_it_and_its_programs_look_for_its_own_socket() {
+        let inside = Connection { container: Some(Container::Name("db_1".into())), ..connection("") };
+        assert_eq!(inside.address(), "container db_1");
+        assert_eq!(Connection { port: 5433, ..inside.clone() }.address(), "port 5433 of container db_1");
+        let tcp = Connection { host: "127.0.0.1".into(), ..inside.clone() };
+        assert_eq!(tcp.address(), "127.0.0.1:5432 in container db_1");
+        let hosts = |connection: &Connection| {
+            let env = connection.program_env().unwrap();
+            env.into_iter().filter(|(name, _)| name == "PGHOST").map(|(_, host)| host).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&inside), [""; 0]);
+        assert_eq!(hosts(&tcp), ["127.0.0.1"]);
     }
 
     #[test]

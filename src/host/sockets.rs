@@ -1,6 +1,6 @@
 //! Descriptors: as many as this process may have, and no more sockets at once than that allows.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -22,13 +22,25 @@ fn at_once(soft: u64) -> usize {
     usize::try_from(free).unwrap_or(MOST).clamp(4, MOST)
 }
 
+/// The limit that this process was started with, once it has been raised.
+static USUAL: OnceLock<Rlimit> = OnceLock::new();
+
 /// Raises this process's soft limit on descriptors to the hard one; most systems set the soft one to 1024 for the sake
 /// of programs that use select(2). To be called once the spawner runs, so that what jobs start keeps the usual limit,
 /// and before the first [`permit`].
 pub fn raise_limit() {
-    let limit = getrlimit(Resource::Nofile);
+    let usual = USUAL.get_or_init(|| getrlimit(Resource::Nofile));
     // Where it is refused, the usual limit is respected.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: usual.maximum, maximum: usual.maximum });
+}
+
+/// Starts a process that is to have the usual limit: it inherits what holds at that moment.
+pub fn with_usual_limit<T>(start: impl FnOnce() -> T) -> T {
+    let Some(usual) = USUAL.get() else { return start() };
+    let _ = setrlimit(Resource::Nofile, *usual);
+    let started = start();
+    raise_limit();
+    started
 }
 
 /// Leave to open one connection; waits while too many are open. Everybody who opens many asks first, and begins to

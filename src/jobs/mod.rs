@@ -3,6 +3,7 @@
 //! A kind is one file here: a struct of options (serde reads it, schemars describes it), `run`, its tests. A
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
+pub mod certbot_renew;
 pub mod command;
 pub mod health_check;
 pub mod pg_dump;
@@ -33,6 +34,7 @@ pub const KINDS: &[Kind] = &[
     kind::<pg_dump::PgDump>(),
     kind::<prune_backups::PruneBackups>(),
     kind::<health_check::HealthCheck>(),
+    kind::<certbot_renew::CertbotRenew>(),
 ];
 
 /// A kind of job.

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Owner;
+use crate::host::procfs::boot_id;
 
 impl Owner {
     /// This process. `role`: `daemon` or `run-now`.
@@ -47,10 +48,6 @@ impl Owner {
         // Asked once the handle is held: from here on it names one process for ever.
         self.alive() && pidfd_send_signal(&handle, Signal::INT).is_ok()
     }
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 fn start_time(pid: u32) -> Option<u64> {

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 
 use super::link::{Link, Refusal, Welcome};
 use super::protocol::Listed;
+use super::rendezvous::Places;
 use super::{rendezvous, server};
 use crate::clock::Clock;
 use crate::host::process::{Keep, ProgramContext, Programs, Running};
-use crate::host::{accounts, procfs};
+use crate::host::{accounts, procfs, sockets};
 use crate::model::RunId;
 
 /// How a spawner is started and found.
@@ -22,9 +23,9 @@ use crate::model::RunId;
 pub struct Settings {
     /// This program; tests name another.
     pub executable: PathBuf,
-    /// The daemon's control socket: the spawners' sockets lie beside it.
+    /// The daemon's control socket: the spawner's lies beside it where the state directory takes none.
     pub control_socket: PathBuf,
-    /// The state directory: what tells one daemon's spawners from another's. Must exist.
+    /// The state directory, which holds the spawners' sockets and tells one daemon's from another's. Must exist.
     pub state: PathBuf,
 }
 
@@ -43,6 +44,10 @@ impl Settings {
         }
         self.control_socket = socket;
         Ok(self)
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { state: &self.state, control_socket: &self.control_socket }
     }
 }
 
@@ -165,11 +170,10 @@ impl Spawner {
     pub async fn adopt_all(&self) -> Adoption {
         let mut adoption = Adoption::default();
         let own = self.pid().await;
-        let prefix = &self.inner.settings.control_socket;
-        let found = match rendezvous::find(prefix) {
+        let found = match self.inner.settings.places().find() {
             Ok(found) => found,
             Err(error) => {
-                adoption.problems.push(format!("spawners beside {}: {error}", prefix.display()));
+                adoption.problems.push(format!("spawners can't be looked for: {error:#}"));
                 return adoption;
             }
         };
@@ -194,7 +198,7 @@ impl Spawner {
                  ended; another one takes its place",
                 current.child.id()
             );
-            let launched = Self::launch(self.inner.settings.clone())?;
+            let launched = sockets::with_usual_limit(|| Self::launch(self.inner.settings.clone()))?;
             let link = greet(launched.socket, &self.inner.settings, self.inner.clock.clone()).await?;
             *current = Current { link, child: launched.child };
         }
@@ -260,7 +264,9 @@ impl Current {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let pid = self.link.spawner_pid();
-        let _ = std::fs::remove_file(rendezvous::path_of(&settings.control_socket, pid));
+        for socket in settings.places().sockets_of(pid) {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 

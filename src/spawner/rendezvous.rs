@@ -1,4 +1,8 @@
-//! Where spawners and daemons find each other: `<control socket>.spawner-<pid>`, mode 0600.
+//! Where spawners and daemons find each other: `<state>/spawner-<pid>.sock`, mode 0600.
+//!
+//! It lies with the ledger and not beside the control socket, since systemd removes a service's runtime directory when
+//! it is stopped: what runs on would not be found by the next start. Only where the state directory takes no socket (it
+//! is full) is it `<control socket>.spawner-<pid>`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,50 +16,75 @@ use rustix::fs::{CWD, Mode, OFlags};
 /// unix(7): `sun_path` holds 108 bytes, the last of them a NUL.
 const LONGEST: usize = 107;
 
-pub(crate) fn listen(prefix: &Path, pid: i32) -> Result<(UnixListener, PathBuf)> {
-    let path = path_of(prefix, pid);
-    let doing = || format!("the spawner can't listen on {}", path.display());
+/// The folders in which a spawner's socket may lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    pub(crate) state: &'a Path,
+    /// The daemon's own.
+    pub(crate) control_socket: &'a Path,
+}
+
+impl Places<'_> {
+    pub(crate) fn listen(self, pid: i32) -> Result<(UnixListener, PathBuf)> {
+        let [usual, other] = self.sockets_of(pid);
+        listen_at(&usual)
+            .or_else(|first| listen_at(&other).with_context(|| format!("{first:#}")))
+            .context("the spawner can't listen")
+    }
+
+    /// The sockets that are there, with the process that each one belongs to.
+    pub(crate) fn find(self) -> Result<Vec<(i32, PathBuf)>> {
+        let beside = self.control_socket.parent().unwrap_or(Path::new("."));
+        let mut found = vec![];
+        for (folder, start, end) in
+            [(self.state, OsString::from(START), END), (beside, start_beside(self.control_socket), "")]
+        {
+            let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+            for entry in entries {
+                let entry = entry.with_context(|| folder.display().to_string())?;
+                let name = entry.file_name();
+                let pid = name.as_bytes().strip_prefix(start.as_bytes());
+                let pid = pid.and_then(|pid| str::from_utf8(pid.strip_suffix(end.as_bytes())?).ok());
+                if let Some(pid) = pid.and_then(|pid| pid.parse().ok()) {
+                    found.push((pid, entry.path()));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Where the socket of a spawner may lie, the usual place first.
+    pub(crate) fn sockets_of(self, pid: i32) -> [PathBuf; 2] {
+        let mut name = start_beside(self.control_socket);
+        name.push(pid.to_string());
+        [self.state.join(format!("{START}{pid}{END}")), self.control_socket.with_file_name(name)]
+    }
+}
+
+const START: &str = "spawner-";
+const END: &str = ".sock";
+
+fn start_beside(control_socket: &Path) -> OsString {
+    let mut name = control_socket.file_name().map(OsStr::to_owned).unwrap_or_default();
+    name.push(".spawner-");
+    name
+}
+
+fn listen_at(path: &Path) -> Result<(UnixListener, PathBuf)> {
+    let doing = || path.display().to_string();
     // A former process with our number can't be listening any more.
-    let _ = std::fs::remove_file(&path);
-    let short = Short::of(&path).with_context(doing)?;
+    let _ = std::fs::remove_file(path);
+    let short = Short::of(path).with_context(doing)?;
     let usual = rustix::process::umask(Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(&short.path);
     rustix::process::umask(usual);
-    Ok((listener.with_context(doing)?, path))
+    Ok((listener.with_context(doing)?, path.to_owned()))
 }
 
 pub(crate) fn connect(path: &Path) -> std::io::Result<UnixStream> {
     let short = Short::of(path)?;
     UnixStream::connect(&short.path)
-}
-
-/// The sockets beside this control socket, with the process that each one belongs to.
-pub(crate) fn find(prefix: &Path) -> std::io::Result<Vec<(i32, PathBuf)>> {
-    let Some(folder) = prefix.parent() else { return Ok(vec![]) };
-    let start = start_of_name(prefix);
-    let mut found = vec![];
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let pid = name.as_bytes().strip_prefix(start.as_bytes()).and_then(|pid| str::from_utf8(pid).ok());
-        if let Some(pid) = pid.and_then(|pid| pid.parse().ok()) {
-            found.push((pid, entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-pub(crate) fn path_of(prefix: &Path, pid: i32) -> PathBuf {
-    let mut name = start_of_name(prefix);
-    name.push(pid.to_string());
-    prefix.with_file_name(name)
-}
-
-fn start_of_name(prefix: &Path) -> OsString {
-    let mut name = prefix.file_name().map(OsStr::to_owned).unwrap_or_default();
-    name.push(".spawner-");
-    name
 }
 
 /// A way to name a socket whose path may be too long for the kernel.
@@ -85,22 +114,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_found_by_their_control_socket_however_long_its_path() {
+    fn sockets_are_found_in_both_places_however_long_their_paths() {
         for depth in [1, 60] {
             let folder = tempfile::tempdir().unwrap();
             let deep = folder.path().join("d/".repeat(depth)).join("long".repeat(5));
-            std::fs::create_dir_all(&deep).unwrap();
-            let prefix = deep.join("control.sock");
-            let (listener, path) = listen(&prefix, 4711).unwrap();
-            for other in ["control.sock", "control.sock.spawner-x", "other.sock.spawner-12"] {
-                std::fs::write(deep.join(other), "").unwrap();
+            let (state, run) = (deep.join("state"), deep.join("run"));
+            std::fs::create_dir_all(&run).unwrap();
+            let control_socket = run.join("control.sock");
+            let places = Places { state: &state, control_socket: &control_socket };
+            // No state directory, so that it can't be used.
+            let (beside, path) = places.listen(4712).unwrap();
+            assert_eq!(path, run.join("control.sock.spawner-4712"));
+            std::fs::create_dir(&state).unwrap();
+            let (listener, path) = places.listen(4711).unwrap();
+            assert_eq!(path, state.join("spawner-4711.sock"));
+            for other in [
+                run.join("control.sock.spawner-x"),
+                run.join("other.sock.spawner-12"),
+                state.join("spawner-x.sock"),
+            ] {
+                std::fs::write(other, "").unwrap();
             }
-            assert_eq!(path, deep.join("control.sock.spawner-4711"));
-            assert_eq!(find(&prefix).unwrap(), [(4711, path.clone())]);
+            let expected = vec![(4711, path.clone()), (4712, run.join("control.sock.spawner-4712"))];
+            assert_eq!(places.find().unwrap(), expected);
             let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
             assert_eq!(mode & 0o777, 0o600);
             connect(&path).unwrap();
-            drop(listener);
+            drop((listener, beside));
             assert_eq!(connect(&path).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
         }
     }

@@ -4,9 +4,12 @@
 
 mod alerts;
 mod bad_days;
+mod certbot;
 mod cli;
 mod command;
+mod docker;
 mod dumps;
+mod health_network;
 mod house;
 mod lifecycle;
 mod pg_dump;

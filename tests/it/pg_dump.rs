@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use punk_eco_sched::backup::manifest::Manifest;
 use punk_eco_sched::clock::ManualClock;
-use punk_eco_sched::host::postgres::{Connection, Container, Tls};
+use punk_eco_sched::host::postgres::{Connection, Tls};
 use punk_eco_sched::host::secret::SecretText;
 use punk_eco_sched::jobs::pg_dump::PgDump;
 use punk_eco_sched::jobs::{Job, JobError};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::support::job::{Bench, SmallDisk, names};
 use crate::support::postgres::{Postgres, feed};
 
-const SHOP: &str = r#"
+pub(crate) const SHOP: &str = r#"
 CREATE SCHEMA "Boutique ""é""";
 CREATE TABLE "Boutique ""é"""."Commandes; FROM stdin" (id int PRIMARY KEY, "prix (€)" numeric, "no\te" text);
 INSERT INTO "Boutique ""é"""."Commandes; FROM stdin" VALUES (1, 9.99, E'\\.'), (2, NULL, E'a\nb\t\\.\n'), (3, 0, 'COPY public.x (a) FROM stdin;');
@@ -51,19 +51,19 @@ async fn bench(postgres: &Postgres, database: &str) -> Bench {
     bench
 }
 
-fn options(directory: &Path, more: &str) -> PgDump {
+pub(crate) fn options(directory: &Path, more: &str) -> PgDump {
     let directory = directory.to_str().unwrap();
     let min_free = if more.contains("min_free") { "" } else { r#", "min_free": "0%""# };
     serde_json::from_str(&format!(r#"{{"connection": "app", "directory": "{directory}"{min_free}{more}}}"#))
         .unwrap()
 }
 
-fn manifest(directory: &Path) -> Manifest {
+pub(crate) fn manifest(directory: &Path) -> Manifest {
     let name = names(directory).into_iter().find(|name| name.ends_with(".manifest.json")).unwrap();
     Manifest::parse(&std::fs::read(directory.join(name)).unwrap()).unwrap()
 }
 
-fn permanent(error: &JobError) -> bool {
+pub(crate) fn permanent(error: &JobError) -> bool {
     matches!(error, JobError::Permanent(_))
 }
 
@@ -155,7 +155,7 @@ fn restore(postgres: &Postgres, file: &Path, database: &str) {
     feed(psql, &text);
 }
 
-fn gunzip(content: &[u8]) -> Vec<u8> {
+pub(crate) fn gunzip(content: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     flate2::read::MultiGzDecoder::new(content).read_to_end(&mut text).unwrap();
     text
@@ -253,13 +253,6 @@ async fn a_server_that_refuses_is_told_apart_from_one_that_is_away() {
         &|connection| connection.tls = Tls::Require,
         false,
         "PostgreSQL at 127.0.0.1:PORT can't be reached: error performing TLS handshake: server does not support TLS",
-    )
-    .await;
-    check(
-        &|connection| connection.container = Some(Container::Name("db".into())),
-        true,
-        "connection app is in a container, where this version can't run pg_dump: publish the server's port, leave \
-         container: out and set host: and port: to where it answers on this host",
     )
     .await;
     check(

@@ -1,21 +1,18 @@
 //! The clients: one for http, and one for https that is made when it is first asked for. And how far a request has
 //! come, which they are asked to note.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, redirect};
 use rustls::RootCertStore;
-use tokio::sync::Semaphore;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{HttpError, Target};
-use crate::host::trust;
-
-/// Names that are looked up at once: the system's resolver holds a thread for each, and can't be interrupted.
-const LOOKUPS: usize = 32;
+use crate::host::{names, trust};
 
 static PLAIN: OnceLock<Client> = OnceLock::new();
 
@@ -144,26 +141,14 @@ impl Progress {
 /// The system's resolver, bounded.
 struct Resolver;
 
-/// Why a name has no address, as the resolver says it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unresolved(String);
-
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        static TURNS: Semaphore = Semaphore::const_new(LOOKUPS);
         Progress::step(Step::LooksUp);
         Box::pin(async move {
-            let turn = TURNS.acquire().await?;
-            // The turn ends with the thread, even where nobody waits for it any more.
-            let found = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                let found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), 0));
-                found.map(|addresses| Box::new(addresses) as Addrs)
-            })
-            .await?;
+            let found = names::addresses(name.as_str()).await?;
             Progress::step(Step::Connects);
-            found.map_err(|error| Unresolved(error.to_string()).into())
+            // The port is put in by whoever connects.
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 
 use super::Target;
-use super::client::{Progress, Unresolved};
+use super::client::Progress;
+use crate::host::names::Unresolved;
 use crate::units::HumanDuration;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +46,7 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
     let causes: Vec<&(dyn Error + 'static)> =
         std::iter::successors(error.source(), |&cause| cause.source()).collect();
     if let Some(unresolved) = causes.iter().find_map(|&cause| cause.downcast_ref::<Unresolved>()) {
-        return HttpError::Name {
-            host: target.host().to_owned(),
-            reason: resolver_says(&unresolved.to_string()),
-        };
+        return HttpError::Name { host: target.host().to_owned(), reason: unresolved.to_string() };
     }
     if let Some(tls) = causes.iter().find_map(|&cause| tls_error(cause)) {
         return HttpError::Tls { address, reason: distrust(tls, target) };
@@ -74,14 +72,10 @@ pub(super) fn explain(error: &reqwest::Error, target: &Target, progress: &Progre
     HttpError::NotHttp { address, reason: last }
 }
 
-fn resolver_says(text: &str) -> String {
-    // getaddrinfo's words, without the name of the function.
-    text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
-}
-
+/// An `io::Error` doesn't count what it holds among its sources, and may hold another one.
 fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let within = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    cause.downcast_ref().or_else(|| within.and_then(|inner| inner.downcast_ref()))
+    let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    cause.downcast_ref().or_else(|| tls_error(held?))
 }
 
 fn distrust(error: &rustls::Error, target: &Target) -> String {

@@ -11,6 +11,8 @@ pub struct Target {
     /// Instead of the address.
     shown: Option<String>,
     secret: bool,
+    /// A server has sent us there: what it puts behind the question mark may be a ticket.
+    given: bool,
 }
 
 impl Target {
@@ -24,7 +26,7 @@ impl Target {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("{}: is neither http nor https", url.scheme()));
         }
-        Ok(Self { url, shown: None, secret: false })
+        Ok(Self { url, shown: None, secret: false, given: false })
     }
 
     /// As [`Self::parse`], for an address that is a secret itself, as those of webhooks are: only its host is shown.
@@ -70,9 +72,8 @@ impl Target {
             url.set_username("").ok()?;
             url.set_password(None).ok()?;
         }
-        // What a server puts behind the question mark of a redirect may be a ticket; an address that was given as a
-        // reference may come back whole.
-        Some(Self { url, shown: None, secret: self.secret || self.shown.is_some() })
+        // An address that was given as a reference may come back whole.
+        Some(Self { url, shown: None, secret: self.secret || self.shown.is_some(), given: true })
     }
 }
 
@@ -89,7 +90,10 @@ impl fmt::Display for Target {
             return f.write_str("/…");
         }
         f.write_str(self.url.path())?;
-        self.url.query().map_or(Ok(()), |query| write!(f, "?{query}"))
+        match self.url.query() {
+            Some(query) if !self.given => write!(f, "?{query}"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::host::trust;
 
-pub(super) async fn connect(config: &Config, verify: bool) -> Result<Client, Error> {
+pub(super) async fn connect(config: &Config, verify: bool) -> Result<(Client, AbortHandle), Error> {
     let (client, connection) = config.connect(MakeRustlsConnect::new(client_config(verify))).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok((client, tokio::spawn(connection).abort_handle()))
 }
 
 fn client_config(verify: bool) -> ClientConfig {

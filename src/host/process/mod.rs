@@ -4,6 +4,7 @@
 //! Nothing started here outlives its attempt, except a program with [`Keep`] when the daemon itself ends.
 
 mod environment;
+mod one;
 mod orphans;
 mod programs;
 mod resolve;
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
+pub(crate) use one::send;
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
 use super::{
-    Account, Exit, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, orphans,
+    Account, Exit, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one, orphans,
 };
 use crate::model::{JobName, RunId};
 use crate::policy::IoClass;
@@ -21,6 +21,9 @@ use crate::spawner::{Link, NotStarted, ProgramEnd, Request, RunKey, Sink, Spawne
 
 /// Output that is logged of one program where its job doesn't say.
 const MAX_OUTPUT: u64 = 10 << 20;
+
+/// Until the spawner has told of a program that no longer exists.
+const REAPED: Duration = Duration::from_secs(5);
 
 /// Whose programs these are, and how they run.
 #[derive(Clone)]
@@ -116,6 +119,19 @@ impl Programs {
         (env, home)
     }
 
+    /// This very program, for a job that starts it as a helper: also where the file was replaced meanwhile.
+    ///
+    /// # Errors
+    /// [`StartError`], where there is no spawner.
+    pub async fn own_program(&self) -> Result<String, StartError> {
+        let none = |error: anyhow::Error| StartError::Host {
+            program: "punk-eco-sched".to_owned(),
+            reason: format!("{error:#}"),
+        };
+        // Through the spawner, which is this program: /proc/self would be whoever is about to become it.
+        Ok(format!("/proc/{}/exe", self.link().await.map_err(none)?.spawner_pid()))
+    }
+
     /// # Errors
     /// [`StartError`]
     pub async fn start(&self, program: Program) -> Result<Running, StartError> {
@@ -155,6 +171,16 @@ impl Programs {
         };
         self.inner.swept.store(true, Ordering::Relaxed);
         swept
+    }
+
+    /// Ends one program and what it has started, while the others of the run go on: TERM, `grace`, KILL. How it ended;
+    /// unknown where even KILL took too long.
+    pub async fn end_one(&self, running: &mut Running, grace: Duration) -> Exit {
+        let spawner = self.started().link.as_ref().map_or(0, |link| link.spawner_pid());
+        if spawner > 1 {
+            one::end(spawner, running.pid.cast_signed(), grace).await;
+        }
+        tokio::time::timeout(REAPED, running.wait()).await.unwrap_or_else(|_| unknown_exit())
     }
 
     fn request(&self, program: Program) -> Result<Prepared, NotStarted> {
@@ -265,18 +291,22 @@ impl Running {
                 Ok(ProgramEnd { status, at, stdout, stderr, written, dropped }) => {
                     Exit { status, at, stdout, stderr, written, dropped }
                 }
-                Err(_) => Exit {
-                    status: Status::Unknown,
-                    at: Timestamp::UNIX_EPOCH,
-                    stdout: vec![],
-                    stderr: vec![],
-                    written: 0,
-                    dropped: 0,
-                },
+                Err(_) => unknown_exit(),
             },
         };
         self.ended = Ended::Was(exit.clone());
         exit
+    }
+}
+
+fn unknown_exit() -> Exit {
+    Exit {
+        status: Status::Unknown,
+        at: Timestamp::UNIX_EPOCH,
+        stdout: vec![],
+        stderr: vec![],
+        written: 0,
+        dropped: 0,
     }
 }
 

@@ -84,3 +84,29 @@ impl Measured {
         Self { value: value.into(), threshold: threshold.into(), ..self }
     }
 }
+
+/// A number for people: one decimal, or as many as it takes to tell it from what it is held against, so that nobody
+/// reads of a failure `20 % free, asked for: 20 %`.
+pub(super) fn shown(value: f64, threshold: f64) -> String {
+    let with = |decimals: usize| {
+        let text = format!("{value:.decimals$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let told_apart = |text: &String| text.parse::<f64>().is_ok_and(|read| read != threshold);
+    let enough = (1..=4).map(with).find(told_apart).filter(|_| value != threshold);
+    enough.unwrap_or_else(|| with(1))
+}
+
+/// For the report: what lies beyond the third decimal of a measurement is noise.
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// What a `below` of 0 % can't be: nothing is below it.
+pub(super) fn below_something(percent: f64) -> Vec<Invalid> {
+    if percent > 0.0 {
+        return vec![];
+    }
+    let message = "nothing is below 0 %: the check would always fail".to_owned();
+    vec![Invalid { key: "below".into(), message, hint: Some("as in 80%".into()) }]
+}

@@ -4,13 +4,30 @@
 //! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
 //! side, and the verdict.
 
+mod certificate;
 mod check;
+mod command;
+mod containers;
+mod cpu;
+mod disk;
+mod http;
+mod load;
+mod memory;
+mod network;
+mod postgres;
+mod samples;
+mod service;
 mod tcp;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use futures_util::stream::{self, StreamExt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -22,11 +39,13 @@ use crate::model::{Finding, Report, Severity};
 
 /// Failed checks that the summary names; the findings name all of them.
 const NAMED: usize = 3;
+/// Looks that are under way at once: the descriptors of a process are limited, mostly to 1024.
+const AT_ONCE: usize = 128;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What is looked at; all of them at once.
+    /// What is looked at, side by side.
     #[schemars(length(min = 1))]
     checks: Vec<Entry>,
 }
@@ -60,8 +79,28 @@ macro_rules! checks {
 }
 
 checks! {
+    /// A web server answers, with the right status, in time.
+    http: http::Http,
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// Services of a Compose project run in their containers.
+    containers: containers::Containers,
+    /// A file system has space and inodes left.
+    disk: disk::Disk,
+    /// The cores aren't too busy.
+    cpu: cpu::Cpu,
+    /// There is memory left.
+    memory: memory::Memory,
+    /// Not too many processes wait for a core.
+    load: load::Load,
+    /// A unit is active under systemd.
+    service: service::Service,
+    /// A program says by its exit code that all is well.
+    command: command::Command,
+    /// A certificate, served or in a file, is valid for long enough.
+    certificate: certificate::Certificate,
+    /// A PostgreSQL server answers a query.
+    postgres: postgres::Postgres,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -85,6 +124,15 @@ impl Entry {
     /// `invalid` lets only entries through that have exactly one.
     fn one(&self) -> Option<(&'static str, &dyn Check)> {
         self.all().into_iter().next()
+    }
+
+    fn look<'a>(&'a self, at: usize, ctx: &'a JobContext) -> Option<BoxFuture<'a, (usize, Looked<'a>)>> {
+        let (kind, check) = self.one()?;
+        let look = async move {
+            let measured = caught(check.look(ctx)).await;
+            (at, Looked { entry: self, kind, name: self.name(), measured })
+        };
+        Some(look.boxed())
     }
 
     fn name(&self) -> String {
@@ -185,21 +233,32 @@ struct Looked<'a> {
 #[async_trait]
 impl Job for HealthCheck {
     async fn run(&self, ctx: &JobContext) -> Result<Report, JobError> {
-        let looks = self.checks.iter().filter_map(|entry| {
-            let (kind, check) = entry.one()?;
-            Some(async move { Looked { entry, kind, name: entry.name(), measured: check.look(ctx).await } })
-        });
-        let looked = tokio::select! {
-            looked = join_all(looks) => looked,
-            () = ctx.cancel.cancelled() => {
-                return Err(JobError::Retryable(anyhow::anyhow!("stopped before every check had its result")));
+        let mut looked: Vec<Option<Looked<'_>>> = self.checks.iter().map(|_| None).collect();
+        let looks: Vec<_> =
+            self.checks.iter().enumerate().filter_map(|(at, entry)| entry.look(at, ctx)).collect();
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        let stopped = loop {
+            tokio::select! {
+                one = looks.next() => match one {
+                    Some((at, one)) => looked[at] = Some(one),
+                    None => break false,
+                },
+                () = ctx.cancel.cancelled() => break true,
             }
         };
-        for one in &looked {
+        for one in looked.iter().flatten() {
             let line = format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
             ctx.log.note(ctx.clock.now(), &line);
         }
-        verdict(&looked)
+        if stopped {
+            let missing = self.checks.iter().zip(&looked).filter(|(_, one)| one.is_none());
+            let missing: Vec<String> = missing.map(|(entry, _)| entry.name()).collect();
+            let text = format!("stopped before these had a result: {}", missing.join(", "));
+            // Whoever ended the run has a reason of its own, and doesn't show this one.
+            ctx.log.note(ctx.clock.now(), &text);
+            return Err(JobError::Retryable(anyhow::Error::msg(text)));
+        }
+        verdict(&looked.into_iter().flatten().collect::<Vec<_>>())
     }
 
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
@@ -211,6 +270,15 @@ impl Job for HealthCheck {
     fn can_dry_run(&self) -> bool {
         true
     }
+}
+
+/// A check with a bug in it must not take the others' results along.
+async fn caught(look: impl Future<Output = Measured> + Send) -> Measured {
+    AssertUnwindSafe(look).catch_unwind().await.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Measured::of(false, format!("a bug: the check panicked: {words}"))
+    })
 }
 
 fn verdict(looked: &[Looked<'_>]) -> Result<Report, JobError> {

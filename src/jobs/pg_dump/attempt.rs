@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::failure::{Failure, cant, incomplete, unwritable};
 use super::options::{Format, PgDump};
-use super::tools::{self, Tools};
+use super::tools::{self, Call, Tools};
 use crate::backup::codec::Compression;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
 use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
@@ -14,7 +14,7 @@ use crate::backup::publish::{self, Directory, Partial};
 use crate::backup::stream::{self, Source, Stop, Stored, StreamError};
 use crate::host::files::{self, Owner, Space};
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::host::process::{Program, Status};
+use crate::host::process::Status;
 use crate::jobs::{JobContext, JobError};
 use crate::model::Report;
 use crate::policy::TERM_GRACE;
@@ -148,8 +148,8 @@ impl Dump<'_> {
     }
 
     async fn roles(&self, partial: &Partial, previous: Option<u64>) -> Result<RolesFile, JobError> {
-        let program = self.tools.dump_roles(self.connection, self.facts.superuser)?;
-        let stored = self.store(program, partial, Compression::Gzip, 6, previous).await?;
+        let call = self.tools.dump_roles(self.connection, self.facts.superuser)?;
+        let stored = self.store(call, partial, Compression::Gzip, 6, previous).await?;
         Ok(RolesFile {
             file: partial.name.clone(),
             bytes: stored.bytes,
@@ -159,16 +159,14 @@ impl Dump<'_> {
     }
 
     async fn dump(&self, partial: &Partial, previous: Option<u64>) -> Result<Stored, JobError> {
-        let program = self.tools.dump(self.connection, self.options)?;
+        let call = self.tools.dump(self.connection, self.options)?;
         if self.options.format == Format::Plain {
-            return self
-                .store(program, partial, self.options.compression, self.options.level(), previous)
-                .await;
+            return self.store(call, partial, self.options.compression, self.options.level(), previous).await;
         }
-        let mut stored = self.store(program, partial, Compression::None, 0, previous).await?;
+        let mut stored = self.store(call, partial, Compression::None, 0, previous).await?;
         // A custom dump tells its rows only to pg_restore; reading it to the end also shows that it can be.
-        let program = self.tools.read_custom(&partial.path())?;
-        let (bytes, counted) = self.through(program, stream::count).await?;
+        let call = self.tools.read_custom(&partial.path())?;
+        let (bytes, counted) = self.through(call, stream::count).await?;
         if !counted.complete {
             return Err(incomplete("pg_restore", &partial.name));
         }
@@ -179,16 +177,15 @@ impl Dump<'_> {
 
     async fn store(
         &self,
-        program: Program,
+        call: Call,
         partial: &Partial,
         compression: Compression,
         level: u32,
         previous: Option<u64>,
     ) -> Result<Stored, JobError> {
-        let name = tools::name_of(&program);
+        let name = call.name.clone();
         let file = partial.file.try_clone().map_err(|error| JobError::Retryable(error.into()))?;
-        let stored =
-            self.through(program, move |source| stream::store(source, &file, compression, level)).await;
+        let stored = self.through(call, move |source| stream::store(source, &file, compression, level)).await;
         let stored = stored.map_err(|failure| match failure {
             Failure::Stream(StreamError::Write { written, error }) => {
                 self.unwritable_path(&error, written, previous)
@@ -206,10 +203,10 @@ impl Dump<'_> {
     /// stream's, or what `work` made of it.
     async fn through<T: Send + 'static>(
         &self,
-        program: Program,
+        call: Call,
         work: impl FnOnce(Source) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<T, Failure> {
-        let name = tools::name_of(&program);
+        let Call { name, program } = call;
         let stop = Stop::new().map_err(|error| Failure::Stream(StreamError::Read(error)))?;
         let mut running = self.ctx.programs.start(program).await.map_err(Failure::Start)?;
         let Some(pipe) = running.stdout.take() else {
@@ -286,7 +283,7 @@ impl Dump<'_> {
             job: self.ctx.job.to_string(),
             run: self.ctx.run.0,
             server: Server {
-                host: self.connection.host.clone(),
+                host: self.connection.server(),
                 port: self.connection.port,
                 version: self.facts.version.clone(),
             },

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod failure;
+mod inside;
 mod options;
 mod tools;
 
@@ -12,15 +13,17 @@ use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::backup::codec::Compression;
 use crate::host::files;
-use crate::host::postgres::{Connection, PostgresError};
+use crate::host::postgres::{Connection, Container, PostgresError, ServerFacts};
 use crate::model::Report;
 use crate::policy::Retries;
 
 use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use attempt::Dump;
+use inside::Inside;
 pub use options::{Format, PgDump};
 use tools::Tools;
 
@@ -38,11 +41,14 @@ impl KindOptions for PgDump {
 #[async_trait]
 impl Job for PgDump {
     async fn run(&self, ctx: &JobContext) -> Result<Report, JobError> {
-        let connection =
+        let mut connection =
             self.connection(&ctx.connections).map_err(|lack| JobError::permanent(anyhow!(lack)))?;
         let owner = self.owner().map_err(|lack| JobError::permanent(anyhow!(lack)))?;
-        let facts = connection.facts().await?;
-        let tools = Tools::find(&ctx.programs, &facts, &connection.address()).await?;
+        let looking = self.look(ctx, &mut connection);
+        let (facts, tools) = tokio::select! {
+            looked = looking => looked?,
+            () = ctx.cancel.cancelled() => return Err(JobError::Retryable(anyhow!("stopped"))),
+        };
         if self.format == Format::Custom && self.compression == Compression::Zstd && tools.major < 16 {
             return Err(JobError::permanent(anyhow!(
                 "compression: zstd with format: custom needs pg_dump 16 or newer, and {} is {}: use gzip, or format: plain",
@@ -65,6 +71,10 @@ impl Job for PgDump {
                 return lacks;
             }
         };
+        if let Some(container) = connection.container.clone() {
+            lacks.extend(lacking_inside(connection, &container, ctx.clock.now()).await);
+            return lacks;
+        }
         match connection.facts().await {
             Ok(facts) => lacks.extend(tools::lacking(&facts)),
             // A server may be away for a moment: that is no fault of the file or of this host.
@@ -80,6 +90,24 @@ impl Job for PgDump {
 }
 
 impl PgDump {
+    /// What the server is, and the programs that fit it.
+    async fn look(
+        &self,
+        ctx: &JobContext,
+        connection: &mut Connection,
+    ) -> Result<(ServerFacts, Tools), JobError> {
+        let Some(container) = connection.container.clone() else {
+            let facts = connection.facts().await?;
+            let tools = Tools::find(&ctx.programs, &facts, &connection.address()).await?;
+            return Ok((facts, tools));
+        };
+        let inside = Inside::find(connection, &container, ctx.clock.now()).await?.prepared(ctx).await?;
+        let version = inside.version().await?;
+        let facts = inside.facts(connection).await?;
+        let tools = Tools::find_inside(inside, &version, &facts, &connection.address())?;
+        Ok((facts, tools))
+    }
+
     /// With its host resolved.
     fn connection(&self, known: &BTreeMap<String, Connection>) -> Result<Connection, String> {
         let Some(connection) = known.get(self.connection.as_str()) else {
@@ -90,13 +118,23 @@ impl PgDump {
                 if names.is_empty() { "there are none".to_owned() } else { names.join(", ") }
             ));
         };
-        if connection.container.is_some() {
-            return Err(format!(
-                "connection {} is in a container, where this version can't run pg_dump: publish the server's port, \
-                 leave container: out and set host: and port: to where it answers on this host",
-                self.connection
-            ));
-        }
         connection.located().map_err(|error| format!("connection {}: host: {error}", self.connection))
     }
+}
+
+/// The socket of Docker, the container, pg_dump inside, the server: the first that is missing.
+async fn lacking_inside(mut connection: Connection, container: &Container, now: Timestamp) -> Option<Lack> {
+    let looked = async {
+        let inside = Inside::find(&mut connection, container, now).await?;
+        let version = inside.version().await?;
+        let facts = inside.facts(&connection).await?;
+        Ok::<_, PostgresError>((version, facts))
+    };
+    let (fatal, message) = match looked.await {
+        Ok((version, facts)) => (true, tools::unfit(&version, &facts, &connection.address())?),
+        // A container or a server may be away for a moment: that is no fault of the file or of this host.
+        Err(PostgresError::Away(message)) => (false, message),
+        Err(PostgresError::Refused(message)) => (true, message),
+    };
+    Some(Lack { fatal, message, hint: None })
 }

@@ -1,18 +1,25 @@
 //! PostgreSQL's own programs: which ones to use, how to call them, what their failure means.
+//!
+//! Of a server in a container, they are the container's own; everything else is the same.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
 use crate::backup::codec::Compression;
+use crate::host::docker::client;
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::host::process::{Output, Program, Programs, Status};
+use crate::host::process::{Output, Program, Programs, Status, Stdin};
 use crate::jobs::{JobError, Lack};
 
+use super::inside::Inside;
 use super::options::{Format, PgDump};
 
 /// Where Debian and its kin keep the programs of each version.
 const INSTALLED: &str = "/usr/lib/postgresql";
+
+/// Messages in English, so that they can be told apart and looked up.
+const ENGLISH: [&str; 2] = ["LC_ALL", "C.UTF-8"];
 
 /// The programs that fit a server.
 pub(super) struct Tools {
@@ -20,9 +27,32 @@ pub(super) struct Tools {
     /// `15.18 (Debian 15.18-0+deb12u1)`
     pub(super) version: String,
     pub(super) major: u32,
+    /// Where they run, if not here.
+    inside: Option<Inside>,
+}
+
+/// A program that is ready to start.
+pub(super) struct Call {
+    /// The name by which a message calls it.
+    pub(super) name: String,
+    pub(super) program: Program,
 }
 
 impl Tools {
+    /// Those of the container.
+    pub(super) fn find_inside(
+        inside: Inside,
+        version: &str,
+        facts: &ServerFacts,
+        address: &str,
+    ) -> Result<Self, JobError> {
+        let tools = Self::versioned("pg_dump".into(), version)?;
+        if let Some(why) = unfit(version, facts, address) {
+            return Err(JobError::permanent(anyhow!(why)));
+        }
+        Ok(Self { inside: Some(inside), ..tools })
+    }
+
     pub(super) async fn find(
         programs: &Programs,
         facts: &ServerFacts,
@@ -40,15 +70,20 @@ impl Tools {
         };
         let exit = programs.start(program).await?.wait().await;
         let said = String::from_utf8_lossy(&exit.stdout).trim().to_owned();
-        let Some((version, major)) = version_of(&said) else {
+        let tools = Self::versioned(pg_dump, &said)?;
+        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
+        Ok(tools)
+    }
+
+    /// `said`: what it answers to `--version`.
+    fn versioned(pg_dump: PathBuf, said: &str) -> Result<Self, JobError> {
+        let Some((version, major)) = version_of(said) else {
             return Err(JobError::permanent(anyhow!(
                 "{} --version says {said:?}, which is no version",
                 pg_dump.display()
             )));
         };
-        let tools = Self { pg_dump, version, major };
-        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
-        Ok(tools)
+        Ok(Self { pg_dump, version, major, inside: None })
     }
 
     /// pg_dump dumps servers of its own version and of older ones.
@@ -66,7 +101,7 @@ impl Tools {
         ))
     }
 
-    pub(super) fn dump(&self, connection: &Connection, options: &PgDump) -> Result<Program, JobError> {
+    pub(super) fn dump(&self, connection: &Connection, options: &PgDump) -> Result<Call, JobError> {
         let mut argv = vec![
             text(&self.pg_dump)?,
             format!("--format={}", options.format.word()),
@@ -80,10 +115,10 @@ impl Tools {
                 Compression::None => "--compress=0".to_owned(),
             });
         }
-        piped(argv, Some(connection))
+        self.call(argv, Some(connection), Stdin::Null)
     }
 
-    pub(super) fn dump_roles(&self, connection: &Connection, superuser: bool) -> Result<Program, JobError> {
+    pub(super) fn dump_roles(&self, connection: &Connection, superuser: bool) -> Result<Call, JobError> {
         let mut argv = vec![
             text(&self.beside("pg_dumpall"))?,
             "--roles-only".to_owned(),
@@ -94,15 +129,53 @@ impl Tools {
         if !superuser {
             argv.push("--no-role-passwords".to_owned());
         }
-        piped(argv, Some(connection))
+        self.call(argv, Some(connection), Stdin::Null)
     }
 
-    pub(super) fn read_custom(&self, file: &Path) -> Result<Program, JobError> {
-        piped(vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned(), text(file)?], None)
+    pub(super) fn read_custom(&self, file: &Path) -> Result<Call, JobError> {
+        let mut argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
+        let mut stdin = Stdin::Null;
+        if self.inside.is_some() {
+            // The file is on this side.
+            let opened = std::fs::File::open(file);
+            let opened = opened.map_err(|e| anyhow!("{} can't be read back: {e}", file.display()))?;
+            stdin = Stdin::From(opened.into());
+        } else {
+            argv.push(text(file)?);
+        }
+        self.call(argv, None, stdin)
+    }
+
+    fn call(
+        &self,
+        argv: Vec<String>,
+        connection: Option<&Connection>,
+        stdin: Stdin,
+    ) -> Result<Call, JobError> {
+        let name = argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default().to_owned();
+        let mut env = match connection {
+            Some(connection) => connection.program_env().map_err(JobError::permanent)?,
+            None => vec![],
+        };
+        let program = match &self.inside {
+            Some(inside) => {
+                env.push(ENGLISH.map(str::to_owned).into());
+                inside.program(argv, env, stdin)
+            }
+            None => {
+                env.extend(plain_env());
+                let (stdout, stderr) = (Output::Pipe, Output::Log { tail: 4096 });
+                Program { argv, env, stdin, stdout, stderr, ..Program::default() }
+            }
+        };
+        Ok(Call { name, program })
     }
 
     /// The program of the same installation; where it isn't there, of the one that would have been chosen.
     fn beside(&self, name: &str) -> PathBuf {
+        if self.inside.is_some() {
+            return PathBuf::from(name);
+        }
         let beside = self.pg_dump.with_file_name(name);
         if beside.is_file() {
             return beside;
@@ -129,15 +202,32 @@ pub(super) fn lacking(facts: &ServerFacts) -> Option<Lack> {
     })
 }
 
-/// The name by which a message calls the program.
-pub(super) fn name_of(program: &Program) -> String {
-    let path = program.argv.first().map(String::as_str).unwrap_or_default();
-    path.rsplit('/').next().unwrap_or_default().to_owned()
+/// Why the pg_dump of a container doesn't fit the server there; `said`: what it answers to `--version`.
+pub(super) fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<String> {
+    let Some((version, major)) = version_of(said) else {
+        return Some(format!(
+            "pg_dump --version says {said:?} in the container of {address}, which is no version"
+        ));
+    };
+    (major < facts.major).then(|| {
+        format!(
+            "PostgreSQL at {address} is version {}, and pg_dump there is {version}, which can't dump a newer server: name \
+             a container whose pg_dump is {} or newer",
+            facts.version, facts.major
+        )
+    })
 }
 
 /// What a program that didn't end well has said last.
 pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
     let ended = match status {
+        // The client's own words: Docker, or the container, and not the program.
+        Status::Code(client::FAILED | client::NO_PROGRAM) if connection.container.is_some() => {
+            "failed".to_owned()
+        }
+        Status::Code(code @ 129..160) if connection.container.is_some() => {
+            return explain(name, connection, Status::Signal(code - 128), stderr);
+        }
         Status::Code(code) => format!("ended with code {code}"),
         Status::Signal(signal) => match signal_hook::low_level::signal_name(signal) {
             Some(name) => format!("was ended by signal {signal} ({name})"),
@@ -200,18 +290,9 @@ fn version_of(said: &str) -> Option<(String, u32)> {
     Some((version.to_owned(), version[..digits].parse().ok()?))
 }
 
-fn piped(argv: Vec<String>, connection: Option<&Connection>) -> Result<Program, JobError> {
-    let mut env = plain_env();
-    if let Some(connection) = connection {
-        env.extend(connection.program_env().map_err(JobError::permanent)?);
-    }
-    Ok(Program { argv, env, stdout: Output::Pipe, stderr: Output::Log { tail: 4096 }, ..Program::default() })
-}
-
-/// Messages in English, so that they can be told apart and looked up.
 fn plain_env() -> Vec<(String, String)> {
     let path = path_variable().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    vec![("PATH".to_owned(), path), ("LC_ALL".to_owned(), "C.UTF-8".to_owned())]
+    vec![("PATH".to_owned(), path), ENGLISH.map(str::to_owned).into()]
 }
 
 fn path_variable() -> Option<String> {
@@ -272,7 +353,7 @@ mod tests {
     #[test]
     fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
         let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
-        let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major };
+        let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major, inside: None };
         let facts = ServerFacts { version: "15.8".into(), major: 15, superuser: true, database_bytes: 1 };
         assert_eq!(
             tools.fit(&facts, "db:5432").unwrap_err(),

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -107,6 +108,8 @@ impl Server {
             return self.disconnect();
         }
         if let Some(connection) = &mut self.connection {
+            // Whatever ended the daemon before, the host is not going down.
+            self.told_to_end.store(false, Ordering::Relaxed);
             connection.greeted = true;
             connection.retire = retire;
         }

@@ -18,18 +18,19 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use self::connection::Connection;
 use self::program::Program;
 use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
-use super::rendezvous;
+use super::rendezvous::Places;
 use crate::clock::SystemClock;
 use crate::host::process::Process;
 use crate::host::procfs;
@@ -48,7 +49,8 @@ const STARTING: u64 = 2;
 pub fn main(args: &[OsString]) -> ExitCode {
     let [prefix, state] = args else { return ExitCode::from(2) };
     let Ok(mut server) = Server::new(PathBuf::from(state)) else { return ExitCode::FAILURE };
-    match rendezvous::listen(Path::new(prefix), procfs::own_pid()) {
+    let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
+    match places.listen(procfs::own_pid()) {
         Ok((listener, path)) => server.listen(listener, path),
         Err(error) => {
             server.say(&ToDaemon::Refused { reason: format!("{error:#}"), busy: None });
@@ -82,6 +84,8 @@ struct Server {
     buffer: Box<[u8]>,
     /// Something changed that may let a sweep go on.
     look: bool,
+    /// By SIGTERM, of which the host's shutdown sends one to every process.
+    told_to_end: Arc<AtomicBool>,
 }
 
 /// A run from its first program until it was swept.
@@ -104,7 +108,10 @@ impl Server {
         detach_from_daemon(&connection)?;
         let (signals, pipe) = UnixStream::pair()?;
         signals.set_nonblocking(true)?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, pipe)?;
+        let told_to_end = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGTERM, told_to_end.clone())?;
+        signal_hook::low_level::pipe::register(SIGTERM, pipe.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGCHLD, pipe)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &signals, EventData::new_u64(SIGNAL), EventFlags::IN)?;
         epoll::add(&epoll, &connection.socket, EventData::new_u64(CONNECTION), EventFlags::IN)?;
@@ -125,6 +132,7 @@ impl Server {
             next_id: 1,
             buffer: vec![0; 64 * 1024].into_boxed_slice(),
             look: false,
+            told_to_end,
         })
     }
 
@@ -163,11 +171,23 @@ impl Server {
                     data => self.read(data >> 2, usize::from(data & 3 == 1)),
                 }
             }
+            self.give_up();
             self.sweep();
             self.flush();
         }
         if let Some((_, path)) = self.listener.take() {
             let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Told to end and left by its daemon, it holds no exit for one that may never come: the last process that waits
+    /// would keep the host from going down. What still runs is not ended here, and is waited for.
+    fn give_up(&mut self) {
+        let over =
+            self.connection.is_none() && self.sweeps.is_empty() && self.told_to_end.load(Ordering::Relaxed);
+        if over && self.programs.values().all(|program| !program.is_live()) {
+            let held: Vec<u64> = self.programs.keys().copied().collect();
+            held.into_iter().for_each(|id| self.forget(id));
         }
     }
 
@@ -203,7 +223,7 @@ fn detach_from_daemon(connection: &Connection) -> io::Result<()> {
         }
     }
     // Caught, not ignored: an ignored signal would stay ignored in every program.
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+    for signal in [SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())

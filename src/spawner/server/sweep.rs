@@ -7,13 +7,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal};
 
 use super::super::protocol::{RunKey, ToDaemon};
 use super::Server;
 use super::program::Program;
 use crate::clock::Clock;
-use crate::host::process::{MARKER_JOB, MARKER_RUN, Process};
+use crate::host::process::{MARKER_JOB, MARKER_RUN, Process, send};
 use crate::host::procfs::{self, ProcessStat};
 
 /// How long KILL may take before what is left counts as unkillable.
@@ -295,20 +295,6 @@ impl Sweep {
 impl Look {
     fn processes(&mut self) -> &[ProcessStat] {
         self.processes.get_or_insert_with(procfs::all)
-    }
-}
-
-/// Through a descriptor of the process, looked at again after it was opened: a number may be reused between.
-fn send(process: &ProcessStat, signal: Signal) {
-    let Some(pid) = Pid::from_raw(process.pid) else { return };
-    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if procfs::stat(process.pid).is_none_or(|now| now.start != process.start) {
-        return;
-    }
-    let _ = pidfd_send_signal(&descriptor, signal);
-    if signal == Signal::TERM {
-        // A stopped process would not hear it.
-        let _ = pidfd_send_signal(&descriptor, Signal::CONT);
     }
 }
 

@@ -105,7 +105,7 @@ async fn the_next_daemon_adopts_what_runs_and_no_line_is_lost_or_doubled() {
         assert_eq!(programs.end_all(GRACE).await, Default::default());
         drop((programs, running));
         until("the old spawner ends", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
-        let socket = folder.join(format!("control.sock.spawner-{old}"));
+        let socket = folder.join(format!("spawner-{old}.sock"));
         until("its socket is removed", || !socket.exists()).await;
     }
 }

@@ -172,13 +172,13 @@ pub(crate) fn feed(mut command: Command, input: &[u8]) -> String {
     String::from_utf8(done(output)).unwrap()
 }
 
-fn done(output: Output) -> Vec<u8> {
+pub(crate) fn done(output: Output) -> Vec<u8> {
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
 /// The newest installed version's programs.
-fn bin() -> PathBuf {
+pub(crate) fn bin() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .expect("PostgreSQL is installed: apt-get install postgresql");
     let newest = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max();
@@ -186,7 +186,7 @@ fn bin() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as its own user.
-fn account() -> Option<(u32, u32)> {
+pub(crate) fn account() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }

@@ -1,0 +1,304 @@
+//! One program inside a container: started, heard, waited for.
+//!
+//! Docker's attached stream is only a stream: closing it ends nothing inside. Whoever starts an [`Exec`] ends it with
+//! [`Exec::end`] or sees it end.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use futures_util::{Stream, StreamExt};
+use tokio::io::AsyncWrite;
+
+use super::error::status_of;
+use super::{Docker, DockerError, Found};
+
+/// What a short program, one that is only asked something, may take.
+const SHORT: Duration = Duration::from_secs(30);
+/// Of what a short program prints on each stream, this much is kept.
+const KEPT: usize = 64 << 10;
+/// How long the engine may need to notice that a program has ended whose output has.
+const SETTLING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+/// Docker hands on 32 KiB at a time.
+const CHUNK: usize = 256 << 10;
+
+/// The mark of one exec, in its environment: by it its processes are known.
+pub(super) const MARKER_EXEC: &str = "PUNK_ECO_EXEC";
+
+/// A program to run inside.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub argv: Vec<String>,
+    /// Beside what the container has.
+    pub env: Vec<(String, String)>,
+    pub stdin: bool,
+}
+
+/// How a short program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    pub code: i64,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+/// A program that was started inside a container.
+#[derive(Clone, Debug)]
+pub(super) struct Exec {
+    pub(super) docker: Docker,
+    pub(super) container: String,
+    /// For messages.
+    pub(super) name: String,
+    pub(super) program: String,
+    pub(super) id: String,
+    /// The value of [`MARKER_EXEC`].
+    pub(super) token: String,
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// What an exec prints, as it comes.
+pub(super) struct Attached {
+    frames: Frames,
+}
+
+/// What came out of a container.
+pub(super) enum Piece {
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+}
+
+impl Docker {
+    /// # Errors
+    /// [`DockerError`]: the container is gone or stopped, or the engine refuses.
+    pub(super) async fn start(
+        &self,
+        found: &Found,
+        order: &Order,
+    ) -> Result<(Exec, Attached, Input), DockerError> {
+        let program = order.argv.first().map(String::as_str).unwrap_or_default();
+        let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+        let refused = |said: String| refused(&found.name, &program, said);
+        let token = token().map_err(|error| refused(format!("no token for it: {error}")))?;
+        let mut env: Vec<String> = order.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        env.push(format!("{MARKER_EXEC}={token}"));
+        let options = CreateExecOptions {
+            attach_stdin: Some(order.stdin),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(false),
+            env: Some(env),
+            cmd: Some(order.argv.clone()),
+            ..CreateExecOptions::default()
+        };
+        let refusal = |error: Error| match (status_of(&error), error) {
+            (Some(_), Error::DockerResponseServerError { message, .. }) => Err(refused(message)),
+            (_, other) => Ok(other),
+        };
+        let made = self.ask("starting a program", async {
+            match self.api.create_exec(&found.id, options).await {
+                Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
+                Ok(made) => Ok(Ok(made)),
+            }
+        });
+        let id = made.await??.id;
+        let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(CHUNK) };
+        let started = self.ask("starting a program", async {
+            match self.api.start_exec(&id, Some(options)).await {
+                Err(error) => refusal(error).map_or_else(|refused| Ok(Err(refused)), Err),
+                Ok(started) => Ok(Ok(started)),
+            }
+        });
+        let StartExecResults::Attached { output, input } = started.await?? else {
+            return Err(refused("it was started without a stream".to_owned()));
+        };
+        let exec = Exec {
+            docker: self.clone(),
+            container: found.id.clone(),
+            name: found.name.clone(),
+            program,
+            id,
+            token,
+        };
+        Ok((exec, Attached { frames: output }, input))
+    }
+
+    /// Runs a program that is soon done and hears it out; one that isn't is ended.
+    ///
+    /// # Errors
+    /// [`DockerError`]; any exit code is an answer.
+    pub async fn capture(&self, found: &Found, order: &Order) -> Result<Captured, DockerError> {
+        let (exec, mut attached, _input) = self.start(found, order).await?;
+        let mut guard = EndOnDrop(Some(exec.clone()));
+        let (mut stdout, mut stderr) = (vec![], vec![]);
+        let heard = tokio::time::timeout(SHORT, async {
+            while let Some(piece) = exec.next(&mut attached).await? {
+                let (kept, bytes) = match piece {
+                    Piece::Out(bytes) => (&mut stdout, bytes),
+                    Piece::Err(bytes) => (&mut stderr, bytes),
+                };
+                let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+                kept.extend_from_slice(&bytes[..room]);
+            }
+            exec.exit_code().await
+        });
+        match heard.await {
+            Ok(code) => {
+                guard.0 = None;
+                Ok(Captured { code: code?, stdout, stderr })
+            }
+            Err(_) => Err(DockerError::TooLong {
+                name: exec.name.clone(),
+                program: exec.program.clone(),
+                limit: SHORT,
+            }),
+        }
+    }
+}
+
+impl Exec {
+    /// The next piece of output; `None` at its end.
+    ///
+    /// # Errors
+    /// Where the stream breaks, or Docker says in it that the program was never started.
+    pub(super) async fn next(&self, attached: &mut Attached) -> Result<Option<Piece>, DockerError> {
+        match attached.frames.next().await {
+            None => Ok(None),
+            Some(Ok(LogOutput::StdOut { message })) => Ok(Some(Piece::Out(message.into()))),
+            Some(Ok(LogOutput::StdErr { message })) => Ok(Some(Piece::Err(message.into()))),
+            Some(Ok(LogOutput::StdIn { .. })) => Ok(Some(Piece::Err(vec![]))),
+            // Text outside any frame is the runtime's own; so is what remains of a frame that was cut.
+            Some(Ok(LogOutput::Console { message })) => {
+                let said = String::from_utf8_lossy(&message).trim().to_owned();
+                let cut = !said.contains("OCI runtime");
+                let said = if cut { "its output was cut in the middle".to_owned() } else { said };
+                Err(refused(&self.name, &self.program, said))
+            }
+            Some(Err(error)) => Err(DockerError::of("hearing a program", self.docker.socket(), error)),
+        }
+    }
+
+    /// After the end of the output.
+    ///
+    /// # Errors
+    /// An exit code that Docker doesn't have: nobody knows how the program ended.
+    pub(super) async fn exit_code(&self) -> Result<i64, DockerError> {
+        let unknown = |why: String| DockerError::NoExitCode {
+            name: self.name.clone(),
+            program: self.program.clone(),
+            why,
+        };
+        let settled = tokio::time::Instant::now() + SETTLING;
+        loop {
+            let Some(seen) = self.inspect().await? else {
+                return Err(unknown(self.what_of_the_container().await));
+            };
+            match (seen.running, seen.exit_code) {
+                (false, Some(code)) => return Ok(code),
+                (false, None) => return Err(unknown(self.what_of_the_container().await)),
+                (true, _) if tokio::time::Instant::now() >= settled => {
+                    return Err(unknown("its output has ended, but it runs".to_owned()));
+                }
+                (true, _) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// `None` where the engine has forgotten it: its container was stopped or removed.
+    pub(super) async fn inspect(&self) -> Result<Option<Seen>, DockerError> {
+        let docker = &self.docker;
+        let answer = docker.ask("looking at a program", async {
+            match docker.api.inspect_exec(&self.id).await {
+                Err(error) if matches!(status_of(&error), Some(404 | 409)) => Ok(None),
+                other => other.map(Some),
+            }
+        });
+        let Some(seen) = answer.await? else { return Ok(None) };
+        let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(Some(Seen { running: seen.running.unwrap_or_default(), exit_code: seen.exit_code, pid }))
+    }
+
+    async fn what_of_the_container(&self) -> String {
+        match self.docker.inspect(&self.container).await {
+            Ok(Some(container)) => {
+                let state = container.state.as_ref();
+                let since = state.and_then(|state| state.started_at.clone()).unwrap_or_default();
+                // Without the time of day: the text says what is, not how long ago.
+                match super::state::trouble(state, jiff::Timestamp::UNIX_EPOCH) {
+                    Some(trouble) => format!("the container is not running any more: {trouble}"),
+                    None => format!("the container was restarted under it, and runs since {since}"),
+                }
+            }
+            Ok(None) => "the container is gone".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+pub(super) struct Seen {
+    pub(super) running: bool,
+    pub(super) exit_code: Option<i64>,
+    /// As the engine's host numbers it.
+    pub(super) pid: Option<i32>,
+}
+
+/// A short program whose caller is gone is ended too.
+struct EndOnDrop(Option<Exec>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let (Some(exec), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { exec.end(Duration::from_secs(2)).await });
+        }
+    }
+}
+
+/// Docker's words for a program that it can't run, told apart by the runtime's (runc's and crun's).
+fn refused(name: &str, program: &str, said: String) -> DockerError {
+    let (name, program) = (name.to_owned(), program.to_owned());
+    let absent = ["executable file not found", "no such file or directory", "permission denied: unknown"];
+    let of_the_runtime = said.contains("OCI runtime") || said.contains("exec failed");
+    if of_the_runtime && absent.iter().any(|text| said.contains(text)) {
+        return DockerError::NoProgram { name, program, said: last_part(&said) };
+    }
+    DockerError::Refused { name, program, said: said.trim().to_owned() }
+}
+
+/// `exec: "pg_dump": executable file not found in $PATH` of the runtime's chain of causes.
+fn last_part(said: &str) -> String {
+    let said = said.trim().trim_end_matches(": unknown");
+    said.rfind("exec: ").map_or(said, |at| &said[at + "exec: ".len()..]).to_owned()
+}
+
+fn token() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_the_program_is_told_from_a_refusal() {
+        let said = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"pg_dump\": \
+                    executable file not found in $PATH: unknown";
+        let error = refused("db", "pg_dump", said.to_owned());
+        assert!(error.is_lasting());
+        assert_eq!(
+            error.to_string(),
+            "container db has no pg_dump: \"pg_dump\": executable file not found in $PATH"
+        );
+        let error =
+            refused("db", "pg_dump", "Container 42 is paused, unpause the container first".to_owned());
+        assert!(!error.is_lasting());
+        assert_eq!(
+            error.to_string(),
+            "Docker doesn't run pg_dump in container db: Container 42 is paused, unpause the container first"
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! A server in a container, asked without a program of this host: at the container's address where it answers there,
+//! and otherwise through the container's own psql, which goes where pg_dump inside will go.
+
+use std::time::Duration;
+
+use super::{Connection, FACTS, PostgresError, ServerFacts};
+use crate::host::docker::{Captured, Docker, DockerError, Found, Order};
+
+/// At the container's address: where nobody answers within it, psql is asked.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between columns: in no version, number or flag.
+const SEPARATOR: char = '\u{1f}';
+
+/// Refusals that the next attempt would meet again, in libpq's and the server's words.
+const LASTING: [&str; 7] = [
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "not permitted to log in",
+    "permission denied",
+    "invalid value for parameter",
+];
+
+impl Connection {
+    /// As [`Connection::facts`], of a server inside this container.
+    ///
+    /// # Errors
+    /// [`PostgresError`], with what psql said.
+    pub async fn facts_inside(&self, docker: &Docker, found: &Found) -> Result<ServerFacts, PostgresError> {
+        // Whatever is said there counts only when it is the facts: pg_hba.conf may treat this host and the inside
+        // differently, and pg_dump goes the way of the inside.
+        if let Some(facts) = self.facts_at_address(found).await {
+            return Ok(facts);
+        }
+        let argv = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1"];
+        let mut argv = argv.map(str::to_owned).to_vec();
+        argv.extend([format!("--field-separator={SEPARATOR}"), "--command".to_owned(), FACTS.to_owned()]);
+        let mut env = self.program_env().map_err(|error| PostgresError::Refused(error.to_string()))?;
+        env.push(("LC_ALL".to_owned(), "C.UTF-8".to_owned()));
+        let Captured { code, stdout, stderr } =
+            docker.capture(found, &Order { argv, env, stdin: false }).await?;
+        if code != 0 {
+            return Err(self.refusal(code, &String::from_utf8_lossy(&stderr)));
+        }
+        let text = String::from_utf8_lossy(&stdout);
+        let columns: Vec<&str> = text.trim_end_matches('\n').split(SEPARATOR).collect();
+        ServerFacts::of(|at| columns.get(at).copied().unwrap_or_default()).ok_or_else(|| self.not_postgres())
+    }
+
+    async fn facts_at_address(&self, found: &Found) -> Option<ServerFacts> {
+        // As seen inside: another host's server is not at the container's address.
+        let own = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0"].contains(&self.host.as_str());
+        if !own && !self.is_socket() {
+            return None;
+        }
+        for address in &found.addresses {
+            let there = Self { host: address.to_string(), container: None, ..self.clone() };
+            if let Ok(Ok(facts)) = tokio::time::timeout(PATIENCE, there.facts()).await {
+                return Some(facts);
+            }
+        }
+        None
+    }
+
+    fn refusal(&self, code: i64, said: &str) -> PostgresError {
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said = lines[lines.len().saturating_sub(3)..].join("; ");
+        let said = said.strip_prefix("psql: error: ").unwrap_or(&said);
+        let said = if said.is_empty() { format!("psql ended with code {code}") } else { said.to_owned() };
+        let lasting = LASTING.iter().any(|text| said.contains(text));
+        let address = self.address();
+        if lasting {
+            let text = format!(
+                "PostgreSQL at {address} refuses database {} for user {}: {said}",
+                self.database, self.user
+            );
+            PostgresError::Refused(text)
+        } else {
+            PostgresError::Away(format!("PostgreSQL at {address} can't be reached: {said}"))
+        }
+    }
+}
+
+impl From<DockerError> for PostgresError {
+    fn from(error: DockerError) -> Self {
+        if error.is_lasting() { Self::Refused(error.to_string()) } else { Self::Away(error.to_string()) }
+    }
+}

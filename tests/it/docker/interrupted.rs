@@ -1,0 +1,140 @@
+//! Nothing outlives its run inside a container either: whoever dies, the program there and its server process end.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Shop, last_error, outcomes};
+use crate::support::daemon::{text, wait_until};
+use crate::support::docker::no_engine;
+use crate::support::postgres::PASSWORD;
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_dump_that_is_cancelled_or_takes_too_long_ends_inside_and_its_password_is_in_no_argument() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let _lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    assert_eq!(shop.dumping().len(), 1);
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!text(&command).contains(PASSWORD), "{}: {}", entry.path().display(), text(&command));
+    }
+    let run = shop.host.history("db-backup")[0]["run"].to_string();
+    assert!(shop.host.cli(&["cancel", &run]).status.success());
+    shop.host.wait_for_outcome("db-backup", "cancelled");
+    // At once, and not some time after: the run has ended.
+    assert_eq!(shop.dumping(), [0; 0]);
+    assert_eq!(shop.names(), [""; 0]);
+    shop.check_nothing_is_left();
+
+    shop.table("    timeout: 3s\n", "", "");
+    assert!(shop.host.cli(&["reload"]).status.success());
+    let row = shop.run();
+    assert_eq!(row["outcome"], "timed_out", "{row:#}");
+    assert_eq!(last_error(&row), "not done after 3s: ended by its timeout");
+    assert_eq!(shop.dumping(), [0; 0]);
+    shop.check_nothing_is_left();
+
+    shop.table("", ", stall: 500ms", "");
+    assert!(shop.host.cli(&["reload"]).status.success());
+    let error = shop.error();
+    assert_eq!(
+        error,
+        "pg_dump of shop at container DB was ended: no byte came for 500ms, which is the limit (stall:); does it wait for \
+         a lock?"
+    );
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+    for said in [shop.host.log("db-backup"), shop.host.daemon_log()] {
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_leaves_no_pg_dump_and_the_next_makes_the_run_whole() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    let run = shop.host.history("db-backup")[0]["run"].clone();
+    daemon.kill();
+    shop.wait_until_none_dumps();
+    drop(lock);
+    let daemon = shop.host.daemon();
+    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
+    assert_eq!((&row["run"], outcomes(&row)), (&run, vec!["interrupted", "succeeded"]), "{row:#}");
+    assert_eq!(shop.names().len(), 3, "{:?}", shop.names());
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    shop.table("    retries: { attempts: 3, backoff: 10ms }\n", "", "");
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    let [client] = shop.clients()[..] else { panic!("one client: {:?}", shop.clients()) };
+    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    kill(client);
+    wait_until("the next attempt dumps", || matches!(shop.dumping()[..], [one] if one != left));
+    shop.wait_until_it_waits();
+    assert_eq!(shop.count("SELECT count(*) FROM pg_locks WHERE NOT granted"), 1);
+    drop(lock);
+    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
+    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
+    let name = &shop.inside.container.name;
+    assert_eq!(
+        row["attempts"][0]["error"],
+        format!("pg_dump of shop at container {name} was ended by signal 9 (SIGKILL): it said nothing")
+    );
+    let log = shop.host.log("db-backup");
+    let run = row["run"].to_string();
+    let note = format!("ended pg_dump (pid {left}) in container {name}, which run {run} had left behind");
+    assert!(log.contains(&note), "{log}");
+    assert_eq!(shop.names().len(), 3, "{:?}", shop.names());
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}
+
+/// In a pid namespace of its own the daemon sees no process of the container: a shell inside ends it.
+#[test]
+fn a_daemon_that_doesn_t_see_the_container_s_processes_ends_them_too() {
+    if no_engine() || crate::support::missing::lacks("unshare") {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        crate::support::missing::skipped("a pid namespace needs root");
+        return;
+    }
+    let shop = Shop::new();
+    let _lock = shop.lock();
+    let daemon =
+        shop.host.spawn_daemon_under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
+    shop.begin();
+    shop.wait_until_it_waits();
+    assert_eq!(shop.dumping().len(), 1);
+    let run = shop.host.history("db-backup")[0]["run"].to_string();
+    assert!(shop.host.cli(&["cancel", &run]).status.success());
+    shop.host.wait_for_outcome("db-backup", "cancelled");
+    assert_eq!(shop.dumping(), [0; 0]);
+    shop.check_nothing_is_left();
+    daemon.kill();
+}

@@ -1,0 +1,78 @@
+//! A thousand checks in one job: no more descriptors than the host gives, no more time than one of them may take.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{host, looked};
+use crate::support::daemon::{Host, wait_until};
+use crate::support::web::{Server, request, until_closed};
+
+const CHECKS: usize = 1000;
+
+fn thousand(port: u16, timeout: &str) -> Host {
+    let checks: Vec<String> = (0..CHECKS)
+        .map(|number| format!("http: {{ url: 'http://127.0.0.1:{port}/{number}', timeout: {timeout} }}"))
+        .collect();
+    host("", &checks)
+}
+
+fn states(results: &[serde_json::Value], state: &str) -> usize {
+    results.iter().filter(|result| result["state"] == state).count()
+}
+
+#[test]
+fn a_thousand_checks_of_a_live_server_are_fine() {
+    let live = Server::start(|mut connection| {
+        request(&mut connection);
+        use std::io::Write;
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    // What a unit without LimitNOFILE gives.
+    let results = under("1024:1024", &thousand(live.port, "30s"));
+    assert_eq!(states(&results, "ok"), CHECKS, "{:#?}", results[0]);
+    assert_eq!(live.taken.load(Ordering::SeqCst), CHECKS);
+}
+
+/// Runs the job with limits of open files, soft and hard.
+fn under(limits: &str, host: &Host) -> Vec<serde_json::Value> {
+    let words = ["--nofile=".to_owned() + limits, "--".into(), crate::support::daemon::PROGRAM.into()];
+    looked(host, |run| {
+        let arguments: Vec<_> = run.get_args().map(std::ffi::OsStr::to_owned).collect();
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        let mut limited = std::process::Command::new("prlimit");
+        limited.args(words).args(arguments);
+        *run = limited;
+    })
+}
+
+#[test]
+fn a_thousand_silent_servers_cost_one_timeout() {
+    let silent = Server::silent();
+    let host = thousand(silent.port, "3s");
+    // A usual limit, which the program may raise for itself.
+    let started = Instant::now();
+    let results = under("1024:8192", &host);
+    assert_eq!(states(&results, "failing"), CHECKS, "{:#?}", results[0]);
+    assert_eq!(silent.taken.load(Ordering::SeqCst), CHECKS);
+    // One after the other they would take 50 minutes.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_daemon_runs_a_thousand_checks_and_its_programs_keep_the_usual_limit() {
+    let open = Server::start(|mut connection| until_closed(&mut connection));
+    let checks: Vec<String> = (0..CHECKS)
+        .map(|number| format!("{{ name: c{number}, tcp: {{ address: '127.0.0.1:{}' }} }}", open.port))
+        .collect();
+    let host = host("", &checks);
+    let table = std::fs::read_to_string(host.config()).unwrap();
+    std::fs::write(host.config(), format!("{table}\n  limit:\n    command: {{ shell: ulimit -Sn }}\n"))
+        .unwrap();
+    let daemon = host.spawn_daemon_under(&["prlimit", "--nofile=700:8192", "--"]);
+    wait_until("the daemon answers", || host.cli(&["status"]).status.success());
+    let output = host.cli(&["run-now", "watch"]);
+    assert!(output.status.success(), "{}", crate::support::daemon::text(&output.stderr));
+    let output = host.cli(&["run-now", "limit"]);
+    assert_eq!(crate::support::daemon::text(&output.stdout), "700\n");
+    assert!(daemon.stop().success());
+}
