@@ -193,6 +193,24 @@ fn the_whole_file_of_the_contract_is_read() {
 }
 
 #[test]
+fn what_nobody_would_hear_is_said() {
+    let check = |top: &str, expected: &[&str]| {
+        let (_, warnings) = read_text(&format!(
+            "timezone: UTC\n{top}\njobs:\n  x: {{ command: {{ shell: ls }}, alert: [a] }}\n"
+        ))
+        .unwrap();
+        assert_eq!(told(&warnings), expected, "{top}");
+    };
+    let a = "contacts: { a: { email: a@x }, b: { email: b@x } }";
+    let unsent = "warning 2:18 contacts.a.email: contact `a` has an e-mail address, and there is no `alerts.smtp`: no \
+                  mail is sent";
+    check(a, &[unsent]);
+    check(&format!("{a}\nalerts: {{}}"), &[unsent]);
+    check(&format!("{a}\nalerts: {{ smtp: {{ host: h, from: s@x }} }}"), &[]);
+    check("contacts: { a: { webhook: 'http://x/' } }", &[]);
+}
+
+#[test]
 fn a_secret_is_never_shown() {
     let text = "postgres:\n  app: { database: d, user: u, password: hunter2, prot: 5 }\n\
                   web: { database: d, user: u, pasword: hunter2 }\n\

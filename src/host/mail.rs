@@ -152,7 +152,9 @@ async fn open(server: &Server) -> Result<AsyncSmtpConnection, MailError> {
             AsyncSmtpConnection::connect_tokio1(&*addresses, None, &hello, Some(parameters), None).await;
         connected.map_err(|error| match io_of(&error) {
             // One of the system's own; what TLS says has no number.
-            Some(io) if io.raw_os_error().is_some() => MailError::Connect { server: name(), reason: plain(io) },
+            Some(io) if io.raw_os_error().is_some() => {
+                MailError::Connect { server: name(), reason: plain(io) }
+            }
             _ => tls_failed(error),
         })?
     } else {
