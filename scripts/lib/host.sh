@@ -74,6 +74,7 @@ missing_packages() {
     command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
     command -v certbot >/dev/null || echo certbot
     command -v pebble >/dev/null || echo pebble
+    [[ -d /usr/lib/python3/dist-packages/aiosmtpd ]] || echo python3-aiosmtpd
 }
 
 need_rust() {

@@ -9,10 +9,12 @@ use rustix::fs::Access;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::alert;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, JobSpec, JobTable};
 use crate::document::{Problem, ProblemSeverity, Problems};
 use crate::host::accounts;
+use crate::host::mail::{self, Server};
 use crate::host::secret::{SecretError, SecretText};
 use crate::jobs::{HostContext, Lack};
 
@@ -69,6 +71,7 @@ fn host_problems(table: &JobTable, environment: &Environment) -> io::Result<Vec<
     users(table, environment, &mut found);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     found.extend(runtime.block_on(preflights(table)));
+    found.extend(runtime.block_on(mail_server(table)));
     Ok(found)
 }
 
@@ -120,19 +123,30 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
             look(format!("jobs.{}.env.{variable}", job.name), value, true);
         }
     }
-    // Nothing uses these in this version.
     for (name, contact) in &table.contacts {
         if let Some(webhook) = &contact.webhook {
-            look(format!("contacts.{name}.webhook"), webhook, false);
+            let named = table.jobs.iter().any(|job| job.alert.contains(name));
+            look(format!("contacts.{name}.webhook"), webhook, named);
         }
     }
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
     if let Some(password) = smtp.and_then(|smtp| smtp.password.as_ref()) {
-        look("alerts.smtp.password".into(), password, false);
+        look("alerts.smtp.password".into(), password, true);
     }
+    // Nothing uses it in this version.
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
         look("dashboard.token".into(), token, false);
     }
+}
+
+/// Whether the mail server answers; a warning, as it may be back when it is needed.
+async fn mail_server(table: &JobTable) -> Option<Problem> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let smtp = table.alerts.as_ref()?.smtp.as_ref()?;
+    // That its password can't be read was said.
+    let server = Server { patience: PATIENCE, ..alert::mail_server(smtp).ok()? };
+    let error = mail::reach(&server).await.err()?;
+    Some(Problem::placeless(ProblemSeverity::Warning, "alerts.smtp", error.to_string()))
 }
 
 fn users(table: &JobTable, environment: &Environment, found: &mut Vec<Problem>) {
@@ -243,6 +257,21 @@ mod tests {
         let (code, out, err) = checked("jobs: {}\n", Options { no_host: false, json: true });
         let problems: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((code, err.as_str(), &problems["problems"][0]["line"]), (2, "", &1.into()));
+    }
+
+    #[test]
+    fn a_mail_server_that_is_away_is_a_warning() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "contacts: {{ me: {{ email: a@b.test }} }}\nalerts: {{ to: [me], smtp: {{ host: 127.0.0.1, port: {}, from: c@d.test }} }}\n{FINE}",
+            closed.port()
+        );
+        let (code, _, err) = checked(&text, Options::default());
+        let expected = format!(
+            "D/jobs.yaml: warning: SMTP at {closed}: connection refused (alerts.smtp)\nD/jobs.yaml: fine but for 1 \
+             warning: 1 job\n"
+        );
+        assert_eq!((code, err), (0, expected));
     }
 
     #[test]

@@ -155,8 +155,8 @@ fn the_whole_file_of_the_contract_is_read() {
     assert_eq!(
         told(&warnings),
         [
-            "warning 23:1 alerts: alerts are not sent by this version: failures are in the ledger, the logs and \
-             `history`",
+            "warning 26:3 alerts.remind_every: reminders are not sent by this version: a failure is told once, and so \
+             is its end",
             "warning 28:1 dashboard: there is no dashboard in this version: nothing listens",
         ]
     );
@@ -190,6 +190,24 @@ fn the_whole_file_of_the_contract_is_read() {
     assert_eq!(backup.schedule.as_ref().unwrap().zone().iana_name(), Some("Africa/Casablanca"));
     assert_eq!(backup.alert, ["infra"]);
     assert_eq!(table.hash.len(), 64);
+}
+
+#[test]
+fn what_nobody_would_hear_is_said() {
+    let check = |top: &str, expected: &[&str]| {
+        let (_, warnings) = read_text(&format!(
+            "timezone: UTC\n{top}\njobs:\n  x: {{ command: {{ shell: ls }}, alert: [a] }}\n"
+        ))
+        .unwrap();
+        assert_eq!(told(&warnings), expected, "{top}");
+    };
+    let a = "contacts: { a: { email: a@x }, b: { email: b@x } }";
+    let unsent = "warning 2:18 contacts.a.email: contact `a` has an e-mail address, and there is no `alerts.smtp`: no \
+                  mail is sent";
+    check(a, &[unsent]);
+    check(&format!("{a}\nalerts: {{}}"), &[unsent]);
+    check(&format!("{a}\nalerts: {{ smtp: {{ host: h, from: s@x }} }}"), &[]);
+    check("contacts: { a: { webhook: 'http://x/' } }", &[]);
 }
 
 #[test]

@@ -237,18 +237,10 @@ fn wrong_sections() {
          defaults, jobs)",
     );
     let two = |section: &str, expected: &[&str]| check(&format!("{section}\n{jobs}"), expected);
-    let unsent = "alerts are not sent by this version: failures are in the ledger, the logs and `history`";
-    two(
-        "contacts: { me: {} }",
-        &[
-            &format!("warning 1:1 contacts: {unsent}"),
-            "1:17 contacts.me: a contact needs `email` or `webhook`",
-        ],
-    );
+    one("contacts: { me: {} }", "1:17 contacts.me: a contact needs `email` or `webhook`");
     two(
         "alerts: { to: [me] }\ncontacts: { you: { email: a } }",
         &[
-            &format!("warning 1:1 alerts: {unsent}"),
             "1:16 alerts.to.0: unknown contact `me` (known: you)",
             "2:27 contacts.you.email: `a` is not an e-mail address",
         ],

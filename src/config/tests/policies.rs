@@ -141,3 +141,18 @@ fn an_address_may_refer_to_a_secret() {
     assert_eq!(table.connections["app"].host, "${env:PGHOST}");
     assert_eq!(job("").kind.name, "command");
 }
+
+#[test]
+fn who_hears_of_a_job() {
+    let check = |alerts: &str, defaults: &str, own: &str, expected: &[&str]| {
+        let contacts = "contacts: { me: { webhook: 'http://a/' }, you: { webhook: 'http://b/' } }";
+        let text =
+            format!("{contacts}\n{alerts}\n{defaults}\njobs:\n  x: {{ command: {{ shell: ls }}{own} }}\n");
+        assert_eq!(table(&text).job("x").unwrap().alert, expected, "{text}");
+    };
+    check("", "", "", &[]);
+    check("alerts: { to: [me] }", "", "", &["me"]);
+    check("alerts: { to: [me] }", "defaults: { alert: [you] }", "", &["you"]);
+    check("alerts: { to: [me] }", "defaults: { alert: [you] }", ", alert: [me, you]", &["me", "you"]);
+    check("alerts: { to: [me] }", "", ", alert: []", &[]);
+}

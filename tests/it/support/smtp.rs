@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::daemon::wait_until;
+use super::missing::skipped;
 
 /// What the test says of its server, as JSON: `refuse` (reply by recipient), `login` (user and password), `tls`
 /// (`starttls` or `tls`), `silent` (takes connections and never says a word).
@@ -59,6 +60,12 @@ loop.run_until_complete(loop.create_server(make, "127.0.0.1", port, ssl=context(
 open(folder + "/ready", "w").close()
 loop.run_forever()
 "#;
+
+/// Whether this machine lacks what [`Smtp`] is made of; then it is said.
+pub(crate) fn missing() -> bool {
+    let here = Path::new("/usr/lib/python3/dist-packages/aiosmtpd").is_dir();
+    !here && skipped("python3-aiosmtpd is not installed")
+}
 
 pub(crate) struct Smtp {
     folder: tempfile::TempDir,
