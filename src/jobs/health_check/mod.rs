@@ -83,6 +83,8 @@ checks! {
     http: http::Http,
     /// A TCP server takes connections.
     tcp: tcp::Tcp,
+    /// A PostgreSQL server answers a query.
+    postgres: postgres::Postgres,
     /// Services of a Compose project run in their containers.
     containers: containers::Containers,
     /// A file system has space and inodes left.
@@ -99,8 +101,6 @@ checks! {
     command: command::Command,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
-    /// A PostgreSQL server answers a query.
-    postgres: postgres::Postgres,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
