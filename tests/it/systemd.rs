@@ -168,6 +168,14 @@ fn what_runs_is_adopted_over_restart_kill_and_stop() {
     machine.systemctl("start");
     end_long(&machine, 2);
     wait_until("its parent ends, too", || machine.ok("pgrep -c punk-eco-spawn") == "1");
+
+    // What is left after a stop can be ended, and leaves nothing that waits.
+    machine.ok("rm end ended; punk-eco-sched run-now long --detach");
+    machine.systemctl("stop");
+    machine.systemctl("kill --kill-who all");
+    wait_until("nothing is left", || machine.sh("pgrep punk-eco-s").status.code() == Some(1));
+    machine.systemctl("start");
+    machine.wait_for_outcome("long", "interrupted");
 }
 
 #[test]
@@ -337,4 +345,49 @@ fn a_certificate_that_was_renewed_and_not_deployed_is_deployed_through_systemd()
     assert!(text(&failed.stderr).contains("/etc/nginx/conf.d/broken.conf:"), "{}", text(&failed.stderr));
     machine.ok("rm /etc/nginx/conf.d/broken.conf && punk-eco-sched run-now renew");
     assert_eq!(served(), "serial=03");
+}
+
+#[test]
+fn the_service_check_tells_units_that_run_from_those_that_do_not() {
+    let check = |unit: &str| format!("{{ service: {{ unit: {unit} }} }}");
+    let units = ["nginx", "mended", "broken", "nowhere", "masked"].map(check).join(", ");
+    let Some(machine) = Machine::with_jobs(&format!("  units: {{ health_check: {{ checks: [{units}] }} }}"))
+    else {
+        return;
+    };
+    for (unit, program) in [("mended", "/bin/sleep infinity"), ("broken", "/bin/false")] {
+        machine.write(
+            &format!("/etc/systemd/system/{unit}.service"),
+            &format!("[Service]\nExecStart={program}\n"),
+        );
+    }
+    machine.ok("systemctl mask masked.service && systemctl daemon-reload && systemctl start nginx");
+    machine.systemctl("start");
+    machine.sh("systemctl start broken");
+    wait_until("it has failed", || machine.sh("systemctl is-failed --quiet broken").status.success());
+    let look = || {
+        let status = machine.sh("punk-eco-sched run-now units").status;
+        (status.code(), machine.history("units")[0]["findings"].to_string())
+    };
+    let (code, findings) = look();
+    assert_eq!(code, Some(1));
+    for expected in [
+        "mended.service is inactive (dead)",
+        "broken.service is failed (failed)",
+        "result exit-code",
+        "there is no unit nowhere.service",
+        "masked.service is masked",
+    ] {
+        assert!(findings.contains(expected), "{expected}: {findings}");
+    }
+    assert!(!findings.contains("nginx"), "{findings}");
+    machine.ok("systemctl start mended && systemctl stop nginx");
+    let (_, findings) = look();
+    assert!(!findings.contains("mended.service"), "{findings}");
+    assert!(findings.contains("nginx.service is inactive (dead)"), "{findings}");
+
+    let fine = [check("nginx"), check("mended")].join(", ");
+    machine.write_jobs(&format!("  units: {{ health_check: {{ checks: [{fine}] }} }}"));
+    machine.systemctl("reload");
+    machine.ok("systemctl start nginx && punk-eco-sched run-now units");
 }
