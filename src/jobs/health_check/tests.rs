@@ -114,7 +114,7 @@ fn what_makes_no_sense_is_told_where_it_stands() {
         assert_eq!(said.is_empty(), expected.is_empty(), "{said}");
     };
     check(THREE, &[]);
-    check("checks: []\n", &["there is no check", "one of: http, tcp, postgres, containers, "]);
+    check("checks: []\n", &["there is no check", "one of: http, ", ", disk, "]);
     check("checks:\n  - name: x\n", &["jobs.yaml:2:5", "a check needs a key that says what is looked at"]);
     check("checks:\n  - disk:\n", &["jobs.yaml:2:5", "a check needs a key that says what is looked at"]);
     check("checks:\n  - disk: {}\n    load: {}\n", &["jobs.yaml:3:", "a check looks at one thing"]);
