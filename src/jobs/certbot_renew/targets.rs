@@ -15,6 +15,8 @@ const HANDSHAKE: Duration = Duration::from_secs(4);
 /// nginx takes its new certificates a moment after the reload has returned. Longer than one look takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Looks in a row that must be fine: for a tenth of a second nginx's old workers take connections beside the new ones.
+const IN_A_ROW: u32 = 4;
 /// Connections.
 const AT_ONCE: usize = 32;
 
@@ -84,9 +86,11 @@ pub(super) async fn look(endpoints: &[Endpoint], live: &Live) -> Vec<Seen> {
 pub(super) async fn wait(endpoints: &[Endpoint], live: &Live, before: Vec<Seen>) -> Vec<Seen> {
     let mut last = before;
     let waiting = async {
+        let mut fine = 0;
         loop {
             last = look(endpoints, live).await;
-            if last.iter().all(Seen::is_fine) {
+            fine = if last.iter().all(Seen::is_fine) { fine + 1 } else { 0 };
+            if fine == IN_A_ROW {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
