@@ -261,6 +261,22 @@ fn paths_come_from_the_file_then_systemd_then_the_standard_places() {
 }
 
 #[test]
+fn a_zone_that_nobody_knows_is_said() {
+    let nowhere = Environment { zone: Err("/etc/localtime is absent".into()), ..environment() };
+    let read = |text: &str| read_with(text, Path::new("jobs.yaml"), &nowhere, TEST_KINDS).unwrap();
+    let (table, warnings) = read("jobs: { x: { command: { shell: ls } } }\n");
+    assert_eq!(table.timezone, TimeZone::UTC);
+    assert_eq!(
+        told(&warnings),
+        [
+            "warning 1:1 timezone: no `timezone`, and the system's is not known: UTC is used (/etc/localtime is absent)"
+        ]
+    );
+    let (_, warnings) = read("timezone: UTC\njobs: { x: { command: { shell: ls } } }\n");
+    assert_eq!(told(&warnings), [""; 0]);
+}
+
+#[test]
 fn the_file_is_found_in_the_order_of_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let installed = folder.path().join("jobs.yaml");

@@ -219,6 +219,19 @@ mod tests {
             "127.0.0.1:443 (shop.ma) serves 0A, but no certificate on disk is for shop.ma (those are for punk-eco.ma, \
              www.punk-eco.ma, punk-eco.ma)",
         );
+        // The newest is the one that begins last, also where it ends sooner.
+        let short = Certificate {
+            not_after: "2026-11-15T00:00:00Z".parse().unwrap(),
+            ..certificate("0D", &["punk-eco.ma"], "2026-11-01T00:00:00Z")
+        };
+        let short = ("short", short);
+        check(
+            &[&one, &short],
+            Some("punk-eco.ma"),
+            "0A",
+            &[],
+            "127.0.0.1:443 (punk-eco.ma) serves 0A, and the newest on disk is 0D (short)",
+        );
         // Without a name.
         check(
             &[&one],

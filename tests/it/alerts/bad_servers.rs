@@ -218,3 +218,119 @@ fn a_login_over_starttls_keeps_its_secret() {
         assert!(!said.contains("p4ss") && !said.contains("wr0ng"), "{said}");
     }
 }
+
+#[test]
+fn what_may_work_later_is_tried_again() {
+    let (busy, slow, secret) =
+        (Webhook::start(&[429, 200]), Webhook::start(&[408, 200]), Webhook::start(&[200]));
+    let host = Host::new("");
+    let address = host.path("address");
+    host.write_table(
+        &format!(
+            "contacts:\n  busy: {{ webhook: 'http://127.0.0.1:{}/' }}\n  slow: {{ webhook: \
+             'http://127.0.0.1:{}/' }}\n  secret: {{ webhook: '${{file:{}}}' }}\nalerts: {{ to: [busy, slow, \
+             secret] }}",
+            busy.port,
+            slow.port,
+            address.display()
+        ),
+        FAILS,
+    );
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    wait_until("all three wait", || problems(&host).len() == 3);
+    std::fs::write(&address, format!("http://127.0.0.1:{}/\n", secret.port)).unwrap();
+    wait_until("all three are told", || [&busy, &slow, &secret].map(|hook| hook.posted().len()) == [2, 2, 1]);
+    wait_until("status has nothing to say", || problems(&host).is_empty());
+    assert!(daemon.stop().success());
+    assert!(!host.daemon_log().contains("is not told"), "{}", host.daemon_log());
+}
+
+#[test]
+fn a_password_that_is_missing_is_waited_for() {
+    if smtp::missing() {
+        return;
+    }
+    let smtp = Smtp::start_with(json!({ "login": ["sched", "p4ss of the test"] }));
+    let host = Host::new("");
+    let secret = host.path("smtp-password");
+    let login = format!("user: sched, password: '${{file:{}}}', ", secret.display());
+    host.write_table(&top(&smtp, "[infra]").replace("smtp: { ", &format!("smtp: {{ {login}")), FAILS);
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    wait_until("status says so", || problems(&host).len() == 1);
+    assert!(problems(&host)[0].starts_with("1 alert waits for infra (email): "), "{:?}", problems(&host));
+    std::fs::write(&secret, "p4ss of the test\n").unwrap();
+    wait_until("it is told", || smtp.mails().len() == 1);
+    assert!(daemon.stop().success());
+    assert_eq!(smtp.mails()[0]["login"], json!(true));
+}
+
+#[test]
+fn after_two_days_nobody_is_told_any_more() {
+    let host = Host::new("");
+    let gone = Smtp::stopped(json!({}));
+    host.write_table(&top(&gone, "[infra]"), FAILS);
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    daemon.kill();
+    let age = |hours: i64| {
+        let ledger = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
+        ledger.execute("UPDATE notices SET at = at - ?1", [hours * 3_600_000_000]).unwrap()
+    };
+    assert_eq!(age(47), 1);
+    let daemon = host.daemon();
+    wait_until("it waits", || problems(&host).len() == 1);
+    daemon.kill();
+    assert_eq!(age(2), 1);
+    let daemon = host.daemon();
+    let given_up = format!(
+        "infra is not told by email that x failed (run 1): SMTP at 127.0.0.1:{}: connection refused; tried for 48 h",
+        gone.port
+    );
+    wait_until("it is given up", || host.daemon_log().contains(&given_up));
+    wait_until("status has nothing to say", || problems(&host).is_empty());
+    assert!(daemon.stop().success());
+    assert_eq!(age(0), 0);
+}
+
+#[test]
+fn servers_that_say_nothing_are_left_in_time() {
+    if smtp::missing() {
+        return;
+    }
+    let silent = Smtp::start_with(json!({ "silent": true }));
+    let hook = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = hook.local_addr().unwrap().port();
+    let host = Host::new("");
+    let contact = format!("  hook: {{ webhook: 'http://127.0.0.1:{port}/' }}\n");
+    let top = top(&silent, "[infra, hook]").replace("contacts:\n", &format!("contacts:\n{contact}"));
+    host.write_table(&top, FAILS);
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    let webhook = format!(
+        "1 alert waits for hook (webhook): http://127.0.0.1:{port}/… didn't answer within 10s: connected, but no \
+         whole header came since …"
+    );
+    let mail = format!(
+        "1 alert waits for infra (email): SMTP at 127.0.0.1:{}: not done after 30s since …",
+        silent.port
+    );
+    wait_until("both were left", || problems(&host) == [webhook.clone(), mail.clone()]);
+    daemon.kill();
+}
+
+#[test]
+fn what_waits_for_a_contact_that_is_gone_is_given_up() {
+    let (gone, host) = (Smtp::stopped(json!({})), Host::new(""));
+    host.write_table(&top(&gone, "[infra]"), FAILS);
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    wait_until("the first try has failed", || !problems(&host).is_empty());
+    host.write_table(&top(&gone, "[security]").replace("  infra: { email: infra@shop.test }\n", ""), FAILS);
+    assert!(host.cli(&["reload"]).status.success());
+    let said = "infra is not told by email that x failed (run 1): jobs.yaml has no such contact any more";
+    wait_until("it is given up", || host.daemon_log().contains(said));
+    wait_until("status has nothing to say", || problems(&host).is_empty());
+    assert!(daemon.stop().success());
+}

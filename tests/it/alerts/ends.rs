@@ -1,5 +1,7 @@
 //! Which ends of a run are told: the last failure, a timeout, an interruption; in a daemon and without one.
 
+use std::process::Stdio;
+
 use super::{moody, name, run, set_mood, top};
 use crate::support::daemon::{Host, wait_until};
 use crate::support::smtp::{self, Smtp};
@@ -104,6 +106,45 @@ fn without_a_daemon_run_now_tells_it_before_it_ends() {
     wait_until("the recovery is told", || smtp.mails().len() > 1);
     assert!(daemon.stop().success());
     assert_eq!(smtp.subjects(), [failed, recovered]);
+}
+
+#[test]
+fn what_a_run_now_beside_the_daemon_leaves_is_told_once() {
+    if smtp::missing() {
+        return;
+    }
+    let mut smtp = Smtp::stopped(serde_json::json!({}));
+    let host = Host::new("");
+    let end = host.path("end");
+    let long = format!(
+        "  long: {{ command: {{ shell: 'while ! [ -e {0} ]; do sleep 0.05; done; exit $(cat {0})' }} }}\n",
+        end.display()
+    );
+    host.write_table(&top(&smtp, "[infra]"), &(long + "  x: { command: { run: [/bin/false] } }\n"));
+    let mut beside = host.command(&["run-now", "long"]);
+    let mut beside = beside.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    host.wait_for_outcome("long", "running");
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    let waits = |alerts: &str| {
+        host.json(&["status", "--json"])["problems"].to_string().contains(&format!("{alerts} for infra"))
+    };
+    wait_until("the first try has failed", || waits("1 alert waits"));
+    std::fs::write(&end, "3").unwrap();
+    assert_eq!(beside.wait().unwrap().code(), Some(1));
+    wait_until("the daemon has what it left", || waits("2 alerts wait"));
+    smtp.resume();
+    wait_until("both are told", || smtp.mails().len() >= 2);
+    // The daemon knows that it was failing.
+    assert_eq!(run(&host, "long"), Some(1));
+    std::fs::write(&end, "0").unwrap();
+    assert_eq!(run(&host, "long"), Some(0));
+    wait_until("the recovery is told", || smtp.mails().len() >= 3);
+    assert!(daemon.stop().success());
+    let told = |what: &str| format!("infra@shop.test: [punk-eco-sched] {what} on {}", name());
+    let mut subjects = smtp.subjects();
+    subjects.sort();
+    assert_eq!(subjects, ["long failed", "long recovered", "x failed"].map(told));
 }
 
 #[test]

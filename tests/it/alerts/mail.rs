@@ -98,6 +98,12 @@ async fn each_bad_server_is_called_what_it_is() {
     )
     .await;
 
+    for (reply, is_final) in [("452 4.3.1 disk full", false), ("554 5.6.0 no such mail", true)] {
+        let full = Smtp::start_with(json!({ "data": reply }));
+        let said = format!("SMTP at 127.0.0.1:PORT: the mail was refused: {reply}");
+        check(&server(full.port), "a@b.test", &said, is_final).await;
+    }
+
     let no_tls = Server { tls: Tls::Starttls, ..server(picky.port) };
     check(&no_tls, "a@b.test", "SMTP at 127.0.0.1:PORT: no TLS: it does not offer STARTTLS", false).await;
     let password = Some(("me".to_owned(), "hunter2".to_owned().into()));

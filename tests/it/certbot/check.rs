@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde_json::Value;
 
 use crate::support::daemon::Host;
@@ -126,4 +129,44 @@ fn a_server_that_says_nothing_is_left_in_time() {
     let why = format!("127.0.0.1:{port}: the TLS handshake failed: ");
     check(&host, &format!("address: \"127.0.0.1:{port}\""), false, &why);
     hanging_up.join().unwrap();
+}
+
+/// Shows a certificate whose key it doesn't have.
+#[derive(Debug)]
+struct Impostor(std::sync::Arc<CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Impostor {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<std::sync::Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn a_certificate_is_believed_only_with_its_key() {
+    if lacks("openssl") {
+        return;
+    }
+    let host = Host::new("");
+    openssl::make(&host.path("shown"), "x", &["punk-eco.ma"], 30);
+    openssl::make(&host.path("own"), "x", &["punk-eco.ma"], 30);
+    let chain = CertificateDer::from_pem_file(host.path("shown/cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(host.path("own/privkey.pem")).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = Impostor(std::sync::Arc::new(CertifiedKey::new(vec![chain], key)));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(std::sync::Arc::new(shown));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = rustls::ServerConnection::new(std::sync::Arc::new(config)).unwrap();
+        while connection.complete_io(&mut stream).is_ok_and(|(read, written)| read + written > 0) {}
+    });
+    let why = format!("127.0.0.1:{port}: the TLS handshake failed: invalid peer certificate: BadSignature");
+    check(&host, &format!("address: \"127.0.0.1:{port}\""), false, &why);
+    serving.join().unwrap();
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Site, served_by};
+use crate::support::daemon::wait_until;
 use crate::support::missing::lacks;
 use crate::support::nginx::Nginx;
 use crate::support::openssl::{self, served};
@@ -51,6 +52,8 @@ fn each_site_must_serve_the_newest_certificate_of_its_name() {
     let row = site.succeeds();
     assert_eq!(row["facts"]["renewed"], json!([]));
     assert_eq!(row["facts"]["deployed"], json!(["blog"]));
+    // Waited for, and not left to a retry.
+    assert_eq!(row["attempts"].as_array().unwrap().len(), 1, "{row:#}");
     assert_eq!((served(at, SHOP), served(at, BLOG)), (shops, newest));
     assert_eq!(site.succeeds()["facts"]["deployed"], json!([]));
 }
@@ -151,7 +154,15 @@ fn a_deploy_that_failed_is_owed_until_it_is_done_also_where_nobody_looks_what_is
              code 3: the road is closed; once that is mended, the next run deploys it without renewing it again"
         )
     );
-    assert_eq!(site.host.log("renew").matches("renewing\n").count(), 1);
+    let asked = || site.host.log("renew").matches("renewing\n").count();
+    assert_eq!(asked(), 1);
+    // More than a day later certbot may have its turn again, in both attempts.
+    let record = site.host.path("state/certbot_renew-renew.json");
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    kept["renewed_at"] = json!("2026-01-01T00:00:00Z");
+    std::fs::write(&record, kept.to_string()).unwrap();
+    site.errors();
+    assert_eq!(asked(), 3);
 
     site.table("\"true\"", &[], &reload);
     let row = site.succeeds();
@@ -162,7 +173,6 @@ fn a_deploy_that_failed_is_owed_until_it_is_done_also_where_nobody_looks_what_is
     assert!(!done.exists(), "it was deployed already");
 
     // Who has lost the memory deploys once more rather than never.
-    let record = site.host.path("state/certbot_renew-renew.json");
     std::fs::write(&record, "{").unwrap();
     let row = site.succeeds();
     assert!(done.exists());
@@ -170,6 +180,74 @@ fn a_deploy_that_failed_is_owed_until_it_is_done_also_where_nobody_looks_what_is
     let begin = format!("{} can't be read: ", record.display());
     assert!(finding.starts_with(&begin) && finding.ends_with("so that all of it is now"), "{finding}");
     assert_eq!(site.succeeds()["findings"], json!([]));
+}
+
+/// A certbot that puts a new certificate in the place of this site's `shop`, and then does this.
+fn renews(site: &Site, then: &str) -> String {
+    let (program, new) = (site.host.path("renews"), site.host.path("new"));
+    openssl::make(&new, SHOP, &[SHOP], 60);
+    let live = site.certbot.live("shop");
+    script(
+        &program,
+        &format!("#!/bin/sh\necho renewing\ncp {}/*.pem {}\n{then}\n", new.display(), live.display()),
+    );
+    program.display().to_string()
+}
+
+#[test]
+fn a_certbot_that_renews_one_and_fails_with_another_is_asked_again() {
+    let site = Site::new();
+    site.certbot.pretend("shop", &[SHOP], 30);
+    let program = renews(&site, "exit 1");
+    site.table(&program, &[], "reload: { run: [\"false\"] }");
+    assert_eq!(site.errors().len(), 2);
+    assert_eq!(site.host.log("renew").matches("renewing\n").count(), 2);
+}
+
+#[test]
+fn what_was_renewed_when_the_run_was_killed_is_deployed_by_the_next() {
+    let site = Site::new();
+    site.certbot.pretend("shop", &[SHOP], 30);
+    let begun = site.host.path("begun");
+    let program = renews(&site, &format!("touch {}; sleep 600", begun.display()));
+    site.table(&program, &[], "reload: { run: [\"true\"] }");
+    let mut killed = site.host.command(&["run-now", "renew"]);
+    let mut killed = killed.stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("certbot has renewed", || begun.exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    site.table("\"true\"", &[], "reload: { run: [\"true\"] }");
+    wait_until("another run is possible", || site.host.cli(&["run-now", "renew"]).status.success());
+    let rows = site.host.history("renew");
+    let deployed: Vec<_> = rows.iter().map(|row| &row["facts"]["deployed"]).collect();
+    assert!(deployed.contains(&&json!(["shop"])), "{rows:#?}");
+}
+
+#[test]
+fn a_run_that_is_cancelled_deploys_nothing() {
+    let site = Site::new();
+    site.certbot.pretend("shop", &[SHOP], 30);
+    let (begun, done) = (site.host.path("begun"), site.host.path("reloaded"));
+    let program = renews(&site, &format!("touch {}; sleep 600", begun.display()));
+    site.table(&program, &[], &format!("reload: {{ run: [touch, {}] }}", done.display()));
+    let daemon = site.host.daemon();
+    assert!(site.host.cli(&["run-now", "renew", "--detach"]).status.success());
+    wait_until("certbot has renewed", || begun.exists());
+    assert!(site.host.cli(&["cancel", "1"]).status.success());
+    site.host.wait_for_outcome("renew", "cancelled");
+    assert!(daemon.stop().success());
+    assert!(!done.exists());
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_a_finding() {
+    let site = Site::new();
+    openssl::make(&site.certbot.live("shop"), SHOP, &[SHOP], -1);
+    site.table("\"true\"", &[], "reload: { run: [\"true\"] }");
+    let row = site.succeeds();
+    let finding = row["findings"][0]["message"].as_str().unwrap();
+    assert!(finding.starts_with("shop has expired on "), "{finding}");
+    assert!(finding.ends_with(", and certbot did not renew it"), "{finding}");
 }
 
 #[test]

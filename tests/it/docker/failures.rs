@@ -45,7 +45,7 @@ fn a_socket_that_is_absent_or_closed_is_named() {
         "{said}"
     );
 
-    if !rustix::process::geteuid().is_root() || crate::support::missing::lacks("setpriv") {
+    if crate::support::missing::lacks_root() || crate::support::missing::lacks("setpriv") {
         return;
     }
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -205,5 +205,21 @@ fn a_container_that_is_killed_or_restarted_under_a_dump_fails_the_attempt_and_no
         shop.check_nothing_is_left();
     }
     assert_eq!(shop.names().len(), 6, "{:?}", shop.names());
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_container_that_is_removed_under_a_dump_is_no_success() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let _lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    docker_says(&["rm", "-f", "-v", &shop.inside.container.name]);
+    shop.host.wait_for_outcome("db-backup", "failed");
+    assert_eq!(shop.names(), [""; 0]);
     assert!(daemon.stop().success());
 }

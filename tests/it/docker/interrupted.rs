@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Shop, last_error, outcomes};
 use crate::support::daemon::{PROGRAM, text, wait_until};
 use crate::support::docker::{Box, IMAGE, LABEL, command, docker_says, no_engine, path_variable};
+use crate::support::missing::{lacks, lacks_root};
 use crate::support::postgres::PASSWORD;
 
 fn kill(pid: i32) {
@@ -116,11 +117,7 @@ fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() 
 /// In a pid namespace of its own the daemon sees no process of the container: a shell inside ends it.
 #[test]
 fn a_daemon_that_doesn_t_see_the_container_s_processes_ends_them_too() {
-    if no_engine() || crate::support::missing::lacks("unshare") {
-        return;
-    }
-    if !rustix::process::geteuid().is_root() {
-        crate::support::missing::skipped("a pid namespace needs root");
+    if no_engine() || lacks("unshare") || lacks_root() {
         return;
     }
     let shop = Shop::new();
@@ -172,4 +169,78 @@ fn an_image_without_a_shell_is_worked_in_also_where_its_processes_are_not_seen()
     );
     let log = shop.host.log("db-backup");
     assert!(log.contains(&note), "{log}");
+}
+
+#[test]
+fn of_two_dumps_in_one_container_only_the_one_that_is_cancelled_ends() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let table = std::fs::read_to_string(shop.host.config()).unwrap();
+    let other = shop.host.path("others").display().to_string();
+    let other = format!("  other:\n    pg_dump: {{ connection: app, directory: {other}, min_free: 0% }}\n");
+    std::fs::write(shop.host.config(), table + &other).unwrap();
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    assert!(shop.host.cli(&["run-now", "other", "--detach"]).status.success());
+    wait_until("both wait", || shop.count("SELECT count(*) FROM pg_locks WHERE NOT granted") == 2);
+    assert_eq!(shop.dumping().len(), 2);
+    let run = shop.host.history("db-backup")[0]["run"].to_string();
+    assert!(shop.host.cli(&["cancel", &run]).status.success());
+    shop.host.wait_for_outcome("db-backup", "cancelled");
+    assert_eq!(shop.dumping().len(), 1);
+    drop(lock);
+    shop.host.wait_for_outcome("other", "succeeded");
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_dump_that_does_not_listen_to_term_is_killed_inside() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    let [dump] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    // Stopped, it takes no signal but KILL.
+    kill_process(Pid::from_raw(dump).unwrap(), Signal::STOP).unwrap();
+    let run = shop.host.history("db-backup")[0]["run"].to_string();
+    assert!(shop.host.cli(&["cancel", &run]).status.success());
+    shop.host.wait_for_outcome("db-backup", "cancelled");
+    assert_eq!(shop.dumping(), [0; 0]);
+    // Its server process waits on: nobody told it to stop.
+    drop(lock);
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}
+
+/// As above, where a shell inside must find and end it.
+#[test]
+fn what_a_killed_client_leaves_is_also_ended_where_it_can_t_be_seen() {
+    if no_engine() || lacks("unshare") || lacks_root() {
+        return;
+    }
+    let shop = Shop::new();
+    shop.table("    retries: { attempts: 3, backoff: 10ms }\n", "", "");
+    let lock = shop.lock();
+    let daemon =
+        shop.host.spawn_daemon_under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
+    shop.begin();
+    shop.wait_until_it_waits();
+    let [client] = shop.clients()[..] else { panic!("one client: {:?}", shop.clients()) };
+    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    kill(client);
+    wait_until("the next attempt dumps, alone", || matches!(shop.dumping()[..], [one] if one != left));
+    drop(lock);
+    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
+    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
+    shop.check_nothing_is_left();
+    daemon.kill();
 }

@@ -74,5 +74,22 @@ fn a_daemon_runs_a_thousand_checks_and_its_programs_keep_the_usual_limit() {
     assert!(output.status.success(), "{}", crate::support::daemon::text(&output.stderr));
     let output = host.cli(&["run-now", "limit"]);
     assert_eq!(crate::support::daemon::text(&output.stdout), "700\n");
+    let soft = |pid: u32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_ascii_whitespace().nth(3).unwrap().to_owned()
+    };
+    assert_eq!(soft(daemon.pid()), "8192");
+    // Also those of a spawner that was started after the limit was raised.
+    let spawner = || {
+        let all = host.processes().into_iter();
+        all.filter(|(_, line)| line.contains(" __spawner ")).map(|(pid, _)| pid).next()
+    };
+    let first = spawner().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_until("another spawner", || spawner().is_some_and(|pid| pid != first));
+    let output = host.cli(&["run-now", "limit"]);
+    assert_eq!(crate::support::daemon::text(&output.stdout), "700\n");
     assert!(daemon.stop().success());
 }

@@ -57,8 +57,8 @@ async fn a_program_that_can_not_start_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_runs_as_its_user_with_all_groups_and_its_niceness() {
-    if !rustix::process::geteuid().is_root() {
-        // Only root can change users.
+    // Only root can change users.
+    if crate::support::missing::lacks_root() {
         return;
     }
     let host = Host::new().await;

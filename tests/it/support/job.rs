@@ -144,7 +144,10 @@ impl SmallDisk {
             Some(data.as_c_str()),
         ) {
             Ok(()) => Some(Self(at.to_owned())),
-            Err(rustix::io::Errno::PERM) => None,
+            Err(error @ rustix::io::Errno::PERM) => {
+                super::missing::skipped(&format!("no tmpfs can be mounted: {error}"));
+                None
+            }
             Err(error) => panic!("a tmpfs at {}: {error}", at.display()),
         }
     }

@@ -10,6 +10,11 @@ pub(crate) fn lacks(program: &str) -> bool {
     !found && skipped(&format!("{program} is not installed"))
 }
 
+/// Whether this isn't root; then it is said.
+pub(crate) fn lacks_root() -> bool {
+    !rustix::process::geteuid().is_root() && skipped("it is not run by root")
+}
+
 /// Says why the test that runs is skipped. Always true.
 pub(crate) fn skipped(why: &str) -> bool {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, and {why}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::daemon::wait_until;
 use super::missing::skipped;
 
-/// What the test says of its server, as JSON: `refuse` (reply by recipient), `login` (user and password), `tls`
+/// What the test says of its server, as JSON: `refuse` (reply by recipient), `data` (reply to each mail), `login` (user and password), `tls`
 /// (`starttls` or `tls`), `silent` (takes connections and never says a word).
 const SERVER: &str = r#"
 import asyncio, email, email.policy, json, ssl, sys
@@ -24,6 +24,8 @@ class Handler:
         return "250 taken"
 
     async def handle_DATA(self, server, session, envelope):
+        if wish["data"]:
+            return wish["data"]
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         headers = {name: str(value) for name, value in mail.items()}
         with open(folder + "/mails", "a") as mails:
@@ -91,7 +93,7 @@ impl Smtp {
         let folder = tempfile::Builder::new().prefix("smtp").tempdir().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut all = json!({ "refuse": {}, "login": null, "tls": null, "silent": false });
+        let mut all = json!({ "refuse": {}, "data": null, "login": null, "tls": null, "silent": false });
         all.as_object_mut().unwrap().extend(wish.as_object().unwrap().clone());
         if !all["tls"].is_null() {
             certify(folder.path());
