@@ -216,11 +216,21 @@ impl Dump<'_> {
         // Also when this future is dropped: the thread must not go on by itself.
         let stop = StopOnDrop(stop);
         let mut working = tokio::task::spawn_blocking(move || work(source));
-        let worked = tokio::select! {
-            worked = &mut working => worked,
-            () = self.ctx.cancel.cancelled() => {
-                stop.0.stop();
-                working.await
+        let mut lost = None;
+        let worked = loop {
+            tokio::select! {
+                worked = &mut working => break worked,
+                () = self.ctx.cancel.cancelled() => {
+                    stop.0.stop();
+                    break working.await;
+                }
+                exit = running.wait(), if lost.is_none() => {
+                    // Whatever still comes would count for nothing: nobody will know whether it is whole.
+                    if exit.status == Status::Unknown {
+                        stop.0.stop();
+                    }
+                    lost = Some(exit.status == Status::Unknown);
+                }
             }
         };
         let worked = worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -229,6 +239,9 @@ impl Dump<'_> {
         }
         let exit = running.wait().await;
         match worked {
+            Err(StreamError::Stopped) if lost == Some(true) => {
+                Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr)))
+            }
             Err(error) => Err(Failure::Stream(error).of(&name, self.connection)),
             Ok(made) if exit.status == Status::Code(0) => Ok(made),
             Ok(_) => Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr))),

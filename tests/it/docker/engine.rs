@@ -44,6 +44,7 @@ fn an_engine_that_is_killed_under_a_dump_leaves_no_pg_dump_behind() {
     let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
     engine.kill();
     let row = shop.host.wait_for_outcome("db-backup", "failed");
+    assert!(!lives(left), "pg_dump {left} goes on, though its run has failed");
     let name = &shop.inside.container.name;
     let error =
         last_error(&row).replace(name, "DB").replace(&engine.socket().display().to_string(), "SOCKET");
@@ -51,7 +52,6 @@ fn an_engine_that_is_killed_under_a_dump_leaves_no_pg_dump_behind() {
         error,
         "pg_dump of shop at container DB failed: Docker's socket SOCKET is there, but nobody answers on it: is Docker running? (systemctl status docker)"
     );
-    assert!(!lives(left), "pg_dump {left} goes on, though its run has failed");
     engine.restart();
     unlock(&shop);
     assert_eq!(shop.run()["outcome"], "succeeded");
@@ -64,7 +64,7 @@ fn an_engine_that_is_killed_under_a_dump_leaves_no_pg_dump_behind() {
 fn an_engine_that_hangs_under_a_dump_doesn_t_keep_it_alive() {
     let Some(engine) = Engine::start() else { return };
     let shop = Shop::new();
-    shop.table("", ", stall: 2s", "");
+    shop.table("", ", stall: 10s", "");
     let daemon = shop.host.spawn_daemon_with(|daemon| {
         daemon.env("DOCKER_HOST", engine.url());
     });
@@ -75,7 +75,7 @@ fn an_engine_that_hangs_under_a_dump_doesn_t_keep_it_alive() {
     let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
     engine.signal(Signal::STOP);
     let row = shop.host.wait_for_outcome("db-backup", "failed");
-    assert!(last_error(&row).contains("no byte came for 2s"), "{row:#}");
+    assert!(last_error(&row).contains("no byte came for 10s"), "{row:#}");
     let gone = !lives(left);
     engine.signal(Signal::CONT);
     assert!(gone, "pg_dump {left} goes on, though its run has failed");
@@ -90,6 +90,8 @@ fn an_engine_that_hangs_under_a_dump_doesn_t_keep_it_alive() {
 fn what_a_killed_client_left_is_ended_also_when_the_engine_has_forgotten_it() {
     let Some(mut engine) = Engine::start() else { return };
     let shop = Shop::new();
+    // It would give up by itself.
+    shop.table("", ", lock_wait: 10m", "");
     let first = shop.host.spawn_daemon_with(|daemon| {
         daemon.env("DOCKER_HOST", engine.url());
     });

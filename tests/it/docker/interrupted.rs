@@ -80,6 +80,38 @@ fn a_daemon_killed_in_the_middle_leaves_no_pg_dump_and_the_next_makes_the_run_wh
     assert!(daemon.stop().success());
 }
 
+/// What comes after it would be thrown away at the end: it is not waited for.
+#[test]
+fn a_dump_whose_spawner_is_killed_is_ended_at_once_and_tried_again() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    shop.table("    retries: { attempts: 2, backoff: 10ms }\n", "", "");
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let spawner = |entry: std::fs::DirEntry| {
+        entry.file_name().to_str()?.strip_prefix("spawner-")?.strip_suffix(".sock")?.parse().ok()
+    };
+    let spawners = std::fs::read_dir(shop.host.path("state")).unwrap().flatten().filter_map(spawner);
+    let [spawner] = spawners.collect::<Vec<i32>>()[..] else { panic!("one spawner") };
+    kill(spawner);
+    wait_until("the next attempt dumps", || matches!(shop.dumping()[..], [one] if one != left));
+    drop(lock);
+    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
+    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
+    let name = &shop.inside.container.name;
+    assert_eq!(
+        row["attempts"][0]["error"],
+        format!("pg_dump of shop at container {name} ended, and nobody knows how: it said nothing")
+    );
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}
+
 #[test]
 fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() {
     if no_engine() {

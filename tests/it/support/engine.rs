@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::daemon::{text, wait_until};
+use super::daemon::{processes_of, text, wait_until};
 use super::docker::{USED, command, docker, make_image};
 use super::missing::{lacks, skipped};
 
@@ -84,6 +84,15 @@ impl Drop for Engine {
         self.signal_if_it_lives(Signal::TERM);
         let _ = self.daemon.wait();
         USED.set(None);
+        // The shims of containers that were removed after a restart stay; with their children, where one wasn't removed.
+        for (pid, _) in processes_of(self.folder.path()) {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let children = children.unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            for one in children.chain([i32::try_from(pid).unwrap()]).filter_map(Pid::from_raw) {
+                let _ = kill_process(one, Signal::KILL);
+            }
+        }
         let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let below = self.folder.path().to_str().unwrap();
         let mut mounted: Vec<&str> = mounted
