@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lettre::address::{Address, Envelope};
-use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
-use lettre::message::{Mailbox, Message};
+use lettre::message::header::{
+    ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0,
+};
+use lettre::message::{Body, Mailbox, Message};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
@@ -27,6 +29,9 @@ use super::secret::{ExposeSecret, SecretString};
 use super::{procfs, trust};
 use crate::logs::harmless;
 use crate::units::HumanDuration;
+
+/// Of a mail, without its end (RFC 5322, 2.1.1).
+const LONGEST_LINE: usize = 998;
 
 /// How the connection to a mail server is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -261,8 +266,21 @@ fn compose(mail: &Mail) -> Result<Message, MailError> {
         ))
         .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
-        .body(mail.text.clone())
+        .body(body(&mail.text))
         .map_err(|error| unwritable(error.to_string()))
+}
+
+/// As it is wherever that may be: a log line that quoted-printable has broken can't be searched for or copied from the
+/// raw mail.
+fn body(text: &str) -> Body {
+    let plain = text.is_ascii()
+        && !text.contains(['\r', '\0'])
+        && text.lines().all(|line| line.len() <= LONGEST_LINE);
+    if !plain {
+        return Body::new(text.to_owned());
+    }
+    let lines = text.replace('\n', "\r\n").into_bytes();
+    Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit)
 }
 
 fn hello() -> ClientId {

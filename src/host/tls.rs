@@ -191,7 +191,7 @@ fn explain(error: &std::io::Error) -> String {
 
 /// Takes note of every chain and believes it; that the server holds the certificate's key is checked all the same.
 #[derive(Debug)]
-struct Seen {
+pub(super) struct Seen {
     chain: OnceLock<Vec<CertificateDer<'static>>>,
     /// The server has signed with the key of its certificate.
     proven: AtomicBool,
