@@ -1,6 +1,6 @@
 //! Nights on which more than one thing goes wrong: what is to be told is told all the same.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
@@ -10,6 +10,14 @@ use crate::support::daemon::{Host, wait_until};
 use crate::support::smtp::{self, Smtp};
 use crate::support::web::{Server, until_closed};
 
+/// `contacts:` and `alerts:` with whatever is at this port for a mail server.
+fn mail_to(port: u16) -> String {
+    format!(
+        "contacts: {{ infra: {{ email: infra@shop.test }} }}\nalerts: {{ smtp: {{ host: 127.0.0.1, port: {port}, from: \
+         sched@web.test }}, to: [infra] }}"
+    )
+}
+
 #[test]
 fn a_mail_server_whose_first_line_never_ends_fills_no_memory() {
     let flood = Server::start(|mut connection| {
@@ -17,12 +25,7 @@ fn a_mail_server_whose_first_line_never_ends_fills_no_memory() {
         while connection.write_all(&piece).is_ok() {}
     });
     let host = Host::new("");
-    let top = format!(
-        "contacts: {{ infra: {{ email: infra@shop.test }} }}\nalerts: {{ smtp: {{ host: 127.0.0.1, port: {}, from: \
-         sched@web.test }}, to: [infra] }}",
-        flood.port
-    );
-    host.write_table(&top, "  x: { command: { run: [/bin/false] } }\n");
+    host.write_table(&mail_to(flood.port), "  x: { command: { run: [/bin/false] } }\n");
     let daemon = host.daemon();
     assert_eq!(run(&host, "x"), Some(1));
     let said = format!(
@@ -93,4 +96,41 @@ fn a_webhook_that_takes_a_notice_and_never_ends_its_answer_gets_it_once() {
     assert!(host.daemon_log().contains(told), "{}", host.daemon_log());
     assert!(daemon.stop().success());
     assert_eq!(endless.taken.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_mail_that_was_taken_is_sent_once_even_where_the_server_never_says_goodbye() {
+    let server = Server::start(|connection| {
+        let mut reader = BufReader::new(connection);
+        let mut reply = "220 mail.test";
+        loop {
+            let _ = reader.get_mut().write_all(format!("{reply}\r\n").as_bytes());
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            reply = match line.trim_end() {
+                "DATA" => {
+                    let _ = reader.get_mut().write_all(b"354 go on\r\n");
+                    while line != ".\r\n" {
+                        line.clear();
+                        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    "250 taken"
+                }
+                "QUIT" => return until_closed(reader.get_mut()),
+                _ => "250 fine",
+            };
+        }
+    });
+    let host = Host::new("");
+    host.write_table(&mail_to(server.port), "  x: { command: { run: [/bin/false] } }\n");
+    let daemon = host.daemon();
+    assert_eq!(run(&host, "x"), Some(1));
+    wait_until("it is told", || host.daemon_log().contains("by email"));
+    assert!(host.daemon_log().contains("infra was told by email: x failed (run 1)"), "{}", host.daemon_log());
+    assert!(daemon.stop().success());
+    assert_eq!(server.taken.load(Ordering::SeqCst), 1);
 }
