@@ -4,10 +4,12 @@
 //! tries again. Bounded: a sending by its timeout, a notice by [`KEEP`]. Writes nothing: the [`Desk`] does.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -178,7 +180,7 @@ impl Carrier {
             }
             let Some(at) = next(&queue) else { continue };
             let table = self.tables.borrow_and_update().clone();
-            match self.send(&table, &queue[at].notice).await {
+            match self.try_to_send(&table, &queue[at].notice).await {
                 Ok(()) => {
                     let Some(Queued { notice, .. }) = queue.remove(at) else { continue };
                     tracing::info!("{} was told by {}: {}", self.lane.0, self.lane.1, what(&notice));
@@ -247,6 +249,14 @@ impl Carrier {
             "reason": reason,
         });
         self.desk.given_up(notice.id, detail);
+    }
+
+    /// A bug that one notice meets must not silence the lane, whose other notices would wait for the next daemon.
+    async fn try_to_send(&self, table: &JobTable, notice: &Notice) -> Result<(), Failure> {
+        let sent = AssertUnwindSafe(self.send(table, notice)).catch_unwind().await;
+        sent.unwrap_or_else(|_| {
+            Err(Failure::ForNow(format!("a bug: the message of run {} can't be made", notice.run)))
+        })
     }
 
     async fn send(&self, table: &JobTable, notice: &Notice) -> Result<(), Failure> {
@@ -360,6 +370,8 @@ async fn post(address: &str, message: &Message<'_>) -> Result<(), Failure> {
         .map_err(|reason| Failure::ForNow(format!("the webhook's address is wrong: {reason}")))?;
     let mut request = Request::post(target, "application/json", message.json().to_string());
     request.timeout = WEBHOOK_PATIENCE;
+    // A status says that it was taken; a body that breaks off must not have it sent again and again.
+    request.read = 0;
     // A receiver that is asked twice can tell by it.
     request.headers.push(("Idempotency-Key".to_owned(), message.notice.id.clone()));
     let answer = request.send().await.map_err(|error| Failure::ForNow(error.to_string()))?;

@@ -90,7 +90,7 @@ impl Message<'_> {
         let Self { story, .. } = self;
         let mut text = self.headline() + ".\n";
         if let Some(description) = &story.description {
-            text += &format!("{description}\n");
+            text += &format!("{}\n", cut(description, LONGEST_REASON));
         }
         text.push('\n');
         for (what, value) in self.facts() {
@@ -362,11 +362,16 @@ What to type next:
     #[test]
     fn a_job_that_says_much_is_cut() {
         let findings: Vec<Finding> = (0..1000).map(|_| Finding::warning("é".repeat(5000))).collect();
-        let story = story(Outcome::Failed, 1).reason(Some(&"x".repeat(1 << 20))).findings(&findings);
+        let described = Story {
+            description: Some(format!("\u{1b}[31m{}", "x".repeat(1 << 20))),
+            ..story(Outcome::Failed, 1)
+        };
+        let story = described.reason(Some(&"x".repeat(1 << 20))).findings(&findings);
         assert_eq!((story.findings.len(), story.more_findings), (20, 980));
         assert!(story.findings[0].message.ends_with("é […]"));
         let (_, text, _) = message(&notice(NoticeKind::Failed), &story, &[]);
         assert!(text.len() < 20_000, "{}", text.len());
         assert!(text.contains("\n  and 980 more\n"), "{text}");
+        assert!(text.starts_with("db-backup failed on web1.\n\\x1b[31mxxx"), "{text}");
     }
 }

@@ -34,7 +34,7 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Of the whole exchange: name, connection, every redirect, and the body to its end or bound.
     pub timeout: Duration,
-    /// Bytes of the answer's body that are read; the rest is not fetched.
+    /// Bytes of the answer's body that are read; the rest is not fetched. 0: the status is all that is asked for.
     pub read: usize,
     /// Bytes of these that [`Answer::body`] holds.
     pub keep: usize,
@@ -193,7 +193,10 @@ async fn read(
     let mut total = 0;
     let mut truncated = false;
     let broken = |error: reqwest::Error| error::explain(&error, at, progress);
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+    // Who wants nothing of it doesn't wait for it, and isn't told what is wrong with it.
+    while request.read > 0
+        && let Some(chunk) = response.chunk().await.map_err(broken)?
+    {
         let piece = &chunk[..chunk.len().min(request.read - total)];
         total += piece.len();
         progress.body(total);

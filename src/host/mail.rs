@@ -33,6 +33,9 @@ use crate::units::HumanDuration;
 /// Of a mail, without its end (RFC 5322, 2.1.1).
 const LONGEST_LINE: usize = 998;
 
+/// For the answer to QUIT, for which nobody has a use.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// How the connection to a mail server is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,14 +107,20 @@ impl MailError {
 /// [`MailError`]
 pub async fn send(server: &Server, mail: &Mail) -> Result<(), MailError> {
     let message = compose(mail)?;
-    bounded(server, async {
+    let connection = bounded(server, async {
         let mut connection = open(server).await?;
-        let sent = hand_over(server, &mut connection, message.envelope(), &message.formatted()).await;
-        // The mail is there, or it isn't: what the server says to the goodbye changes nothing.
-        connection.abort().await;
-        sent
+        match hand_over(server, &mut connection, message.envelope(), &message.formatted()).await {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                say_goodbye(connection).await;
+                Err(error)
+            }
+        }
     })
-    .await
+    .await?;
+    // Not within the bound: the mail is there, whatever the server says to the goodbye, and is not to be sent again.
+    say_goodbye(connection).await;
+    Ok(())
 }
 
 /// Whether the server answers and takes the login.
@@ -119,17 +128,18 @@ pub async fn send(server: &Server, mail: &Mail) -> Result<(), MailError> {
 /// # Errors
 /// [`MailError`]
 pub async fn reach(server: &Server) -> Result<(), MailError> {
-    bounded(server, async {
-        open(server).await?.abort().await;
-        Ok(())
-    })
-    .await
+    say_goodbye(bounded(server, open(server)).await?).await;
+    Ok(())
 }
 
-async fn bounded(
+async fn say_goodbye(mut connection: AsyncSmtpConnection) {
+    let _ = tokio::time::timeout(GOODBYE, connection.abort()).await;
+}
+
+async fn bounded<T>(
     server: &Server,
-    work: impl Future<Output = Result<(), MailError>>,
-) -> Result<(), MailError> {
+    work: impl Future<Output = Result<T, MailError>>,
+) -> Result<T, MailError> {
     tokio::time::timeout(server.patience, work).await.unwrap_or_else(|_| {
         Err(MailError::Timeout { server: server.name(), after: HumanDuration(server.patience) })
     })

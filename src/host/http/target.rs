@@ -26,6 +26,9 @@ impl Target {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("{}: is neither http nor https", url.scheme()));
         }
+        if url.port() == Some(0) {
+            return Err("nobody can listen at port 0".to_owned());
+        }
         Ok(Self { url, shown: None, secret: false, given: false })
     }
 

@@ -27,6 +27,7 @@ fn an_address_never_shows_a_password() {
         });
         assert_eq!(shown, expected.map(str::to_owned).map_err(str::to_owned));
     };
+    check(Target::parse("http://127.0.0.1:0/health"), Err("nobody can listen at port 0"));
     check(Target::parse("http://127.0.0.1:5000/health?deep=1"), Ok("http://127.0.0.1:5000/health?deep=1"));
     check(Target::parse("https://monitor:hunter2@web1/"), Ok("https://web1/"));
     check(Target::parse("https://[::1]:8443"), Ok("https://[::1]:8443/"));

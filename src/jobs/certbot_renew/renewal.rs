@@ -329,9 +329,32 @@ fn owed(live: &Live, record: &Record, seen: &[Seen]) -> BTreeMap<String, String>
     owed
 }
 
-/// `punk-eco.ma (serial 0A), shop (serial 0B)`
+/// `punk-eco.ma (serial 0A), shop (serial 0B)`; a host of hundreds of sites is not told them all in one sentence.
 fn listed(certificates: &BTreeMap<String, String>) -> String {
-    let listed: Vec<String> =
-        certificates.iter().map(|(name, serial)| format!("{name} (serial {serial})")).collect();
+    let mut listed: Vec<String> =
+        certificates.iter().take(LISTED).map(|(name, serial)| format!("{name} (serial {serial})")).collect();
+    if let more @ 1.. = certificates.len().saturating_sub(LISTED) {
+        listed.push(format!("and {more} more"));
+    }
     listed.join(", ")
+}
+
+/// Certificates that a sentence names; the report's facts name all.
+const LISTED: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_names_ten_certificates() {
+        let check = |count: u32, expected_end: &str| {
+            let all = (0..count).map(|one| (format!("site{one:03}"), "0A".to_owned())).collect();
+            let text = listed(&all);
+            assert!(text.starts_with("site000 (serial 0A), site001 (serial 0A), "), "{text}");
+            assert!(text.ends_with(expected_end), "{text}");
+        };
+        check(10, ", site009 (serial 0A)");
+        check(500, ", site009 (serial 0A), and 490 more");
+    }
 }

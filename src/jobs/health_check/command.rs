@@ -14,14 +14,16 @@ use super::check::{Check, Common, Measured};
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Running, Status, find_program, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::logs::harmless;
 use crate::units::HumanDuration;
 
 /// Between TERM and KILL, once the time is up.
 const GRACE: Duration = Duration::from_secs(2);
 /// What is kept of the end of each stream.
 const TAIL: usize = 4096;
-/// Of it, what the result tells.
+/// Of it, what the result tells: lines, and characters of these.
 const LINES: usize = 3;
+const SHOWN: usize = 500;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,7 +195,11 @@ impl Tail {
     fn last_lines(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(LINES)..].join(" / ")
+        let last = harmless(&lines[lines.len().saturating_sub(LINES)..].join(" / "));
+        match last.char_indices().rev().nth(SHOWN - 1) {
+            Some((from, _)) if from > 0 => format!("…{}", &last[from..]),
+            _ => last,
+        }
     }
 }
 
@@ -237,5 +243,12 @@ mod tests {
         let tail = Tail { pipe: None, bytes: b"1\n2\r\n\n 3\n4\n\n".to_vec() };
         assert_eq!(tail.last_lines(), "2 / 3 / 4");
         assert_eq!(Tail::default().last_lines(), "");
+        let check = |bytes: &[u8], expected: &str| {
+            assert_eq!(Tail { pipe: None, bytes: bytes.to_vec() }.last_lines(), expected);
+        };
+        // Neither a terminal nor a ledger is to suffer from it.
+        check(b"\x1b[31mno\x00\xff", "\\x1b[31mno\\x00\u{fffd}");
+        check(&[0; 4096], &format!("…{}", "\\x00".repeat(125)));
+        check("é".repeat(500).as_bytes(), &"é".repeat(500));
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{host, looked};
 use crate::support::daemon::{Host, wait_until};
+use crate::support::missing::skipped;
 use crate::support::web::{Server, request, until_closed};
 
 const CHECKS: usize = 1000;
@@ -92,4 +93,35 @@ fn a_daemon_runs_a_thousand_checks_and_its_programs_keep_the_usual_limit() {
     let output = host.cli(&["run-now", "limit"]);
     assert_eq!(crate::support::daemon::text(&output.stdout), "700\n");
     assert!(daemon.stop().success());
+}
+
+/// Each look-up that hangs holds a thread: what else needs one (alerts read logs on them) must not wait for hundreds.
+#[test]
+fn hundreds_of_certificates_behind_a_resolver_that_hangs_take_few_threads() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can give a process another resolver");
+        return;
+    }
+    // Takes questions and never answers.
+    let _resolver = std::net::UdpSocket::bind("127.77.0.1:53").unwrap();
+    let checks: String = (0..300)
+        .map(|number| format!("        - certificate: {{ address: 'host{number}.test:443' }}\n"))
+        .collect();
+    let host = Host::new(&format!("  x:\n    health_check:\n      checks:\n{checks}"));
+    std::fs::write(host.path("resolv.conf"), "nameserver 127.77.0.1\n").unwrap();
+    let shell =
+        format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", host.path("resolv.conf").display());
+    let daemon = host.spawn_daemon_under(&["unshare", "-m", "sh", "-c", &shell, "sh"]);
+    wait_until("the daemon answers", || host.cli(&["status"]).status.success());
+    assert!(host.cli(&["run-now", "x", "--detach"]).status.success());
+    let mut most = 0;
+    wait_until("all are given up", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+        most = most.max(threads.trim().parse().unwrap());
+        host.history("x")[0]["outcome"] == "failed"
+    });
+    assert!(daemon.stop().success());
+    assert!((10..100).contains(&most), "{most} threads");
+    assert_eq!(host.history("x")[0]["facts"]["failed"], 300);
 }
