@@ -3,7 +3,7 @@
 //! A lane sends one notice at a time, in their order; after a failure it waits, longer from time to time, and then
 //! tries again. Bounded: a sending by its timeout, a notice by [`KEEP`]. Writes nothing: the [`Desk`] does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// After so long nobody is helped by hearing of it.
 const KEEP: Duration = Duration::from_secs(48 * 3600);
+/// But it is tried for as long as this: a host that was off for days has no network yet in its first second, and a
+/// clock that was wrong makes a notice look older than it is.
+const TRIED: Duration = Duration::from_secs(3600);
 
 /// Of the run's log, in a message.
 const LOG_LINES: usize = 20;
@@ -157,32 +160,34 @@ enum Failure {
 struct Queued {
     notice: Notice,
     tries: u32,
+    /// When it came, since boot.
+    since: Duration,
 }
 
 impl Carrier {
     async fn run(mut self, mut notices: UnboundedReceiver<Notice>) {
-        let mut queue: Vec<Queued> = Vec::new();
+        let mut queue: VecDeque<Queued> = VecDeque::new();
         let mut failures = 0;
         loop {
             if queue.is_empty() {
                 let Some(notice) = notices.recv().await else { return };
-                queue.push(Queued { notice, tries: 0 });
+                queue.push_back(self.queued(notice));
             }
             while let Ok(notice) = notices.try_recv() {
-                queue.push(Queued { notice, tries: 0 });
+                queue.push_back(self.queued(notice));
             }
             let Some(at) = next(&queue) else { continue };
             let table = self.tables.borrow_and_update().clone();
             match self.send(&table, &queue[at].notice).await {
                 Ok(()) => {
-                    let Queued { notice, .. } = queue.remove(at);
+                    let Some(Queued { notice, .. }) = queue.remove(at) else { continue };
                     tracing::info!("{} was told by {}: {}", self.lane.0, self.lane.1, what(&notice));
                     self.desk.delivered(notice.id);
                     self.waiting.clear(&self.lane);
                     failures = 0;
                 }
                 Err(Failure::ForGood(reason)) => {
-                    self.give_up(queue.remove(at).notice, &reason);
+                    self.give_up(queue.remove(at), &reason);
                     if queue.is_empty() {
                         self.waiting.clear(&self.lane);
                     }
@@ -191,9 +196,9 @@ impl Carrier {
                     failures += 1;
                     queue[at].tries += 1;
                     let now = self.clock.now();
-                    if now.duration_since(queue[at].notice.at).unsigned_abs() > KEEP {
-                        let reason = format!("{reason}; tried for {} h", KEEP.as_secs() / 3600);
-                        self.give_up(queue.remove(at).notice, &reason);
+                    if self.is_too_old(&queue[at], now) {
+                        let reason = format!("{reason}; it is of {:.0}", queue[at].notice.at);
+                        self.give_up(queue.remove(at), &reason);
                     }
                     if queue.is_empty() && notices.is_empty() {
                         self.waiting.clear(&self.lane);
@@ -220,7 +225,17 @@ impl Carrier {
         }
     }
 
-    fn give_up(&self, notice: Notice, reason: &str) {
+    fn queued(&self, notice: Notice) -> Queued {
+        Queued { notice, tries: 0, since: self.clock.since_boot() }
+    }
+
+    fn is_too_old(&self, queued: &Queued, now: Timestamp) -> bool {
+        let age = now.duration_since(queued.notice.at).unsigned_abs();
+        age > KEEP && self.clock.since_boot().saturating_sub(queued.since) > TRIED
+    }
+
+    fn give_up(&self, queued: Option<Queued>, reason: &str) {
+        let Some(Queued { notice, .. }) = queued else { return };
         let (contact, channel) = &self.lane;
         tracing::error!("{contact} is not told by {channel} that {}: {reason}", what(&notice));
         let detail = serde_json::json!({
@@ -264,10 +279,22 @@ impl Carrier {
 
 /// The oldest that was tried least, but never before an older one of the same job: nobody is to hear of a recovery
 /// and then of the failure. One that is refused again and again holds up no other job's.
-fn next(queue: &[Queued]) -> Option<usize> {
+fn next(queue: &VecDeque<Queued>) -> Option<usize> {
     let mut seen = HashSet::new();
-    let first_of_job = queue.iter().enumerate().filter(|(_, queued)| seen.insert(&queued.notice.job));
-    first_of_job.min_by_key(|(at, queued)| (queued.tries, *at)).map(|(at, _)| at)
+    let mut least: Option<(u32, usize)> = None;
+    for (at, Queued { notice, tries, .. }) in queue.iter().enumerate() {
+        if !seen.insert(&notice.job) {
+            continue;
+        }
+        // Ten thousand may wait: nobody looks at them all to find that it is the first one's turn.
+        if *tries == 0 {
+            return Some(at);
+        }
+        if least.is_none_or(|(fewest, _)| *tries < fewest) {
+            least = Some((*tries, at));
+        }
+    }
+    least.map(|(_, at)| at)
 }
 
 fn pause_after(failures: u32) -> Duration {
@@ -372,9 +399,10 @@ mod tests {
                 story: serde_json::Value::Null,
             },
             tries,
+            since: Duration::ZERO,
         };
         let check = |queue: &[(&str, u32)], expected: Option<usize>| {
-            let queue: Vec<Queued> = queue.iter().map(|(job, tries)| queued(job, *tries)).collect();
+            let queue: VecDeque<Queued> = queue.iter().map(|(job, tries)| queued(job, *tries)).collect();
             assert_eq!(next(&queue), expected);
         };
         check(&[], None);

@@ -9,6 +9,7 @@ mod jobs;
 mod order;
 mod policies;
 mod references;
+mod schedules;
 mod schema;
 mod sections;
 mod table;

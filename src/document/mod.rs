@@ -2,6 +2,7 @@
 //!
 //! Knows no key of jobs.yaml: `config` and the kinds of job say what they expect through their types.
 
+mod builder;
 mod deserializer;
 mod nearest;
 mod problem;
@@ -21,8 +22,9 @@ pub use reader::{Invalid, Reader, from_text};
 pub use reference::{ConnectionName, ContactName, JobRef};
 pub use word_or::WordOr;
 
+pub(crate) use builder::{Parsed, parse};
 pub(crate) use nearest::listed;
 pub(crate) use reader::{Collected, located};
 pub(crate) use reference::Target;
 pub(crate) use session::unknown_hint;
-pub(crate) use tree::{Entry, Node, Parsed, Place, Value, parse};
+pub(crate) use tree::{Entry, Node, Place, Value};

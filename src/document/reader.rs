@@ -5,11 +5,12 @@ use std::path::Path as FilePath;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::builder::parse;
 use super::deserializer::ValueDeserializer;
 use super::problem::{Mask, Problem, ProblemSeverity, Problems};
 use super::reference::Target;
 use super::session::{Path, Session};
-use super::tree::{Entry, Node, Place, Value, parse};
+use super::tree::{Entry, Node, Place, Value};
 
 /// What a type can't say by itself about an option.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! Owns the order of things: nothing is started before its claim is durable. Knows nothing of what a job does,
 //! and takes no decision of its own. Never polls: the thread sleeps until a message or the clock's alarm.
 
+mod active;
 mod alerts;
 mod drift;
 mod handle;
@@ -24,20 +25,21 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::active::Active;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
+use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
-use self::message::{Message, Outbox};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
-use self::runner::{Begin, Held, Run, RunEnd, Surroundings};
+use self::runner::{Begin, Held, RunEnd, Surroundings};
 use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
-use crate::config::{JobSpec, JobTable};
+use crate::config::JobTable;
 use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
-use crate::logs::{Logs, RunLog};
-use crate::model::{JobName, Outcome, RunId, Trigger};
+use crate::logs::Logs;
+use crate::model::{Outcome, RunId};
 use crate::spawner::Spawner;
 
 /// Rows of history dropped at one go, so that a long history never holds up a start.
@@ -101,21 +103,6 @@ pub struct Engine {
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
-}
-
-/// A run that has no end yet.
-struct Active {
-    job: JobName,
-    trigger: Trigger,
-    slot: Option<Timestamp>,
-    dry_run: bool,
-    spec: Option<Arc<JobSpec>>,
-    log: RunLog,
-    cancel: CancellationToken,
-    started_at: Option<Timestamp>,
-    attempt: u32,
-    queued: bool,
-    ended: Option<oneshot::Sender<Ended>>,
 }
 
 struct Request {
@@ -363,75 +350,6 @@ impl Engine {
             RefuseReason::Stopping => Refusal::Stopping,
         };
         let _ = request.reply.send(Err(refusal));
-    }
-
-    /// A row that was claimed becomes a run, unless it says that its slot is skipped.
-    fn register(&mut self, run: RunId, row: &ledger::NewRow, request: Option<u64>, now: Timestamp) {
-        if matches!(row.state, NewState::Skipped(_)) {
-            return;
-        }
-        let queued = row.state == NewState::Queued;
-        let log = self.logs.run(&row.job, run);
-        let mut active = Active {
-            job: row.job.clone(),
-            trigger: row.trigger,
-            slot: row.slot,
-            dry_run: row.dry_run,
-            spec: self.table.job(row.job.as_str()).cloned(),
-            log,
-            cancel: CancellationToken::new(),
-            started_at: (!queued).then_some(now),
-            attempt: u32::from(!queued),
-            queued,
-            ended: None,
-        };
-        if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
-            active.log.note(now, &format!("asked for by {}", request.by));
-            let (tell, ended) = oneshot::channel();
-            active.ended = Some(tell);
-            let _ = request.reply.send(Ok(Accepted { run, queued, lines: active.log.follow(), ended }));
-        }
-        self.runs.insert(run, active);
-    }
-
-    fn begin(&mut self, run: RunId, begin: Begin) {
-        let now = self.clock.now();
-        let Some(active) = self.runs.get_mut(&run) else { return };
-        if active.queued {
-            // A queued run uses the table in force when it starts.
-            active.spec = self.table.job(active.job.as_str()).cloned();
-        }
-        active.queued = false;
-        active.started_at.get_or_insert(now);
-        active.attempt = active.attempt.max(1);
-        let run = Run {
-            run,
-            job: active.job.clone(),
-            spec: active.spec.clone(),
-            trigger: active.trigger,
-            slot: active.slot,
-            began: active.started_at.unwrap_or(now),
-            dry_run: active.dry_run,
-            log: active.log.clone(),
-            cancel: active.cancel.clone(),
-        };
-        let sink = Arc::new(Outbox(self.outbox.clone()));
-        self.runtime.spawn(runner::execute(run, begin, self.around.clone(), sink));
-    }
-
-    fn cancel(&mut self, run: RunId) {
-        if let Some(active) = self.runs.get(&run) {
-            active.cancel.cancel();
-        } else if let Some(foreign) = self.foreign.get(&run) {
-            // Only that process can end it; its end comes as the end of the process.
-            foreign.ask_to_end();
-        }
-    }
-
-    fn tell_end(&mut self, run: RunId, end: Ended) {
-        if let Some(tell) = self.runs.get_mut(&run).and_then(|active| active.ended.take()) {
-            let _ = tell.send(end);
-        }
     }
 
     fn look_at_the_clock(&mut self, now: Timestamp, turn: &mut Turn) {

@@ -171,9 +171,3 @@ impl Engine {
         }
     }
 }
-
-impl Active {
-    fn outlives_daemon(&self) -> bool {
-        self.spec.as_ref().is_none_or(|spec| spec.job.outlives_daemon())
-    }
-}

@@ -2,25 +2,36 @@
 //!
 //! Never keeps a connection, never retries, and decides about no mail: who sends one does.
 
+mod bounded;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lettre::address::{Address, Envelope};
-use lettre::message::header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
-use lettre::message::{Mailbox, Message};
+use lettre::message::header::{
+    ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0,
+};
+use lettre::message::{Body, Mailbox, Message};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::procfs;
+use self::bounded::Bounded;
 use super::secret::{ExposeSecret, SecretString};
+use super::{procfs, trust};
 use crate::logs::harmless;
 use crate::units::HumanDuration;
+
+/// Of a mail, without its end (RFC 5322, 2.1.1).
+const LONGEST_LINE: usize = 998;
 
 /// How the connection to a mail server is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -146,27 +157,24 @@ async fn open(server: &Server) -> Result<AsyncSmtpConnection, MailError> {
         .await
         .map_err(|error| MailError::Resolve { server: name(), reason: plain(&error) })?
         .collect();
-    let mut connection = if server.tls == Tls::Tls {
-        let parameters = parameters()?;
-        let connected =
-            AsyncSmtpConnection::connect_tokio1(&*addresses, None, &hello, Some(parameters), None).await;
-        connected.map_err(|error| match io_of(&error) {
-            // One of the system's own; what TLS says has no number.
-            Some(io) if io.raw_os_error().is_some() => {
-                MailError::Connect { server: name(), reason: plain(io) }
-            }
-            _ => tls_failed(error),
-        })?
+    let stream = TcpStream::connect(&*addresses)
+        .await
+        .map_err(|error| MailError::Connect { server: name(), reason: plain(&error) })?;
+    // A mail and its end are two writes: without this the second waits for the server's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let peer =
+        stream.peer_addr().map_err(|error| MailError::Connect { server: name(), reason: plain(&error) })?;
+    let stream: Box<dyn AsyncTokioStream> = if server.tls == Tls::Tls {
+        let no_tls = |reason: String| MailError::Tls { server: name(), reason };
+        let shown = ServerName::try_from(server.host.clone()).map_err(|error| no_tls(error.to_string()))?;
+        let config = trust::verifying(trust::authorities()).with_no_client_auth();
+        let shaken = TlsConnector::from(Arc::new(config)).connect(shown, stream).await;
+        Box::new(Bounded::new(shaken.map_err(|error| no_tls(plain(&error)))?, peer))
     } else {
-        let stream = TcpStream::connect(&*addresses)
-            .await
-            .map_err(|error| MailError::Connect { server: name(), reason: plain(&error) })?;
-        // A mail and its end are two writes: without this the second waits for the server's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello)
-            .await
-            .map_err(connection_failed)?
+        Box::new(Bounded::new(stream, peer))
     };
+    let mut connection =
+        AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(connection_failed)?;
     if server.tls == Tls::Starttls {
         if !connection.can_starttls() {
             connection.abort().await;
@@ -258,8 +266,21 @@ fn compose(mail: &Mail) -> Result<Message, MailError> {
         ))
         .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
-        .body(mail.text.clone())
+        .body(body(&mail.text))
         .map_err(|error| unwritable(error.to_string()))
+}
+
+/// As it is wherever that may be: a log line that quoted-printable has broken can't be searched for or copied from the
+/// raw mail.
+fn body(text: &str) -> Body {
+    let plain = text.is_ascii()
+        && !text.contains(['\r', '\0'])
+        && text.lines().all(|line| line.len() <= LONGEST_LINE);
+    if !plain {
+        return Body::new(text.to_owned());
+    }
+    let lines = text.replace('\n', "\r\n").into_bytes();
+    Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit)
 }
 
 fn hello() -> ClientId {

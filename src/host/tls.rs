@@ -2,7 +2,7 @@
 //!
 //! Sends and reads nothing beyond the handshake.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::certificates::Certificate;
-use super::trust;
+use super::{names, sockets, trust};
 
 /// Where a TLS server is, and whose certificate it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,9 @@ impl Endpoint {
     pub async fn handshake(&self, limit: Duration) -> Result<Served, String> {
         let address = &self.address;
         let seconds = limit.as_secs_f64();
-        let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+        // Not part of the time that the server is given: it has not been asked yet.
+        let _permit = sockets::permit().await;
+        let connected = tokio::time::timeout(limit, self.connect()).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("{address} takes no connection: {error}")),
@@ -100,6 +102,16 @@ impl Endpoint {
             Some(Err(why)) => Err(format!("{address} shows something that is no certificate: {why}")),
             None => Err(format!("{address} shows no certificate")),
         }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let (host, port) = self.address.rsplit_once(':').unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        // Not by the runtime's own look-up, which knows no bound: a hundred slow names would hold all its threads.
+        let found = names::addresses(host).await.map_err(std::io::Error::other)?;
+        let port = port.parse().unwrap_or_default();
+        let addresses: Vec<_> = found.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        TcpStream::connect(&*addresses).await
     }
 
     async fn shake(&self, stream: TcpStream, seen: Arc<Seen>) -> Result<(), String> {
@@ -179,7 +191,7 @@ fn explain(error: &std::io::Error) -> String {
 
 /// Takes note of every chain and believes it; that the server holds the certificate's key is checked all the same.
 #[derive(Debug)]
-struct Seen {
+pub(super) struct Seen {
     chain: OnceLock<Vec<CertificateDer<'static>>>,
     /// The server has signed with the key of its certificate.
     proven: AtomicBool,

@@ -1,7 +1,8 @@
 //! What every ledger must do, whatever it is kept in. Each backend's tests call [`run`].
 
+mod remembered;
+
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::*;
 use crate::model::{Finding, Report};
@@ -48,7 +49,7 @@ pub(super) fn claimed(applied: &[Applied]) -> Vec<RunId> {
 /// `make` gives a new, empty ledger each time.
 pub(super) fn run<L: Ledger>(mut make: impl FnMut() -> L) {
     run_all_but_pruning(&mut make);
-    old_rows_are_dropped_in_batches(make());
+    remembered::old_rows_are_dropped_in_batches(make());
 }
 
 /// For a ledger whose store takes nothing: there is nothing to drop from.
@@ -60,13 +61,13 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     attempts_follow_each_other(make());
     the_error_of_a_run_is_told_once(make());
     odd_changes_change_nothing(make());
-    history_is_filtered_newest_first(make());
-    latest_is_the_newest_run_of_each_job(make());
-    the_past_is_what_the_engine_needs(make());
-    pauses_replace_each_other(make());
-    incidents_and_notices_stay_until_they_are_done(make());
-    events_and_tables_are_kept(make());
-    a_thousand_claims_are_one_batch(make());
+    remembered::history_is_filtered_newest_first(make());
+    remembered::latest_is_the_newest_run_of_each_job(make());
+    remembered::the_past_is_what_the_engine_needs(make());
+    remembered::pauses_replace_each_other(make());
+    remembered::incidents_and_notices_stay_until_they_are_done(make());
+    remembered::events_and_tables_are_kept(make());
+    remembered::a_thousand_claims_are_one_batch(make());
     numbers_go_on_above_those_given(make());
 }
 
@@ -295,271 +296,4 @@ fn odd_changes_change_nothing<L: Ledger>(mut ledger: L) {
     );
     let record = ledger.run(runs[1]).unwrap().unwrap();
     assert_eq!((record.outcome, record.finished_at, record.attempts.len()), (Outcome::Running, None, 2));
-}
-
-fn history_is_filtered_newest_first<L: Ledger>(mut ledger: L) {
-    let started = NewState::Started;
-    let missed = NewState::Skipped(SkipReason::Missed);
-    let range = match claim("b", Some(-600), missed) {
-        Write::Claim(row) => Write::Claim(NewRow { slot_last: Some(at(-60)), slots: 10, ..row }),
-        other => other,
-    };
-    // Written in another order than that of their slots: 1 a 120, 2 a 0, 3 b 60, 4 b range, 5 a by hand at 0.
-    ledger
-        .apply(&[
-            claim("a", Some(120), started),
-            claim("a", Some(0), missed),
-            claim("b", Some(60), started),
-            range,
-            claim("a", None, started),
-        ])
-        .unwrap();
-    ledger
-        .apply(&[finished(RunId(1), 130, Outcome::Failed), finished(RunId(3), 70, Outcome::Succeeded)])
-        .unwrap();
-    let check = |filter: Filter, expected: &[i64]| {
-        let got: Vec<i64> = ledger.history(&filter).unwrap().iter().map(|record| record.run.0).collect();
-        assert_eq!(got, expected, "{filter:?}");
-        let mut visited = Vec::new();
-        ledger
-            .visit(&filter, &mut |record| {
-                visited.push(record.run.0);
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-        assert_eq!(visited, expected, "{filter:?}");
-    };
-    let all = Filter::default;
-    check(all(), &[1, 3, 5, 2, 4]);
-    check(Filter { limit: Some(2), ..all() }, &[1, 3]);
-    check(Filter { limit: Some(0), ..all() }, &[]);
-    check(Filter { job: Some("a".into()), ..all() }, &[1, 5, 2]);
-    check(Filter { job: Some("nobody".into()), ..all() }, &[]);
-    check(Filter { outcome: Some(Outcome::Skipped), ..all() }, &[2, 4]);
-    check(Filter { outcome: Some(Outcome::Succeeded), ..all() }, &[3]);
-    check(Filter { outcome: Some(Outcome::Running), ..all() }, &[5]);
-    check(Filter { job: Some("a".into()), outcome: Some(Outcome::Failed), ..all() }, &[1]);
-    check(Filter { since: Some(at(0)), ..all() }, &[1, 3, 5, 2]);
-    check(Filter { since: Some(at(-60)), ..all() }, &[1, 3, 5, 2, 4]);
-    check(Filter { since: Some(at(61)), ..all() }, &[1]);
-    let mut first = None;
-    ledger
-        .visit(&all(), &mut |record| {
-            assert_eq!(first.replace(record.run), None, "it goes on after a break");
-            ControlFlow::Break(())
-        })
-        .unwrap();
-    assert_eq!(first, Some(RunId(1)));
-}
-
-fn latest_is_the_newest_run_of_each_job<L: Ledger>(mut ledger: L) {
-    let (started, queued) = (NewState::Started, NewState::Queued);
-    let skipped = NewState::Skipped(SkipReason::Overlap);
-    ledger
-        .apply(&[
-            claim("b", Some(0), started),
-            claim("a", Some(0), started),
-            claim("a", Some(60), started),
-            claim("a", Some(120), skipped),
-            claim("a", Some(180), queued),
-            claim("c", Some(0), skipped),
-            claim("d", Some(0), queued),
-        ])
-        .unwrap();
-    ledger.apply(&[finished(RunId(2), 500, Outcome::Failed)]).unwrap();
-    let latest: Vec<_> = ledger.latest().unwrap().iter().map(|one| (one.job.clone(), one.run.0)).collect();
-    assert_eq!(latest, [("a".to_owned(), 3), ("b".to_owned(), 1)]);
-    ledger.apply(&[finished(RunId(7), 9, Outcome::Cancelled)]).unwrap();
-    assert_eq!(
-        ledger.latest().unwrap().last().map(|one| (one.run.0, one.outcome)),
-        Some((7, Outcome::Cancelled))
-    );
-}
-
-fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
-    let table = |hash: &str, from| TableRecord {
-        in_force_from: at(from),
-        hash: hash.into(),
-        zones: [("Africa/Casablanca".to_owned(), vec![(at(0), 3600)])].into(),
-        jobs: vec![TableJob {
-            job: JobName::new("a").unwrap(),
-            kind: "command".into(),
-            schedule: vec!["0 0 * * *".into()],
-            timezone: "Africa/Casablanca".into(),
-            enabled: true,
-            jitter: Duration::from_secs(90),
-        }],
-    };
-    ledger
-        .apply(&[
-            Write::Table(table("one", 0)),
-            claim("a", Some(0), NewState::Started),
-            claim("a", Some(60), NewState::Started),
-            Write::Accounted { until: at(60) },
-            Write::Table(table("two", 1)),
-        ])
-        .unwrap();
-    let epoch = match claim("b", Some(-60), NewState::Queued) {
-        Write::Claim(row) => Write::Claim(NewRow { epoch: 3, slot_last: Some(at(-10)), ..row }),
-        other => other,
-    };
-    ledger
-        .apply(&[
-            finished(RunId(1), 90, Outcome::Succeeded),
-            epoch,
-            Write::Adopted { run: RunId(2), owner: owner("run-now") },
-            Write::Accounted { until: at(30) },
-        ])
-        .unwrap();
-    let past = ledger.past().unwrap();
-    assert_eq!(past.accounted, Some(at(30)));
-    assert_eq!(past.table, Some(table("two", 1)));
-    let open: Vec<_> = past
-        .open
-        .iter()
-        .map(|open| {
-            (open.record.run.0, open.record.attempts.len(), open.epoch, open.owner.clone(), open.queued)
-        })
-        .collect();
-    assert_eq!(open, [(2, 1, 0, owner("run-now"), false), (3, 0, 3, owner("daemon"), true)]);
-    assert_eq!(
-        past.jobs,
-        [
-            JobPast {
-                job: "a".into(),
-                epoch: 0,
-                last_slot: Some(at(60)),
-                last_started: Some(at(60)),
-                last_succeeded: Some(at(90)),
-            },
-            JobPast {
-                job: "b".into(),
-                epoch: 3,
-                last_slot: Some(at(-10)),
-                last_started: None,
-                last_succeeded: None,
-            },
-        ]
-    );
-}
-
-fn pauses_replace_each_other<L: Ledger>(mut ledger: L) {
-    let a = || Some(JobName::new("a").unwrap());
-    let pause = |job, since, until: Option<i64>| Write::Pause {
-        job,
-        since: at(since),
-        until: until.map(at),
-        by: "root (uid 0)".into(),
-    };
-    let record = |job: Option<&str>, since, until: Option<i64>| PauseRecord {
-        job: job.map(str::to_owned),
-        since: at(since),
-        until: until.map(at),
-        by: "root (uid 0)".into(),
-    };
-    ledger.apply(&[pause(None, 0, None), pause(a(), 1, Some(9)), pause(a(), 2, None)]).unwrap();
-    assert_eq!(ledger.past().unwrap().pauses, [record(None, 0, None), record(Some("a"), 2, None)]);
-    ledger.apply(&[Write::Resume { job: None }]).unwrap();
-    assert_eq!(ledger.past().unwrap().pauses, [record(Some("a"), 2, None)]);
-    ledger.apply(&[Write::Resume { job: a() }, pause(None, 5, Some(6))]).unwrap();
-    assert_eq!(ledger.past().unwrap().pauses, [record(None, 5, Some(6))]);
-}
-
-fn incidents_and_notices_stay_until_they_are_done<L: Ledger>(mut ledger: L) {
-    let job = |name| JobName::new(name).unwrap();
-    let incident = |name, failures| Incident {
-        job: job(name),
-        opened_at: at(1),
-        run: RunId(1),
-        failures,
-        told: failures > 1,
-    };
-    let notice = |id: &str, contact: &str| Notice {
-        id: id.into(),
-        at: at(1),
-        job: job("a"),
-        run: RunId(1),
-        contact: contact.into(),
-        channel: Channel::Webhook,
-        kind: NoticeKind::Failed,
-        story: json!({ "reason": "é" }),
-    };
-    assert_eq!(ledger.notices().unwrap(), vec![]);
-    let run = claimed(&ledger.apply(&[claim("a", None, NewState::Started)]).unwrap())[0];
-    ledger
-        .apply(&[
-            finished(run, 1, Outcome::Failed),
-            Write::Incident(incident("b", 1)),
-            Write::Incident(incident("a", 1)),
-            Write::Notice(notice("z", "me")),
-            Write::Notice(notice("y", "you")),
-        ])
-        .unwrap();
-    // A change that is written twice is there once.
-    ledger.apply(&[Write::Incident(incident("a", 2)), Write::Notice(notice("z", "other"))]).unwrap();
-    assert_eq!(ledger.past().unwrap().incidents, [incident("a", 2), incident("b", 1)]);
-    assert_eq!(ledger.incident(&job("a")).unwrap(), Some(incident("a", 2)));
-    assert_eq!(ledger.notices().unwrap(), [notice("z", "me"), notice("y", "you")]);
-    let done = |id: &str| Write::NoticeDone { id: id.into() };
-    ledger.apply(&[done("z"), done("unknown"), Write::IncidentClosed { job: job("a") }]).unwrap();
-    assert_eq!(ledger.incident(&job("a")).unwrap(), None);
-    assert_eq!(ledger.past().unwrap().incidents, [incident("b", 1)]);
-    assert_eq!(ledger.notices().unwrap(), [notice("y", "you")]);
-}
-
-fn events_and_tables_are_kept<L: Ledger>(mut ledger: L) {
-    let event =
-        |seconds, kind: &str| Event { at: at(seconds), kind: kind.into(), detail: json!({"pid": seconds}) };
-    let table = |seconds| TableRecord {
-        in_force_from: at(seconds),
-        hash: seconds.to_string(),
-        zones: Default::default(),
-        jobs: vec![],
-    };
-    ledger.apply(&[Write::Event(event(0, "daemon_started")), Write::Table(table(0))]).unwrap();
-    ledger.apply(&[Write::Event(event(9, "daemon_stopped")), Write::Table(table(9))]).unwrap();
-    assert_eq!(ledger.events(at(0)).unwrap(), [event(0, "daemon_started"), event(9, "daemon_stopped")]);
-    assert_eq!(ledger.events(at(1)).unwrap(), [event(9, "daemon_stopped")]);
-    assert_eq!(ledger.tables(at(-1)).unwrap(), [table(0), table(9)]);
-    assert_eq!(ledger.tables(at(8)).unwrap(), [table(0), table(9)]);
-    assert_eq!(ledger.tables(at(9)).unwrap(), [table(9)]);
-}
-
-fn old_rows_are_dropped_in_batches<L: Ledger>(mut ledger: L) {
-    assert_eq!(ledger.prune(at(0), 10).unwrap(), 0);
-    let skipped = NewState::Skipped(SkipReason::Missed);
-    ledger
-        .apply(&[
-            claim("a", Some(0), NewState::Started),
-            claim("a", Some(1), NewState::Started),
-            claim("a", Some(2), skipped),
-            claim("a", Some(3), NewState::Started),
-            claim("a", Some(50), skipped),
-            Write::Event(Event { at: at(0), kind: "old".into(), detail: json!({}) }),
-        ])
-        .unwrap();
-    ledger
-        .apply(&[finished(RunId(1), 10, Outcome::Succeeded), finished(RunId(4), 60, Outcome::Succeeded)])
-        .unwrap();
-    // 2 is open, 4 ended later, 5 is of later.
-    let dropped: Vec<usize> = (0..3).map(|_| ledger.prune(at(50), 1).unwrap()).collect();
-    assert_eq!(dropped, [1, 1, 0]);
-    let left: Vec<_> = ledger.history(&Filter::default()).unwrap().iter().map(|one| one.run.0).collect();
-    assert_eq!(left, [5, 4, 2]);
-    assert_eq!(ledger.events(at(0)).unwrap(), vec![]);
-    let job = ledger.past().unwrap().jobs.remove(0);
-    assert_eq!((job.last_slot, job.last_succeeded), (Some(at(50)), Some(at(60))));
-    let next = claimed(&ledger.apply(&[claim("a", Some(99), NewState::Started)]).unwrap());
-    assert_eq!(next, [RunId(6)]);
-}
-
-fn a_thousand_claims_are_one_batch<L: Ledger>(mut ledger: L) {
-    let batch: Vec<Write> =
-        (0..1000).map(|n| claim(&format!("job-{n}"), Some(0), NewState::Started)).collect();
-    let runs = claimed(&ledger.apply(&batch).unwrap());
-    assert_eq!(runs, (1..=1000).map(RunId).collect::<Vec<_>>());
-    let past = ledger.past().unwrap();
-    assert_eq!((past.open.len(), past.jobs.len()), (1000, 1000));
-    assert!(past.open.iter().all(|open| open.record.attempts.len() == 1 && open.owner == owner("daemon")));
-    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1000);
 }

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::host::process::{Keep, ProgramContext, Programs, Running};
 use crate::host::{accounts, procfs, sockets};
 use crate::model::RunId;
+use crate::units::HumanDuration;
 
 /// How a spawner is started and found.
 #[derive(Clone, Debug)]
@@ -225,7 +226,15 @@ impl Spawner {
             };
             let state = self.inner.settings.state.clone();
             let (link, welcome) = Link::new(socket, state, true, self.inner.clock.clone())?;
-            match welcome.await? {
+            // One that is stopped, or none of ours: the jobs don't wait for it.
+            let Ok(welcome) = tokio::time::timeout(WELCOME, welcome).await else {
+                bail!(
+                    "it doesn't answer within {} at {}: what it may run goes on without being heard",
+                    HumanDuration(WELCOME),
+                    path.display()
+                );
+            };
+            match welcome? {
                 Ok(Welcome { programs }) => {
                     let mut all = self.inner.adopted.lock().unwrap_or_else(PoisonError::into_inner);
                     all.push(Arc::downgrade(&link));
@@ -257,6 +266,9 @@ impl Spawner {
         bail!("process {pid} says that it serves a process that is gone")
     }
 }
+
+/// What a spawner of a former daemon is given to answer.
+const WELCOME: Duration = Duration::from_secs(10);
 
 impl Current {
     /// Its connection is closed: it has ended, or is about to.

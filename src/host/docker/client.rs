@@ -101,14 +101,19 @@ async fn carry(settings: Settings, argv: Vec<String>) -> Result<i64, DockerError
     let since = container.and_then(|container| container.state?.started_at).unwrap_or_default();
     let (exec, attached, input) = docker.start(&found, &order).await?;
     let mut head = vec![];
+    let heard = async {
+        match hear(&exec, attached, input, &mut out, &mut head, settings.stdin).await? {
+            Ok(()) => Some(exec.exit_code().await),
+            Err(error) => Some(Err(error)),
+        }
+    };
     let ended = tokio::select! {
-        done = hear(&exec, attached, input, &mut out, &mut head, settings.stdin) => done,
+        done = heard => done,
         _ = term.recv() => None,
         _ = interrupt.recv() => None,
     };
     match ended {
-        Some(Ok(())) => {
-            let code = exec.exit_code().await?;
+        Some(Ok(code)) => {
             if let Some(error) = exec.never_ran(code, &head) {
                 return Err(error);
             }

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::exec::{MARKER_EXEC, Piece};
+use super::exec::{HEAD, MARKER_EXEC, Piece};
 use super::{Docker, DockerError, Exec, Found, Order};
 use crate::host::process::{MARKER_JOB, MARKER_RUN};
 use crate::host::procfs;
+use crate::units::HumanDuration;
 
 /// The mark of the process that listens to an exec: when it is gone, nobody does.
 const MARKER_CLIENT: &str = "PUNK_ECO_CLIENT";
 
+/// What the engine is given to say whether a program runs: less than our own end leaves.
+const LOOK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long KILL may take.
 const BOUND: Duration = Duration::from_secs(5);
@@ -72,18 +75,29 @@ impl Exec {
         let mark = format!("{MARKER_EXEC}={}", self.token);
         let mut told: HashMap<i32, u64> = HashMap::new();
         let mut told_inside = false;
+        let mut lost = None;
         loop {
-            let seen = self.inspect().await.map_err(|error| error.to_string())?;
+            // Before the engine is asked anything: it may be dead or hang, and the container lives on without it.
             let left = marked(&mark);
-            let running = seen.is_some_and(|seen| seen.running);
-            if !running && left.is_empty() {
-                return Ok(true);
-            }
             for (pid, start) in &left {
                 // TERM once: a second one may mean something else to a program.
-                if signal == Signal::KILL || told.insert(*pid, *start) != Some(*start) {
+                if told.insert(*pid, *start) != Some(*start) || signal == Signal::KILL {
                     send(*pid, &mark, signal);
                 }
+            }
+            let mut running = false;
+            if lost.is_none() {
+                match tokio::time::timeout(LOOK, self.inspect()).await {
+                    Ok(Ok(seen)) => running = seen.is_some_and(|seen| seen.running),
+                    Ok(Err(error)) => lost = Some(error.to_string()),
+                    Err(_) => lost = Some(format!("Docker doesn't answer within {}", HumanDuration(LOOK))),
+                }
+            }
+            if left.is_empty() && !running {
+                return match lost {
+                    Some(why) if told.is_empty() => Err(why),
+                    _ => Ok(true),
+                };
             }
             if running && left.is_empty() && (!told_inside || signal == Signal::KILL) {
                 told_inside = true;
@@ -117,22 +131,16 @@ impl Docker {
         grace: Duration,
     ) -> Result<Vec<String>, DockerError> {
         let mut ended = vec![];
-        let execs =
-            self.inspect(&found.id).await?.and_then(|container| container.exec_ids).unwrap_or_default();
-        for id in execs {
-            let mut exec = Exec {
+        // By their marks, and not by the engine's list: it forgets its execs when it is restarted.
+        for (pid, abandoned) in abandoned(&found.id, owner) {
+            let exec = Exec {
                 docker: self.clone(),
                 container: found.id.clone(),
                 name: found.name.clone(),
-                program: "a program of an earlier attempt".to_owned(),
-                id,
-                token: String::new(),
+                program: abandoned.name,
+                id: abandoned.token.clone(),
+                token: abandoned.token,
             };
-            let Some(seen) = exec.inspect().await? else { continue };
-            let Some(pid) = seen.pid.filter(|_| seen.running) else { continue };
-            let Some(abandoned) = Abandoned::look(pid, owner) else { continue };
-            exec.token = abandoned.token;
-            exec.program = abandoned.name;
             exec.end(grace).await.map_err(|said| DockerError::Refused {
                 name: found.name.clone(),
                 program: "anything".to_owned(),
@@ -160,7 +168,17 @@ impl Docker {
         }
         let mark = format!("{MARKER_CLIENT}={}/{}/", owner.job, owner.run);
         let until = tokio::time::Instant::now() + grace;
-        self.signal_inside(found, &mark, Signal::TERM).await?;
+        match self.signal_inside(found, &mark, Signal::TERM).await {
+            // An image of few programs has no shell: that is no reason to make no dump.
+            Err(DockerError::NoProgram { said, .. }) => {
+                return Ok(vec![format!(
+                    "what an earlier attempt may have left in container {} can't be looked for: its processes aren't \
+                     seen from here, and it has no shell ({said})",
+                    found.name
+                )]);
+            }
+            told => told?,
+        }
         while tokio::time::Instant::now() < until && self.running(found).await? > 0 {
             tokio::time::sleep(PAUSE).await;
         }
@@ -190,8 +208,15 @@ impl Docker {
         let order = Order { argv, env: vec![], stdin: false };
         let (exec, mut attached, _input) = self.start(found, &order).await?;
         let heard = async {
-            while let Some(Piece::Out(_) | Piece::Err(_)) = exec.next(&mut attached).await? {}
-            exec.exit_code().await
+            let mut head = vec![];
+            while let Some(piece) = exec.next(&mut attached).await? {
+                if let Piece::Out(bytes) = piece {
+                    let room = HEAD.saturating_sub(head.len()).min(bytes.len());
+                    head.extend_from_slice(&bytes[..room]);
+                }
+            }
+            let code = exec.exit_code().await?;
+            exec.never_ran(code, &head).map_or(Ok(code), Err)
         };
         match tokio::time::timeout(BOUND, heard).await {
             Ok(Ok(0)) => Ok(()),
@@ -231,6 +256,22 @@ impl Abandoned {
             token,
         })
     }
+}
+
+/// The programs inside the container whose clients have ended, each by one of its processes.
+fn abandoned(container: &str, owner: &Owner) -> Vec<(i32, Abandoned)> {
+    let mut found: Vec<(i32, Abandoned)> = vec![];
+    for one in procfs::all() {
+        let inside = || std::fs::read_to_string(format!("/proc/{}/cgroup", one.pid));
+        if one.is_zombie() || !inside().is_ok_and(|group| group.contains(container)) {
+            continue;
+        }
+        let Some(new) = Abandoned::look(one.pid, owner) else { continue };
+        if !found.iter().any(|(_, other)| other.token == new.token) {
+            found.push((one.pid, new));
+        }
+    }
+    found
 }
 
 /// Every process with the mark in its environment, with its start: the program's children have it too.

@@ -64,6 +64,9 @@ impl DockerError {
     }
 
     pub(super) fn of(what: &str, socket: &Path, error: Error) -> Self {
+        if let Some(unreachable) = unconnected(&error) {
+            return Self::unreachable(socket, unreachable);
+        }
         let socket = socket.to_owned();
         match error {
             Error::RequestTimeoutError => Self::Silent { socket, waited: super::PATIENCE },
@@ -82,6 +85,19 @@ pub(super) fn status_of(error: &Error) -> Option<u16> {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
     }
+}
+
+/// Why there was no connection, where that is all there is to say.
+fn unconnected(error: &Error) -> Option<&std::io::Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            let known = [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
+            return known.contains(&io.kind()).then_some(io);
+        }
+        source = cause.source();
+    }
+    None
 }
 
 fn whole(error: &Error) -> String {

@@ -17,6 +17,8 @@ use super::{Docker, DockerError, Found};
 
 /// What a short program, one that is only asked something, may take.
 const SHORT: Duration = Duration::from_secs(30);
+/// What it has between TERM and KILL.
+const ENDING: Duration = Duration::from_secs(2);
 /// Of what a short program prints on each stream, this much is kept.
 const KEPT: usize = 64 << 10;
 /// How long the engine may need to notice that a program has ended whose output has.
@@ -165,11 +167,16 @@ impl Docker {
                     None => Ok(Captured { code, stdout, stderr }),
                 }
             }
-            Err(_) => Err(DockerError::TooLong {
-                name: exec.name.clone(),
-                program: exec.program.clone(),
-                limit: SHORT,
-            }),
+            Err(_) => {
+                guard.0 = None;
+                // Before it is said, and while this process is still there to do it.
+                let _ = exec.end(ENDING).await;
+                Err(DockerError::TooLong {
+                    name: exec.name.clone(),
+                    program: exec.program.clone(),
+                    limit: SHORT,
+                })
+            }
         }
     }
 }
@@ -235,8 +242,7 @@ impl Exec {
             }),
         );
         let Some(seen) = answer.await? else { return Ok(None) };
-        let pid = seen.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        Ok(Some(Seen { running: seen.running.unwrap_or_default(), exit_code: seen.exit_code, pid }))
+        Ok(Some(Seen { running: seen.running.unwrap_or_default(), exit_code: seen.exit_code }))
     }
 
     /// Docker gives the runtime's words for a program that it couldn't start as the program's own output.
@@ -287,8 +293,6 @@ const NEVER: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 pub(super) struct Seen {
     pub(super) running: bool,
     pub(super) exit_code: Option<i64>,
-    /// As the engine's host numbers it.
-    pub(super) pid: Option<i32>,
 }
 
 /// A short program whose caller is gone is ended too.
@@ -297,7 +301,7 @@ struct EndOnDrop(Option<Exec>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let (Some(exec), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { exec.end(Duration::from_secs(2)).await });
+            runtime.spawn(async move { exec.end(ENDING).await });
         }
     }
 }

@@ -53,6 +53,11 @@ fn build(roots: Arc<RootCertStore>) -> Result<Client, HttpError> {
         .no_proxy()
         .http1_only()
         .pool_max_idle_per_host(0)
+        // A request's own span of time ends it: nothing is left for TCP to watch over.
+        .tcp_keepalive(None)
+        .tcp_keepalive_interval(None)
+        .tcp_keepalive_retries(None)
+        .tcp_user_timeout(None)
         .dns_resolver(Resolver)
         .connector_layer(Observe)
         .build()

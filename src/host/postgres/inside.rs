@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Between columns: in no version, number or flag.
 const SEPARATOR: char = '\u{1f}';
 
+/// Of the end of what psql says: it tells in two of each address that it tried, and `localhost` has two.
+const LINES: usize = 4;
+
 /// Refusals that the next attempt would meet again, in libpq's and the server's words.
 const LASTING: [&str; 7] = [
     "authentication failed",
@@ -66,7 +69,7 @@ impl Connection {
 
     fn refusal(&self, code: i64, said: &str) -> PostgresError {
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let said = lines[lines.len().saturating_sub(3)..].join("; ");
+        let said = lines[lines.len().saturating_sub(LINES)..].join("; ");
         let said = said.strip_prefix("psql: error: ").unwrap_or(&said);
         let said = if said.is_empty() { format!("psql ended with code {code}") } else { said.to_owned() };
         let lasting = LASTING.iter().any(|text| said.contains(text));
@@ -86,5 +89,32 @@ impl Connection {
 impl From<DockerError> for PostgresError {
     fn from(error: DockerError) -> Self {
         if error.is_lasting() { Self::Refused(error.to_string()) } else { Self::Away(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Connection, Tls};
+
+    #[test]
+    fn what_psql_says_of_both_addresses_is_told_whole() {
+        let connection = Connection {
+            host: "localhost".into(),
+            port: 5432,
+            database: "shop".into(),
+            user: "me".into(),
+            password: None,
+            container: None,
+            tls: Tls::Prefer,
+        };
+        let said = "psql: error: connection to server at \"localhost\" (127.0.0.1), port 5432 failed: Connection refused\n\
+                    \tIs the server running there?\nconnection to server at \"localhost\" (::1), port 5432 failed: \
+                    Cannot assign requested address\n\tIs the server running there?\n";
+        assert_eq!(
+            connection.refusal(2, said).to_string(),
+            "PostgreSQL at localhost:5432 can't be reached: connection to server at \"localhost\" (127.0.0.1), port 5432 \
+             failed: Connection refused; Is the server running there?; connection to server at \"localhost\" (::1), \
+             port 5432 failed: Cannot assign requested address; Is the server running there?"
+        );
     }
 }

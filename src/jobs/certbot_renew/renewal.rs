@@ -94,7 +94,7 @@ impl<'a> Renewal<'a> {
         let report = Report::new(String::new())
             .fact("renewed", json!(renewed))
             .fact("deployed", deployed.keys().cloned().collect::<Vec<String>>())
-            .fact("certificates", self.facts(&live))
+            .fact("certificates", facts(&before, &live))
             .fact("served", seen.iter().map(Seen::fact).collect::<Vec<Value>>());
         self.conclude(report, trouble, &live, &renewed, &deployed)
     }
@@ -171,7 +171,7 @@ impl<'a> Renewal<'a> {
         let then = if owed(&live, &record, &seen).is_empty() { "" } else { ", then deploy what is on disk" };
         let summary = format!("would have certbot renew what is due{then}: {}", self.overview(&live));
         let mut report = Report::new(summary)
-            .fact("certificates", self.facts(&live))
+            .fact("certificates", facts(&live, &live))
             .fact("served", seen.iter().map(Seen::fact).collect::<Vec<Value>>());
         let bad = seen.iter().filter(|one| !one.is_fine()).map(Seen::to_string);
         report.findings = live.broken.iter().cloned().chain(bad).map(Finding::warning).collect();
@@ -249,15 +249,6 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    fn facts(&self, live: &Live) -> Vec<Value> {
-        let fact = |(name, one): (&String, &crate::host::certificates::Certificate)| {
-            json!({
-                "name": name, "serial": one.serial, "not_after": one.not_after.to_string(), "names": one.names,
-            })
-        };
-        live.certificates.iter().map(fact).collect()
-    }
-
     fn overview(&self, live: &Live) -> String {
         let first = live.certificates.iter().min_by_key(|(_, one)| one.not_after);
         match (live.certificates.len(), first) {
@@ -312,6 +303,18 @@ impl<'a> Renewal<'a> {
 
 fn served_at(places: &[&str]) -> String {
     format!("served at {}", places.join(", "))
+}
+
+/// What is on disk, and what was there before certbot was asked.
+fn facts(before: &Live, live: &Live) -> Vec<Value> {
+    let fact = |(name, one): (&String, &crate::host::certificates::Certificate)| {
+        json!({
+            "name": name, "serial": one.serial,
+            "serial_before": before.certificates.get(name).map(|before| &before.serial),
+            "not_after": one.not_after.to_string(), "names": one.names,
+        })
+    };
+    live.certificates.iter().map(fact).collect()
 }
 
 /// The serials of the certificates that the server has not been made to read, or does not serve.

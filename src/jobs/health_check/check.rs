@@ -101,12 +101,3 @@ pub(super) fn shown(value: f64, threshold: f64) -> String {
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
-
-/// What a `below` of 0 % can't be: nothing is below it.
-pub(super) fn below_something(percent: f64) -> Vec<Invalid> {
-    if percent > 0.0 {
-        return vec![];
-    }
-    let message = "nothing is below 0 %: the check would always fail".to_owned();
-    vec![Invalid { key: "below".into(), message, hint: Some("as in 80%".into()) }]
-}

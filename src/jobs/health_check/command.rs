@@ -158,14 +158,18 @@ impl Tail {
         }
     }
 
-    /// What is there now, and no more: whoever holds the stream open may never end.
+    /// What is there now, and no more: whoever holds the stream open may never end. Asks the pipe itself, which doesn't
+    /// block: tokio only knows of what it was told since, and on a busy host that is nothing yet.
     fn take_rest(&mut self) {
+        let Some(pipe) = self.pipe.take() else { return };
+        let mut buffer = [0; 4096];
         for _ in 0..64 {
-            if self.take().is_none_or(|taken| taken == 0) {
-                break;
+            match rustix::io::read(&pipe, &mut buffer) {
+                Ok(length) if length > 0 => self.keep(&buffer[..length]),
+                Err(rustix::io::Errno::INTR) => {}
+                _ => break,
             }
         }
-        self.pipe = None;
     }
 
     /// How much was there; `None`: there will be no more.
@@ -174,12 +178,16 @@ impl Tail {
         match self.pipe.as_ref()?.try_read(&mut buffer) {
             Ok(0) => None,
             Ok(length) => {
-                self.bytes.extend_from_slice(&buffer[..length]);
-                self.bytes.drain(..self.bytes.len().saturating_sub(TAIL));
+                self.keep(&buffer[..length]);
                 Some(length)
             }
             Err(error) => (error.kind() == std::io::ErrorKind::WouldBlock).then_some(0),
         }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.drain(..self.bytes.len().saturating_sub(TAIL));
     }
 
     fn last_lines(&self) -> String {
@@ -212,6 +220,16 @@ mod tests {
         check(None, ["", "asking"], State::Failing, "not done after 30s: ended by its timeout: asking");
         let unknown = "nobody knows how it ended: its spawner died";
         check(Some(Status::Unknown), ["", ""], State::Unknown, unknown);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_told_of_yet_is_read_all_the_same() {
+        let (ours, theirs) = rustix::pipe::pipe().unwrap();
+        let mut tail = Tail::of(Some(ours));
+        assert_eq!(rustix::io::write(&theirs, b"gone\n"), Ok(5));
+        // Without a wait between, tokio's reactor has not had its turn.
+        tail.take_rest();
+        assert_eq!(tail.last_lines(), "gone");
     }
 
     #[test]

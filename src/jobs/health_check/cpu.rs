@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::check::{Check, Common, Measured, below_something, rounded, shown};
+use super::check::{Check, Common, Measured, rounded, shown};
 use super::samples::{Kept, Sample, Samples};
 use crate::document::Invalid;
 use crate::host::load::CpuTimes;
@@ -59,7 +59,7 @@ impl Check for Cpu {
     }
 
     fn invalid(&self) -> Vec<Invalid> {
-        let mut found = below_something(self.below.0);
+        let mut found = vec![];
         if !(SHORTEST..=LONGEST).contains(&self.over.0) {
             let message = format!("`over` must lie between {SHORTEST:?} and 1d");
             found.push(Invalid { key: "over".into(), message, hint: Some("as in 5m".into()) });

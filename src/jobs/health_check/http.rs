@@ -24,6 +24,8 @@ const QUOTED: usize = 100;
 
 const REDIRECTS: usize = 10;
 
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
@@ -39,8 +41,8 @@ pub(super) struct Http {
     /// How long the whole answer may take to be a good one; default: `timeout`.
     within: Option<HumanDuration>,
     /// When an answer is no longer waited for: from the name's look-up to the end of the body, redirects included.
-    #[serde(default = "five_seconds")]
-    timeout: HumanDuration,
+    /// Default: 5s, or `within` where that is longer.
+    timeout: Option<HumanDuration>,
     /// How findings and alerts call the check; default: what it looks at.
     name: Option<String>,
     /// What a failure of the check is.
@@ -49,10 +51,6 @@ pub(super) struct Http {
 
 fn ok() -> Vec<u16> {
     vec![200]
-}
-
-fn five_seconds() -> HumanDuration {
-    HumanDuration(Duration::from_secs(5))
 }
 
 #[async_trait]
@@ -96,15 +94,15 @@ impl Check for Http {
                 "100 to 599, as in [200, 204]",
             );
         }
-        if let Some(within) = self.within.filter(|within| within.0 >= self.timeout.0) {
+        let timeout = self.timeout();
+        if let Some(within) = self.within.filter(|within| within.0 > timeout.0) {
             let message = format!(
-                "`within: {within}` can't be measured: after `timeout: {}` nobody waits any more",
-                self.timeout
+                "`within: {within}` can't be measured: after `timeout: {timeout}` nobody waits any more"
             );
             say("within", message, "make timeout longer, or leave within out");
         }
         let within = self.within.and_then(|within| no_time("within", within));
-        found.into_iter().chain(within).chain(no_time("timeout", self.timeout)).collect()
+        found.into_iter().chain(within).chain(no_time("timeout", timeout)).collect()
     }
 
     async fn look(&self, _ctx: &JobContext) -> Measured {
@@ -113,7 +111,7 @@ impl Check for Http {
             Err(reason) => return Measured::unknown(reason),
         };
         let request = Request {
-            timeout: self.timeout.0,
+            timeout: self.timeout().0,
             read: READ,
             // A character has up to four bytes.
             keep: 4 * (QUOTED + 1),
@@ -121,7 +119,7 @@ impl Check for Http {
             redirects: Redirects::Follow { at_most: REDIRECTS, but: self.status.clone() },
             ..Request::get(target)
         };
-        let limit = self.within.unwrap_or(self.timeout).0.as_secs_f64();
+        let limit = self.within.unwrap_or(self.timeout()).0.as_secs_f64();
         match request.send().await {
             Ok(answer) => self.judge(&answer).against(answer.took.as_secs_f64(), limit),
             Err(error) => Measured::of(false, error.to_string()).against(serde_json::Value::Null, limit),
@@ -135,6 +133,11 @@ impl Check for Http {
 }
 
 impl Http {
+    fn timeout(&self) -> HumanDuration {
+        let usual = TIMEOUT.max(self.within.map_or(Duration::ZERO, |within| within.0));
+        self.timeout.unwrap_or(HumanDuration(usual))
+    }
+
     fn target(&self) -> Result<Target, String> {
         let address = self.url.resolve().map_err(|error| error.to_string())?;
         let target = Target::parse(address.expose_secret())
@@ -226,6 +229,21 @@ mod tests {
         check("http://me:${file:/etc/x}@web1/a@b", "http://web1/a@b");
         check("${env:WEB}", "${env:WEB}");
         check("hunter2", "an address");
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_it_may_take() {
+        let check = |options: &str, expected: &str| {
+            let text = format!(r#"{{ "url": "http://web1/"{options} }}"#);
+            let http: Http = serde_json::from_str(&text).unwrap();
+            assert_eq!(http.timeout().to_string(), expected, "{options}");
+            assert_eq!(http.invalid(), [], "{options}");
+        };
+        check("", "5s");
+        check(r#", "within": "500ms""#, "5s");
+        check(r#", "within": "10s""#, "10s");
+        check(r#", "within": "10s", "timeout": "10s""#, "10s");
+        check(r#", "within": "500ms", "timeout": "2s""#, "2s");
     }
 
     #[test]

@@ -37,10 +37,10 @@ impl Check for Load {
     }
 
     fn invalid(&self) -> Vec<Invalid> {
-        if self.per_core_below.is_finite() && self.per_core_below > 0.0 {
+        if self.per_core_below.is_finite() && self.per_core_below >= 0.0 {
             return vec![];
         }
-        let message = format!("no load is below {}: it must be more than 0", self.per_core_below);
+        let message = format!("no load is below {}", self.per_core_below);
         vec![Invalid { key: "per_core_below".into(), message, hint: Some("as in 1.0".into()) }]
     }
 

@@ -5,8 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::check::{Check, Common, Measured, below_something, rounded, shown};
-use crate::document::Invalid;
+use super::check::{Check, Common, Measured, rounded, shown};
 use crate::host::load::Memory as Reading;
 use crate::jobs::JobContext;
 use crate::units::{Percent, Size};
@@ -35,10 +34,6 @@ impl Check for Memory {
 
     fn common(&self) -> Common<'_> {
         Common { name: self.name.as_ref(), severity: self.severity }
-    }
-
-    fn invalid(&self) -> Vec<Invalid> {
-        below_something(self.below.0)
     }
 
     async fn look(&self, _ctx: &JobContext) -> Measured {

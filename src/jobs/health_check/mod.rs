@@ -22,14 +22,14 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use self::check::{Check, Measured, State};
@@ -61,7 +61,7 @@ macro_rules! checks {
             name: Option<String>,
             /// A failing check that is `critical` fails the run; one that is a `warning` is a finding. Default: critical.
             severity: Option<CheckSeverity>,
-            $($(#[$doc])* $key: Option<$options>,)+
+            $($(#[$doc])* #[serde(default, deserialize_with = "with_defaults")] $key: Option<$options>,)+
         }
 
         const NAMES: &[&str] = &[$(stringify!($key)),+];
@@ -103,6 +103,11 @@ checks! {
     certificate: certificate::Certificate,
 }
 
+/// `- memory:` asks for its defaults, as `certbot_renew:` does, and is no missing check.
+fn with_defaults<'de, D: Deserializer<'de>, T: Deserialize<'de>>(options: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(options).map(Some)
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CheckSeverity {
@@ -126,19 +131,27 @@ impl Entry {
         self.all().into_iter().next()
     }
 
-    fn look<'a>(&'a self, at: usize, ctx: &'a JobContext) -> Option<BoxFuture<'a, (usize, Looked<'a>)>> {
+    fn look<'a>(
+        &'a self,
+        at: usize,
+        name: String,
+        ctx: &'a JobContext,
+    ) -> Option<BoxFuture<'a, (usize, Looked<'a>)>> {
         let (kind, check) = self.one()?;
         let look = async move {
             let measured = caught(check.look(ctx)).await;
-            (at, Looked { entry: self, kind, name: self.name(), measured })
+            (at, Looked { entry: self, kind, name, measured })
         };
         Some(look.boxed())
     }
 
-    fn name(&self) -> String {
+    fn given_name(&self) -> Option<&String> {
         let common = self.one().map(|(_, check)| check.common());
-        let name = self.name.as_ref().or(common.and_then(|common| common.name));
-        match (name, self.one()) {
+        self.name.as_ref().or(common.and_then(|common| common.name))
+    }
+
+    fn name(&self) -> String {
+        match (self.given_name(), self.one()) {
             (Some(name), _) => name.clone(),
             (None, Some((kind, check))) => format!("{kind} {}", check.subject()),
             (None, None) => String::new(),
@@ -209,9 +222,9 @@ impl KindOptions for HealthCheck {
         let mut found: Vec<Invalid> =
             self.checks.iter().enumerate().flat_map(|(at, entry)| entry.invalid(at)).collect();
         let mut names = HashSet::new();
-        for (at, entry) in self.checks.iter().enumerate().filter(|(_, entry)| entry.one().is_some()) {
-            let name = entry.name();
-            if !names.insert(name.clone()) {
+        let named = self.checks.iter().enumerate().filter_map(|(at, entry)| Some((at, entry.given_name()?)));
+        for (at, name) in named {
+            if !names.insert(name) {
                 let message = format!("two checks are called `{name}`");
                 let hint =
                     Some("give one of them another `name`, so that their results can be told apart".into());
@@ -219,6 +232,30 @@ impl KindOptions for HealthCheck {
             }
         }
         found
+    }
+}
+
+impl HealthCheck {
+    /// What each is called. The same thing may be looked at twice, say with a threshold to warn at and one to fail at:
+    /// the second is then `disk / (2)`.
+    fn names(&self) -> Vec<String> {
+        let mut taken: HashSet<String> = self.checks.iter().filter_map(Entry::given_name).cloned().collect();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut name = |entry: &Entry| {
+            let plain = entry.name();
+            if entry.given_name().is_some() {
+                return plain;
+            }
+            let count = seen.entry(plain.clone()).or_default();
+            loop {
+                *count += 1;
+                let name = if *count == 1 { plain.clone() } else { format!("{plain} ({count})") };
+                if taken.insert(name.clone()) {
+                    return name;
+                }
+            }
+        };
+        self.checks.iter().map(&mut name).collect()
     }
 }
 
@@ -234,8 +271,11 @@ struct Looked<'a> {
 impl Job for HealthCheck {
     async fn run(&self, ctx: &JobContext) -> Result<Report, JobError> {
         let mut looked: Vec<Option<Looked<'_>>> = self.checks.iter().map(|_| None).collect();
-        let looks: Vec<_> =
-            self.checks.iter().enumerate().filter_map(|(at, entry)| entry.look(at, ctx)).collect();
+        let names = self.names();
+        let looks: Vec<_> = std::iter::zip(&self.checks, &names)
+            .enumerate()
+            .filter_map(|(at, (entry, name))| entry.look(at, name.clone(), ctx))
+            .collect();
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         let stopped = loop {
             tokio::select! {
@@ -246,13 +286,14 @@ impl Job for HealthCheck {
                 () = ctx.cancel.cancelled() => break true,
             }
         };
-        for one in looked.iter().flatten() {
-            let line = format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
-            ctx.log.note(ctx.clock.now(), &line);
-        }
+        let line =
+            |one: &Looked<'_>| format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
+        // In one write: a hundred of them cost as much as a few checks.
+        let lines: Vec<String> = looked.iter().flatten().map(line).collect();
+        ctx.log.note(ctx.clock.now(), &lines.join("\n"));
         if stopped {
-            let missing = self.checks.iter().zip(&looked).filter(|(_, one)| one.is_none());
-            let missing: Vec<String> = missing.map(|(entry, _)| entry.name()).collect();
+            let missing = names.iter().zip(&looked).filter(|(_, one)| one.is_none());
+            let missing: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
             let text = format!("stopped before these had a result: {}", missing.join(", "));
             // Whoever ended the run has a reason of its own, and doesn't show this one.
             ctx.log.note(ctx.clock.now(), &text);

@@ -116,17 +116,40 @@ fn what_makes_no_sense_is_told_where_it_stands() {
     check(THREE, &[]);
     check("checks: []\n", &["there is no check", "one of: http, ", ", disk, "]);
     check("checks:\n  - name: x\n", &["jobs.yaml:2:5", "a check needs a key that says what is looked at"]);
-    check("checks:\n  - disk:\n", &["jobs.yaml:2:5", "a check needs a key that says what is looked at"]);
+    check("checks:\n  - http:\n", &["jobs.yaml:2:5", "the key `url` is missing"]);
+    check("checks:\n  - memory:\n  - disk:\n", &[]);
     check("checks:\n  - disk: {}\n    load: {}\n", &["jobs.yaml:3:", "a check looks at one thing"]);
     check("checks:\n  - dsik: {}\n", &["jobs.yaml:2:5", "dsik", "disk"]);
     check("checks:\n  - disk: { pth: / }\n", &["jobs.yaml:2:13", "pth", "path"]);
     check("checks:\n  - disk: { path: srv }\n", &["jobs.yaml:2:19", "must be an absolute path"]);
     check("checks:\n  - disk: { free: 20 }\n", &["jobs.yaml:2:19", "not a percentage"]);
-    check("checks:\n  - disk: {}\n  - disk: { path: / }\n", &["two checks are called `disk /`"]);
+    check(
+        "checks:\n  - disk: { name: a }\n  - disk: {}\n    name: a\n",
+        &["jobs.yaml:3:", "two checks are called `a`"],
+    );
     check("checks:\n  - disk: { name: a }\n    name: b\n", &["`name` stands beside `disk` and within it"]);
     check("checks:\n  - cpu: { over: 10ms }\n", &["jobs.yaml:2:18", "`over` must lie between 1s and 1d"]);
-    check("checks:\n  - cpu: { below: 0% }\n", &["jobs.yaml:2:19", "nothing is below 0 %"]);
-    check("checks:\n  - memory: { below: 0% }\n", &["jobs.yaml:2:22", "nothing is below 0 %"]);
-    check("checks:\n  - load: { per_core_below: 0 }\n", &["jobs.yaml:2:29", "no load is below 0"]);
+    check("checks:\n  - load: { per_core_below: -1 }\n", &["jobs.yaml:2:29", "no load is below -1"]);
+    // Always failing, which is a way to see who hears of a failure.
+    check(
+        "checks:\n  - load: { per_core_below: 0 }\n  - cpu: { below: 0% }\n  - memory: { below: 0% }\n",
+        &[],
+    );
     check("checks:\n  - load: { per_core_below: 2 }\n  - cpu: {}\n  - cpu: { over: 15m }\n", &[]);
+}
+
+#[test]
+fn the_same_thing_may_be_looked_at_twice() {
+    let names = |yaml: &str| read(yaml).unwrap().names();
+    assert_eq!(
+        names(
+            "checks:\n  - disk: { free: 30%, severity: warning }\n  - disk: { free: 20% }\n  - disk: {}\n  - memory:\n"
+        ),
+        ["disk /", "disk / (2)", "disk / (3)", "memory in use"]
+    );
+    assert_eq!(
+        names("checks:\n  - disk: {}\n  - disk: {}\n  - disk: {}\n  - disk: { name: disk / (2) }\n"),
+        ["disk /", "disk / (3)", "disk / (4)", "disk / (2)"],
+        "a given name is nobody else's"
+    );
 }

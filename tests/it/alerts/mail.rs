@@ -45,6 +45,27 @@ async fn a_mail_arrives_as_it_was_written_and_nothing_in_it_becomes_a_header() {
 }
 
 #[tokio::test]
+async fn a_line_of_a_log_can_be_searched_for_in_the_raw_mail() {
+    if smtp::missing() {
+        return;
+    }
+    let smtp = Smtp::start();
+    let check = async |text: String, whole: bool| {
+        let mail = Mail { text: text.clone(), ..mail("me@shop.test") };
+        send(&server(smtp.port), &mail).await.unwrap();
+        let got = smtp.mails().pop().unwrap();
+        assert_eq!(got["text"].as_str().unwrap().trim_end(), text.trim_end());
+        let raw = got["raw"].as_str().unwrap();
+        assert_eq!(raw.contains(&text.replace('\n', "\r\n")), whole, "{raw}");
+    };
+    let line = |length: usize| "exit=7 ".repeat(200)[..length].to_owned();
+    check(format!("{}\n.\n.. a=b\n{}\n", line(300), line(998)), true).await;
+    // SMTP takes no longer ones, and no other letters, as they are.
+    check(line(999) + "x\n", false).await;
+    check(format!("é {}\n", line(300)), false).await;
+}
+
+#[tokio::test]
 async fn each_bad_server_is_called_what_it_is() {
     if smtp::missing() {
         return;

@@ -41,13 +41,19 @@ fn name() -> String {
     nix::unistd::gethostname().unwrap().into_string().unwrap()
 }
 
-/// A text of a mail with its instants as `…`, and the host as `HOST`.
+/// A text of a mail with its instants and seconds as `…`, and the host as `HOST`.
 fn without_times(text: &str) -> String {
     let number = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '+' | 'Z' | '-' | '.');
     let is_time = |word: &str| word.len() >= 9 && word.contains(':') && word.chars().all(number);
     let is_date = |word: &str| word.len() == 10 && word.chars().filter(|letter| *letter == '-').count() == 2;
     let word = |word: &str| match word {
         time if is_time(time.trim_end_matches(':')) => "…".to_owned(),
+        took if took.len() == 5
+            && took.ends_with("s:")
+            && took.chars().all(|letter| number(letter) || letter == 's') =>
+        {
+            "…".to_owned()
+        }
         date if is_date(date) && date.starts_with("20") => "…".to_owned(),
         other => other.to_owned(),
     };
@@ -113,7 +119,7 @@ The last lines of its log:
   … note  | asked for by root (uid 0)
   … note  | attempt 1 of 1 (manual)
   … stdout| the mood is 7
-  … note  | failed after 0.0s: exit code 7
+  … note  | failed after … exit code 7
 
 What to type next:
 

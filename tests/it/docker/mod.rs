@@ -2,6 +2,7 @@
 
 mod compose;
 mod containers;
+mod engine;
 mod failures;
 mod interrupted;
 mod round_trip;

@@ -38,8 +38,8 @@ fn a_wrong_option_is_found_at_its_place() {
     );
     check("http: { url: http://a/, timeout: 0s }", &[(44, "`timeout: 0s` leaves no time for an answer")]);
     check(
-        "http: { url: http://a/, within: 5s }",
-        &[(43, "`within: 5s` can't be measured: after `timeout: 5s` nobody waits any more")],
+        "http: { url: http://a/, within: 6s, timeout: 5s }",
+        &[(43, "`within: 6s` can't be measured: after `timeout: 5s` nobody waits any more")],
     );
     check("http: { url: http://a/, within: 0s }", &[(43, "`within: 0s` leaves no time for an answer")]);
     check("tcp: { address: '::1:25' }", &[(27, "`::1:25` is not an address and a port")]);

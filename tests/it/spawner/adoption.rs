@@ -199,3 +199,30 @@ async fn spawners_of_other_instances_and_dead_ones_are_not_adopted() {
     assert!(stale.iter().all(|socket| !socket.exists()));
     assert!(folder.join(format!("control.sock.spawner-{}", other.pid().await)).exists());
 }
+
+/// It was stopped, or its host's memory is full: the next daemon's jobs are due nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spawner_that_does_not_answer_is_not_waited_for_without_end() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    std::fs::write(folder.join("script"), COUNTING).unwrap();
+    let old = kill_daemon_after(folder, 1).await;
+    let old_pid = Pid::from_raw(old).unwrap();
+    kill_process(old_pid, Signal::STOP).unwrap();
+    let adoption = tokio::time::timeout(Duration::from_secs(60), host.spawner.adopt_all()).await;
+    kill_process(old_pid, Signal::CONT).unwrap();
+    let adoption = adoption.expect("the daemon waits for it");
+    let socket = folder.join(format!("spawner-{old}.sock"));
+    let expected = format!(
+        "spawner {old}: it doesn't answer within 10s at {}: what it may run goes on without being heard",
+        socket.display()
+    );
+    assert_eq!(adoption.problems, [expected]);
+    assert!(socket.exists(), "the next daemon may find it");
+    let (_programs, mut running) =
+        adopted(&host).await.attach(context(Log::new(&folder.join("log")), "kept"));
+    std::fs::write(folder.join("stop"), "").unwrap();
+    assert_eq!(running.wait().await.status, Status::Code(9));
+}

@@ -2,6 +2,7 @@
 //! none. Containers are made of the host's own programs (docs of the design: no registry is reachable), carry a label,
 //! and are removed by their guards.
 
+use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -42,9 +43,18 @@ pub(crate) fn docker(arguments: &[&str]) -> Command {
     command
 }
 
+thread_local! {
+    /// The engine of this thread's commands, where it isn't the usual one.
+    pub(crate) static USED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test's own container is no job's program")]
 pub(crate) fn command(name: &str) -> Command {
-    Command::new(name)
+    let mut command = Command::new(name);
+    if let Some(url) = USED.with_borrow(Clone::clone) {
+        command.env("DOCKER_HOST", url);
+    }
+    command
 }
 
 /// Runs `docker` with these arguments, which must succeed; what it prints.
@@ -53,7 +63,7 @@ pub(crate) fn docker_says(arguments: &[&str]) -> String {
 }
 
 /// Many test processes may want it at once: one makes it.
-fn make_image() {
+pub(crate) fn make_image() {
     let lock = std::fs::File::create(std::env::temp_dir().join("punk-eco-sched-test-image.lock")).unwrap();
     lock.lock().unwrap();
     if docker(&["image", "inspect", IMAGE]).output().unwrap().status.success() {

@@ -3,6 +3,7 @@
 pub(crate) mod acme;
 pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod engine;
 pub(crate) mod job;
 pub(crate) mod missing;
 pub(crate) mod nginx;

@@ -19,9 +19,11 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::config::{ByName, JobSpec, JobTable, Paths};
 use crate::jobs::{Job, JobContext, JobError, Kind};
+use crate::ledger::PauseRecord;
 use crate::logs;
 use crate::model::Report;
 use crate::policy::{Interrupted, Missed, MissedPolicy, Overlap, Retries};
+use crate::schedule::Schedule;
 
 #[derive(Debug)]
 struct Nothing;

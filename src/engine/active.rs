@@ -1,0 +1,113 @@
+//! The runs that have no end yet: how they come to be known, begin, are cancelled and told of.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::message::Outbox;
+use super::runner::{self, Begin, Run};
+use super::{Accepted, Ended, Engine};
+use crate::config::JobSpec;
+use crate::ledger::{self, NewState};
+use crate::logs::RunLog;
+use crate::model::{JobName, RunId, Trigger};
+
+/// A run that has no end yet.
+pub(super) struct Active {
+    pub(super) job: JobName,
+    pub(super) trigger: Trigger,
+    pub(super) slot: Option<Timestamp>,
+    pub(super) dry_run: bool,
+    pub(super) spec: Option<Arc<JobSpec>>,
+    pub(super) log: RunLog,
+    pub(super) cancel: CancellationToken,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) attempt: u32,
+    pub(super) queued: bool,
+    pub(super) ended: Option<oneshot::Sender<Ended>>,
+}
+
+impl Engine {
+    /// A row that was claimed becomes a run, unless it says that its slot is skipped.
+    pub(super) fn register(
+        &mut self,
+        run: RunId,
+        row: &ledger::NewRow,
+        request: Option<u64>,
+        now: Timestamp,
+    ) {
+        if matches!(row.state, NewState::Skipped(_)) {
+            return;
+        }
+        let queued = row.state == NewState::Queued;
+        let log = self.logs.run(&row.job, run);
+        let mut active = Active {
+            job: row.job.clone(),
+            trigger: row.trigger,
+            slot: row.slot,
+            dry_run: row.dry_run,
+            spec: self.table.job(row.job.as_str()).cloned(),
+            log,
+            cancel: CancellationToken::new(),
+            started_at: (!queued).then_some(now),
+            attempt: u32::from(!queued),
+            queued,
+            ended: None,
+        };
+        if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
+            active.log.note(now, &format!("asked for by {}", request.by));
+            let (tell, ended) = oneshot::channel();
+            active.ended = Some(tell);
+            let _ = request.reply.send(Ok(Accepted { run, queued, lines: active.log.follow(), ended }));
+        }
+        self.runs.insert(run, active);
+    }
+
+    pub(super) fn begin(&mut self, run: RunId, begin: Begin) {
+        let now = self.clock.now();
+        let Some(active) = self.runs.get_mut(&run) else { return };
+        if active.queued {
+            // A queued run uses the table in force when it starts.
+            active.spec = self.table.job(active.job.as_str()).cloned();
+        }
+        active.queued = false;
+        active.started_at.get_or_insert(now);
+        active.attempt = active.attempt.max(1);
+        let run = Run {
+            run,
+            job: active.job.clone(),
+            spec: active.spec.clone(),
+            trigger: active.trigger,
+            slot: active.slot,
+            began: active.started_at.unwrap_or(now),
+            dry_run: active.dry_run,
+            log: active.log.clone(),
+            cancel: active.cancel.clone(),
+        };
+        let sink = Arc::new(Outbox(self.outbox.clone()));
+        self.runtime.spawn(runner::execute(run, begin, self.around.clone(), sink));
+    }
+
+    pub(super) fn cancel(&mut self, run: RunId) {
+        if let Some(active) = self.runs.get(&run) {
+            active.cancel.cancel();
+        } else if let Some(foreign) = self.foreign.get(&run) {
+            // Only that process can end it; its end comes as the end of the process.
+            foreign.ask_to_end();
+        }
+    }
+
+    pub(super) fn tell_end(&mut self, run: RunId, end: Ended) {
+        if let Some(tell) = self.runs.get_mut(&run).and_then(|active| active.ended.take()) {
+            let _ = tell.send(end);
+        }
+    }
+}
+
+impl Active {
+    pub(super) fn outlives_daemon(&self) -> bool {
+        self.spec.as_ref().is_none_or(|spec| spec.job.outlives_daemon())
+    }
+}
