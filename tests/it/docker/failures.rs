@@ -223,3 +223,30 @@ fn a_container_that_is_removed_under_a_dump_is_no_success() {
     assert_eq!(shop.names(), [""; 0]);
     assert!(daemon.stop().success());
 }
+
+#[test]
+fn a_pg_dump_that_fails_inside_is_told_by_its_code_and_its_words() {
+    if no_engine() {
+        return;
+    }
+    let shop = Shop::new();
+    let lock = shop.lock();
+    let daemon = shop.host.daemon();
+    shop.begin();
+    shop.wait_until_it_waits();
+    shop.inside.sql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'",
+    );
+    let row = shop.host.wait_for_outcome("db-backup", "failed");
+    let error = last_error(&row);
+    let begin = format!(
+        "pg_dump of shop at container {} ended with code 1: pg_dump: error: ",
+        shop.inside.container.name
+    );
+    assert!(error.starts_with(&begin), "{error}");
+    assert!(error.contains("terminating connection due to administrator command"), "{error}");
+    drop(lock);
+    shop.check_nothing_is_left();
+    assert!(daemon.stop().success());
+}

@@ -168,41 +168,6 @@ fn a_daemon_that_doesn_t_see_the_container_s_processes_ends_them_too() {
     daemon.kill();
 }
 
-/// An image of few programs: that nothing can be looked for in it is said, and is no failure.
-#[test]
-fn an_image_without_a_shell_is_worked_in_also_where_its_processes_are_not_seen() {
-    if no_engine() || crate::support::missing::lacks("unshare") {
-        return;
-    }
-    if !rustix::process::geteuid().is_root() {
-        crate::support::missing::skipped("a pid namespace needs root");
-        return;
-    }
-    let shop = Shop::new();
-    let bare = Box::new();
-    let (label, path) = (format!("{LABEL}={}", std::process::id()), path_variable());
-    let mut run =
-        vec!["run", "-d", "--name", &bare.name, "--label", &label, "--network", "none", "-e", &path];
-    run.extend(["-v", "/usr:/usr:ro", "-v", "/etc:/etc:ro", "-v", "/dev/null:/usr/bin/dash:ro"]);
-    run.extend([IMAGE, "/usr/bin/sleep", "600"]);
-    docker_says(&run);
-    shop.table("", "", &format!(", container: {}", bare.name));
-    let mut run = command("unshare");
-    run.args(["--pid", "--fork", "--kill-child", "--mount-proc", PROGRAM, "--config"]);
-    let run = run.arg(shop.host.config()).args(["run-now", "db-backup"]).output().unwrap();
-    assert_eq!(run.status.code(), Some(1), "{}", text(&run.stderr));
-    // There is no server in it, and that is as far as one gets.
-    let error = last_error(&shop.host.history("db-backup")[0]);
-    assert!(error.starts_with(&format!("PostgreSQL at container {} can't be reached", bare.name)), "{error}");
-    let note = format!(
-        "what an earlier attempt may have left in container {} can't be looked for: its processes aren't seen from here, \
-         and it has no shell (",
-        bare.name
-    );
-    let log = shop.host.log("db-backup");
-    assert!(log.contains(&note), "{log}");
-}
-
 #[test]
 fn of_two_dumps_in_one_container_only_the_one_that_is_cancelled_ends() {
     if no_engine() {
@@ -275,4 +240,35 @@ fn what_a_killed_client_leaves_is_also_ended_where_it_can_t_be_seen() {
     assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
     shop.check_nothing_is_left();
     daemon.kill();
+}
+
+/// An image of few programs: that nothing can be looked for in it is said, and is no failure.
+#[test]
+fn an_image_without_a_shell_is_worked_in_also_where_its_processes_are_not_seen() {
+    if no_engine() || lacks("unshare") || lacks_root() {
+        return;
+    }
+    let shop = Shop::new();
+    let bare = Box::new();
+    let (label, path) = (format!("{LABEL}={}", std::process::id()), path_variable());
+    let mut run =
+        vec!["run", "-d", "--name", &bare.name, "--label", &label, "--network", "none", "-e", &path];
+    run.extend(["-v", "/usr:/usr:ro", "-v", "/etc:/etc:ro", "-v", "/dev/null:/usr/bin/dash:ro"]);
+    run.extend([IMAGE, "/usr/bin/sleep", "600"]);
+    docker_says(&run);
+    shop.table("", "", &format!(", container: {}", bare.name));
+    let mut run = command("unshare");
+    run.args(["--pid", "--fork", "--kill-child", "--mount-proc", PROGRAM, "--config"]);
+    let run = run.arg(shop.host.config()).args(["run-now", "db-backup"]).output().unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run.stderr));
+    // There is no server in it, and that is as far as one gets.
+    let error = last_error(&shop.host.history("db-backup")[0]);
+    assert!(error.starts_with(&format!("PostgreSQL at container {} can't be reached", bare.name)), "{error}");
+    let note = format!(
+        "what an earlier attempt may have left in container {} can't be looked for: its processes aren't seen from here, \
+         and it has no shell (",
+        bare.name
+    );
+    let log = shop.host.log("db-backup");
+    assert!(log.contains(&note), "{log}");
 }
