@@ -15,6 +15,9 @@ use crate::jobs::{JobError, Lack};
 use super::inside::Inside;
 use super::options::{Format, PgDump};
 
+/// Lines of a failing program that its error repeats.
+const TOLD: usize = 5;
+
 /// Where Debian and its kin keep the programs of each version.
 const INSTALLED: &str = "/usr/lib/postgresql";
 
@@ -237,8 +240,11 @@ pub(super) fn explain(name: &str, connection: &Connection, status: Status, stder
     };
     let said = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(4)..].join("; ");
-    let said = if last.is_empty() { "it said nothing".to_owned() } else { last };
+    // What went wrong stands in the first line that says so; details and the query follow it.
+    let from = lines.iter().position(|line| line.contains(": error: "));
+    let from = from.unwrap_or(lines.len().saturating_sub(TOLD));
+    let told = lines.iter().skip(from).take(TOLD).copied().collect::<Vec<_>>().join("; ");
+    let said = if told.is_empty() { "it said nothing".to_owned() } else { told };
     let error = anyhow!("{name} of {} at {} {ended}: {said}", connection.database, connection.address());
     let lasting = [
         "executable file not found",
