@@ -233,7 +233,7 @@ impl Carrier {
 
     fn is_too_old(&self, queued: &Queued, now: Timestamp) -> bool {
         let age = now.duration_since(queued.notice.at).unsigned_abs();
-        age > KEEP && self.clock.since_boot().saturating_sub(queued.since) > TRIED
+        has_expired(age, self.clock.since_boot().saturating_sub(queued.since))
     }
 
     fn give_up(&self, queued: Option<Queued>, reason: &str) {
@@ -385,6 +385,11 @@ async fn post(address: &str, message: &Message<'_>) -> Result<(), Failure> {
     }
 }
 
+/// `tried`: for how long this daemon has tried to tell of something that is so old.
+fn has_expired(age: Duration, tried: Duration) -> bool {
+    age > KEEP && tried > TRIED
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,5 +427,22 @@ mod tests {
         check(&[("a", 1), ("a", 0)], Some(0));
         check(&[("a", 1), ("a", 0), ("b", 0)], Some(2));
         check(&[("a", 1), ("b", 2), ("b", 0)], Some(0));
+    }
+
+    #[test]
+    fn a_notice_expires_after_two_days_of_which_an_hour_was_spent_on_trying() {
+        let check = |age: u64, tried: u64, expected: bool| {
+            let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+            assert_eq!(
+                has_expired(minutes(age), minutes(tried)),
+                expected,
+                "{age} min old, tried for {tried}"
+            );
+        };
+        check(47 * 60, 47 * 60, false);
+        check(49 * 60, 61, true);
+        // A host that was off for a weekend.
+        check(72 * 60, 59, false);
+        check(72 * 60, 61, true);
     }
 }
