@@ -58,7 +58,12 @@ impl DockerError {
         match error.kind() {
             ErrorKind::NotFound => Self::Absent { socket },
             ErrorKind::PermissionDenied => Self::Forbidden { socket, user: own_name() },
-            ErrorKind::ConnectionRefused => Self::Dead { socket },
+            // Refused before it began, or cut off because the engine went meanwhile.
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => Self::Dead { socket },
             _ => Self::Other { socket, what: "connecting".into(), said: error.to_string() },
         }
     }
@@ -71,6 +76,10 @@ impl DockerError {
         match error {
             Error::RequestTimeoutError => Self::Silent { socket, waited: super::PATIENCE },
             Error::SocketNotFoundError(_) => Self::Absent { socket },
+            // hyper's words for an engine that went before it had answered.
+            other if whole(&other).contains("connection closed before message completed") => {
+                Self::Dead { socket }
+            }
             Error::DockerResponseServerError { message, .. } => {
                 Self::Other { socket, what: what.to_owned(), said: message.trim().to_owned() }
             }
@@ -92,7 +101,15 @@ fn unconnected(error: &Error) -> Option<&std::io::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            let known = [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
+            let known = [
+                ErrorKind::NotFound,
+                ErrorKind::PermissionDenied,
+                ErrorKind::ConnectionRefused,
+                ErrorKind::ConnectionReset,
+                ErrorKind::ConnectionAborted,
+                ErrorKind::BrokenPipe,
+                ErrorKind::UnexpectedEof,
+            ];
             return known.contains(&io.kind()).then_some(io);
         }
         source = cause.source();

@@ -404,7 +404,13 @@ mod tests {
             Status::Code(1),
             "1\n2\n3\n4\n\npermission denied for table t\n",
             true,
-            "pg_dump of shop at db:5432 ended with code 1: 2; 3; 4; permission denied for table t",
+            "pg_dump of shop at db:5432 ended with code 1: 1; 2; 3; 4; permission denied for table t",
+        );
+        check(
+            Status::Code(1),
+            "pg_dump: warning: 1\npg_dump: error: query failed: FATAL: 2\n3\n4\n5\n6\n7\n",
+            false,
+            "pg_dump of shop at db:5432 ended with code 1: pg_dump: error: query failed: FATAL: 2; 3; 4; 5; 6",
         );
     }
 }
