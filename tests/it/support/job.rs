@@ -14,6 +14,8 @@ use punk_eco_sched::model::{JobName, Report, RunId, Trigger};
 use punk_eco_sched::spawner::{Settings, Spawner};
 use tokio_util::sync::CancellationToken;
 
+use super::daemon::processes_of;
+
 /// Everything that a job needs, in a temporary folder.
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
@@ -113,6 +115,17 @@ impl Bench {
             io: None,
             log: self.said.clone(),
         })
+    }
+}
+
+impl Drop for Bench {
+    /// A spawner that holds an exit which nobody has asked for waits for a next daemon; here none comes.
+    fn drop(&mut self) {
+        for (pid, _) in processes_of(self.folder.path()) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 }
 
