@@ -102,11 +102,11 @@ fn what_a_killed_client_left_is_ended_also_when_the_engine_has_forgotten_it() {
     let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
     // A host whose processes fall all at once: nobody has the time to end anything.
     engine.signal(Signal::STOP);
-    let clients = shop.clients();
-    first.kill();
-    for pid in clients {
+    first.signal(Signal::STOP);
+    for pid in shop.clients() {
         let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
+    first.kill();
     engine.kill();
     assert!(lives(left));
     engine.restart();
