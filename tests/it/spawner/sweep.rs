@@ -6,15 +6,17 @@ use super::*;
 async fn what_a_program_leaves_behind_ends_with_it_and_does_not_hold_up_its_end() {
     let host = Host::new().await;
     let programs = host.programs("one");
-    // Holds both pipes open, and would for a long time.
-    let exit = programs.start(shell("sleep 1000 & echo done")).await.unwrap().wait().await;
+    // Holds both pipes open, and would for a long time. Ends first when the other is what it is to be.
+    let holds = r#"sleep 1000 & while [ "$(cat /proc/$!/comm)" != sleep ]; do :; done; echo done"#;
+    let exit = programs.start(shell(holds)).await.unwrap().wait().await;
     assert_eq!((exit.status, text(&exit.stdout)), (Status::Code(0), "done\n".into()));
     let swept = programs.end_all(GRACE).await;
     let names: Vec<&str> = swept.ended.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["sleep"]);
     assert_eq!(swept.survivors, []);
     // Holds nothing.
-    programs.start(shell("sleep 1000 >/dev/null 2>&1 &")).await.unwrap().wait().await;
+    let holds = r#"sleep 1000 >/dev/null 2>&1 & while [ "$(cat /proc/$!/comm)" != sleep ]; do :; done"#;
+    programs.start(shell(holds)).await.unwrap().wait().await;
     let swept = programs.end_all(GRACE).await;
     assert_eq!(swept.findings()[0].message, format!("left behind and ended: sleep ({})", swept.ended[0].pid));
     assert_eq!(host.descendants(), [""; 0]);
@@ -34,7 +36,8 @@ async fn a_whole_tree_ends_whatever_it_does_and_another_run_goes_on() {
     let scripts = [
         stubborn.to_owned(),
         format!("setsid sh -c '{stubborn}' & trap '' TERM; wait"),
-        format!("(setsid sh -c '{stubborn}' &) & trap '' TERM; wait"),
+        // Ends before what it leaves behind has looked around, which is then told to end at once.
+        format!("trap '' TERM; (setsid sh -c '{stubborn}' &) & wait"),
         format!(
             "setsid sh -c 'setsid sh -c \"sleep 1003\" & {stubborn}' & while [ ! -e ready ]; do sleep 0.01; done"
         ),
