@@ -31,6 +31,10 @@ pub trait Clock: Send + Sync {
     /// distance from `now` tells a step of the wall clock.
     fn since_boot(&self) -> Duration;
 
+    /// Time since the machine booted, suspends left out (`CLOCK_MONOTONIC`): its distance from `since_boot` tells
+    /// of a suspend.
+    fn awake(&self) -> Duration;
+
     /// Makes the one alarm of this clock; `on_wake` is told of it and of every step.
     ///
     /// # Errors
@@ -54,8 +58,11 @@ impl Clock for SystemClock {
     }
 
     fn since_boot(&self) -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+        elapsed(rustix::time::ClockId::Boottime)
+    }
+
+    fn awake(&self) -> Duration {
+        elapsed(rustix::time::ClockId::Monotonic)
     }
 
     fn alarm(&self, on_wake: OnWake) -> std::io::Result<Box<dyn Alarm>> {
@@ -74,6 +81,11 @@ impl Clock for SystemClock {
         })?;
         Ok(Box::new(alarm))
     }
+}
+
+fn elapsed(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 struct SystemAlarm {
@@ -106,6 +118,7 @@ pub struct ManualClock(Arc<Mutex<ManualState>>);
 struct ManualState {
     now: Timestamp,
     since_boot: Duration,
+    suspended: Duration,
     alarm: Option<Timestamp>,
     on_wake: Option<Arc<OnWake>>,
 }
@@ -115,6 +128,7 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(ManualState {
             now,
             since_boot: Duration::from_secs(1000),
+            suspended: Duration::ZERO,
             alarm: None,
             on_wake: None,
         })))
@@ -131,6 +145,12 @@ impl ManualClock {
         if let Some(ring) = ring {
             ring(Wake::Due);
         }
+    }
+
+    /// The machine sleeps for that long; then the alarm rings where it fell due meanwhile.
+    pub fn suspend(&self, by: Duration) {
+        self.state().suspended += by;
+        self.advance(by);
     }
 
     /// Somebody sets the clock: no time passes.
@@ -167,6 +187,11 @@ impl Clock for ManualClock {
 
     fn since_boot(&self) -> Duration {
         self.state().since_boot
+    }
+
+    fn awake(&self) -> Duration {
+        let state = self.state();
+        state.since_boot - state.suspended
     }
 
     fn alarm(&self, on_wake: OnWake) -> std::io::Result<Box<dyn Alarm>> {

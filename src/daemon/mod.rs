@@ -23,7 +23,7 @@ use self::state::StateDirectory;
 use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::api::server::Server;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
 use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
 use crate::host::{procfs, sockets};
@@ -50,8 +50,8 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// [`DaemonError`], before the first slot is taken.
-pub fn run(options: &Options) -> Result<(), DaemonError> {
-    let environment = Environment::of_process(&SystemClock);
+pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> {
+    let environment = Environment::of_process(&*clock);
     let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
     let table = Arc::new(table);
     let state = StateDirectory::lock(&table.paths.state)?;
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .context("the runtime can't be started")?;
-    let served = runtime.block_on(serve(options, environment, table, &logs, launched));
+    let served = runtime.block_on(serve(options, environment, table, &logs, launched, clock));
     // What still works in this process has had its grace.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(state);
@@ -82,8 +82,8 @@ async fn serve(
     table: Arc<JobTable>,
     logs: &Logs,
     launched: spawner::Launched,
+    clock: Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
-    let clock = Arc::new(SystemClock);
     let now = clock.now();
     let owner = Owner::current("daemon");
     let ledger = open_ledger(&table.paths.state, &owner, clock.clone())?;

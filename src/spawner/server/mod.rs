@@ -31,7 +31,7 @@ use self::program::Program;
 use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::host::process::Process;
 use crate::host::procfs;
 
@@ -47,10 +47,15 @@ const STARTING: u64 = 2;
 /// `args`: what follows [`VERB`]: the path of the daemon's control socket and the state directory. Standard
 /// input is the connection to the daemon. Must be called before any thread is started.
 pub fn main(args: &[OsString]) -> ExitCode {
+    main_with(args, Box::new(SystemClock))
+}
+
+/// As [`main`], by another clock.
+pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     let [prefix, state] = args else { return ExitCode::from(2) };
     // It would be `exe`, which systemd's "left-over process" tells nobody.
     let _ = rustix::thread::set_name(c"punk-eco-spawn");
-    let Ok(mut server) = Server::new(PathBuf::from(state)) else { return ExitCode::FAILURE };
+    let Ok(mut server) = Server::new(PathBuf::from(state), clock) else { return ExitCode::FAILURE };
     let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
     match places.listen(procfs::own_pid()) {
         Ok((listener, path)) => server.listen(listener, path),
@@ -65,7 +70,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 struct Server {
-    clock: SystemClock,
+    clock: Box<dyn Clock>,
     epoll: OwnedFd,
     signals: UnixStream,
     listener: Option<(UnixListener, PathBuf)>,
@@ -105,7 +110,7 @@ struct Run {
 }
 
 impl Server {
-    fn new(state: PathBuf) -> io::Result<Self> {
+    fn new(state: PathBuf, clock: Box<dyn Clock>) -> io::Result<Self> {
         let connection = Connection::new(connection::inherited()?)?;
         detach_from_daemon(&connection)?;
         let (signals, pipe) = UnixStream::pair()?;
@@ -118,7 +123,7 @@ impl Server {
         epoll::add(&epoll, &signals, EventData::new_u64(SIGNAL), EventFlags::IN)?;
         epoll::add(&epoll, &connection.socket, EventData::new_u64(CONNECTION), EventFlags::IN)?;
         Ok(Self {
-            clock: SystemClock,
+            clock,
             epoll,
             signals,
             listener: None,

@@ -10,7 +10,6 @@ use super::connection::Connection;
 use super::program::{Out, Program, Stop};
 use super::sweep::Target;
 use super::{Run, STARTING, Server, start};
-use crate::clock::Clock;
 use crate::host::process::Status;
 use crate::policy::TERM_GRACE;
 

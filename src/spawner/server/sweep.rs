@@ -12,7 +12,6 @@ use rustix::process::{Pid, Signal};
 use super::super::protocol::{RunKey, ToDaemon};
 use super::Server;
 use super::program::Program;
-use crate::clock::Clock;
 use crate::host::process::{MARKER_JOB, MARKER_RUN, Process, send};
 use crate::host::procfs::{self, ProcessStat};
 
