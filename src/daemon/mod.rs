@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
-pub use self::state::Occupied;
 use self::state::StateDirectory;
+pub use self::state::{Living, Occupied, living};
 use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::api::server::Server;

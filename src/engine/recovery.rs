@@ -6,14 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
-use crate::ledger::{self, Incident, Owner, Past, TableJob, Write};
+use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
-use crate::schedule::Schedule;
 use crate::spawner::AdoptedProgram;
 
 /// The role of an owner that is a `run-now` without a daemon.
@@ -96,7 +94,7 @@ pub fn recover(
     let mut found = Recovery {
         recovered: Recovered {
             accounted: past.accounted,
-            past: past.table.iter().flat_map(|table| &table.jobs).map(past_job).collect(),
+            past: past.table.iter().flat_map(past_jobs).collect(),
             past_since: past.table.as_ref().map(|table| table.in_force_from),
             pauses: past.pauses,
             epochs: vec![],
@@ -212,16 +210,16 @@ fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
 }
 
-/// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
-/// gone) has no slots to account for.
-fn past_job(job: &TableJob) -> PastJob {
-    let zone = TimeZone::get(&job.timezone).unwrap_or(TimeZone::UTC);
-    let schedule = if job.enabled && !job.schedule.is_empty() {
-        Schedule::parse(&job.schedule, &zone, job.job.as_str()).ok()
-    } else {
-        None
-    };
-    PastJob { job: job.job.clone(), kind: job.kind.clone(), jitter: Some(job.jitter), schedule }
+/// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
+/// slots to account for.
+fn past_jobs(table: &TableRecord) -> impl Iterator<Item = PastJob> {
+    let zones = table.zones_then();
+    table.jobs.iter().map(move |job| PastJob {
+        job: job.job.clone(),
+        kind: job.kind.clone(),
+        jitter: Some(job.jitter),
+        schedule: job.schedule_then(&zones),
+    })
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@
 //! nor the memory can hold is counted and said, never dropped in silence.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    Applied, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, Owner, Past, SqliteLedger,
-    TableRecord, Write,
+    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, Owner, Past, SlotRow,
+    SqliteLedger, TableRecord, Write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -420,6 +421,52 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
         let (mut tables, above) = self.both(|ledger| ledger.tables(from))?;
         tables.extend(above.unwrap_or_default());
         Ok(tables)
+    }
+
+    fn chronicle(&self) -> Result<Chronicle, LedgerError> {
+        let (mut found, above) = self.both(|ledger| ledger.chronicle())?;
+        let above = above.unwrap_or_default();
+        found.accounted = above.accounted.or(found.accounted);
+        found.tables.extend(above.tables);
+        found.events.extend(above.events);
+        Ok(found)
+    }
+
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut waiting = VecDeque::new();
+        if let Some(kept) = &self.kept {
+            kept.rows.visit_slots(job, from, &mut |row| {
+                waiting.push_back(row);
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut goes_on = true;
+        if let Some(store) = &self.store {
+            store.visit_slots(job, from, &mut |row| {
+                while let Some(first) = waiting.front().filter(|first| first.slot <= row.slot) {
+                    let first = *first;
+                    waiting.pop_front();
+                    if each(first).is_break() {
+                        goes_on = false;
+                        return ControlFlow::Break(());
+                    }
+                }
+                let next = each(row);
+                goes_on = next.is_continue();
+                next
+            })?;
+        }
+        for row in waiting {
+            if !goes_on || each(row).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn patience(&self, wait: Duration) {

@@ -58,6 +58,17 @@ impl Ledger for Flaky {
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
         self.inner.tables(from)
     }
+    fn chronicle(&self) -> Result<Chronicle, LedgerError> {
+        self.inner.chronicle()
+    }
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        self.inner.visit_slots(job, from, each)
+    }
     fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
         self.inner.continue_after(run)
     }

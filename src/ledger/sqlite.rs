@@ -15,8 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{self, Mismatch};
 use super::{
-    Applied, Event, Filter, Incident, Ledger, LedgerError, Notice, Owner, Past, PauseRecord, TableRecord,
-    Write, damage, read, write,
+    Applied, Chronicle, Event, Filter, Incident, Ledger, LedgerError, Notice, Owner, Past, PauseRecord,
+    SlotRow, TableRecord, Write, damage, read, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -216,6 +216,31 @@ impl Ledger for SqliteLedger {
 
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
         self.snapshot(|connection| read::tables(connection, from))
+    }
+
+    fn chronicle(&self) -> Result<Chronicle, LedgerError> {
+        self.snapshot(read::chronicle)
+    }
+
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut rows = self.snapshot(|connection| read::ranges_over(connection, job.as_str(), from))?;
+        // No epoch lies before this one, so that rows at `from` itself are found.
+        let mut after = (write::micros(from), -1);
+        loop {
+            for row in std::mem::take(&mut rows) {
+                if each(row).is_break() {
+                    return Ok(());
+                }
+            }
+            rows = self.snapshot(|connection| read::slot_rows(connection, job.as_str(), after, CHUNK))?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = (write::micros(last.slot), i64::from(last.epoch));
+        }
     }
 
     fn patience(&self, wait: Duration) {

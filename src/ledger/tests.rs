@@ -84,7 +84,7 @@ fn what_cannot_be_opened_says_why() {
             drop(open(&path));
             sql("PRAGMA user_version = 7");
         },
-        "the ledger is of a later version (7; this program knows 4): use the newer program",
+        "the ledger is of a later version (7; this program knows 5): use the newer program",
     );
     check(&|| std::fs::create_dir(&path).unwrap(), "the ledger can't be opened: it is a directory");
     check(
@@ -305,4 +305,6 @@ fn no_question_reads_all_rows() {
     );
     check(&format!("SELECT runs.id {}", read::OPEN_RUNS), "runs_by_outcome");
     check(write::PRUNABLE, "runs_by_moment");
+    check(read::SLOT_ROWS, "sqlite_autoindex_runs_1 (job=? AND (slot,epoch)>(?,?))");
+    check(read::RANGES_OVER, "runs_of_ranges (job=? AND slot_last>?)");
 }
