@@ -171,12 +171,6 @@ impl World {
     }
 
     fn restart(&mut self, to: &Arc<JobTable>, since: Timestamp) {
-        let names = || NAMES.iter().map(|name| JobName::new(name).unwrap());
-        let of = |job: &JobName| self.rows.iter().filter(move |row| row.job == *job).collect::<Vec<_>>();
-        let newest = |job: JobName| {
-            let newest = of(&job).iter().filter_map(|row| row.slot_last.or(row.slot)).max();
-            newest.map(|slot| (job, slot))
-        };
         let open = |(run, playing): (&RunId, &Playing)| OpenRun {
             run: *run,
             job: playing.job.clone(),
@@ -192,7 +186,8 @@ impl World {
             past_since: Some(since),
             open: self.runs.iter().map(open).collect(),
             pauses: self.pauses.values().cloned().collect(),
-            slots: names().filter_map(newest).collect(),
+            slots: self.newest.clone().into_iter().collect(),
+            epochs: self.epochs.clone().into_iter().collect(),
             ..past
         };
         let (plan, decisions) = Plan::new(to.clone(), recovered, self.now, "host");
