@@ -347,9 +347,9 @@ impl Engine {
                 Decision::Accounted { until } => turn.writes.push(Write::Accounted { until }),
                 // What takes no slots has none to repeat.
                 Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
-                Decision::SetBack { from, again } => self.was_set_back(from, again, turn),
-                Decision::BehindLedger { accounted, again } => {
-                    self.is_behind_ledger(accounted, again, now, turn);
+                Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
+                Decision::BehindLedger { accounted, epoch } => {
+                    self.is_behind_ledger(accounted, epoch, now, turn);
                 }
                 Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {

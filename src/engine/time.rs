@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::plan::Event;
 use super::{Engine, Turn, event};
-use crate::ledger::{NewRow, Write};
+use crate::ledger::{NewRow, TableRecord, Write};
 use crate::model::JobName;
 use crate::policy::{FAR, PUNCTUAL};
 
@@ -97,21 +97,35 @@ impl Engine {
         self.plan_event(Event::ClockStepped { back }, now, turn);
     }
 
-    pub(super) fn was_set_back(&mut self, from: Timestamp, again: Vec<(JobName, u32)>, turn: &mut Turn) {
-        let names = again.iter().map(|(job, _)| job.clone()).collect();
-        turn.writes.push(Write::SetBack { epochs: again });
-        turn.learnt.set_back = Some((from, names));
+    pub(super) fn was_set_back(
+        &mut self,
+        from: Timestamp,
+        epoch: u32,
+        again: Vec<JobName>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        turn.writes.push(Write::SetBack { epoch });
+        // The table came at an instant that lies ahead again, and is in force all the same.
+        match self.ledger.past() {
+            Ok(past) => {
+                let table = past.table.map(|table| Write::Table(TableRecord { in_force_from: now, ..table }));
+                turn.writes.extend(table);
+            }
+            Err(error) => tracing::warn!("{error}; since when the table is in force is not written again"),
+        }
+        turn.learnt.set_back = Some((from, again));
     }
 
     /// At start: the ledger tells of a time that has not come.
     pub(super) fn is_behind_ledger(
         &mut self,
         accounted: Timestamp,
-        again: Vec<(JobName, u32)>,
+        epoch: u32,
         now: Timestamp,
         turn: &mut Turn,
     ) {
-        turn.writes.push(Write::SetBack { epochs: again });
+        turn.writes.push(Write::SetBack { epoch });
         turn.writes.push(event(now, "clock_behind_ledger", json!({ "accounted": accounted, "now": now })));
     }
 

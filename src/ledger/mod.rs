@@ -113,10 +113,10 @@ pub enum Write {
     Accounted {
         until: Timestamp,
     },
-    /// The clock was set back: the newest slots so far no longer tell where jobs go on, and the interval slots of
-    /// these come again under the epoch beside them.
+    /// The clock was set back: the newest slots so far no longer tell where jobs go on, and interval slots come
+    /// again under this epoch.
     SetBack {
-        epochs: Vec<(JobName, u32)>,
+        epoch: u32,
     },
     /// The table in force from now on.
     Table(TableRecord),

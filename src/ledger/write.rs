@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write, read};
-use crate::model::{JobName, Outcome, Report, RunId, RunRecord};
+use crate::model::{Outcome, Report, RunId, RunRecord};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -75,7 +75,11 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
                 )?
                 .execute([micros(*until)])?;
         }
-        Write::SetBack { epochs } => set_back(connection, epochs)?,
+        Write::SetBack { epoch } => {
+            connection
+                .prepare_cached("UPDATE jobs SET last_slot = NULL, epoch = max(epoch, ?1)")?
+                .execute([epoch])?;
+        }
         Write::Table(table) => insert_table(connection, table)?,
         Write::Event(event) => {
             connection
@@ -189,19 +193,6 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
         note_start(connection, run, at)?;
     }
     Ok(Applied::Claimed(RunId(run)))
-}
-
-fn set_back(connection: &Connection, epochs: &[(JobName, u32)]) -> Result<()> {
-    connection.prepare_cached("UPDATE jobs SET last_slot = NULL")?.execute(())?;
-    for (job, epoch) in epochs {
-        connection
-            .prepare_cached(
-                "INSERT INTO jobs (job, epoch) VALUES (?1, ?2)
-                 ON CONFLICT (job) DO UPDATE SET epoch = max(epoch, excluded.epoch)",
-            )?
-            .execute(params![job.as_str(), epoch])?;
-    }
-    Ok(())
 }
 
 fn attempt_started(connection: &Connection, run: RunId, number: u32, at: Timestamp) -> Result<()> {

@@ -25,6 +25,9 @@ impl Plan {
         now: Timestamp,
         host: &str,
     ) -> (Self, Vec<Decision>) {
+        // As after a small step at run time: time stands still until it has caught up.
+        let small = |at: &Timestamp| *at > now && *at <= slots::later(now, PUNCTUAL);
+        let now = recovered.accounted.filter(small).unwrap_or(now);
         let mut plan = Self {
             dependents: dependents(&table),
             table: table.clone(),
@@ -38,6 +41,7 @@ impl Plan {
             runs: Runs::default(),
             after_held: Default::default(),
             latest: now,
+            epoch: recovered.epochs.iter().map(|(_, epoch)| *epoch).max().unwrap_or(0),
             far: None,
             sequence: 0,
             stopping: false,
@@ -87,7 +91,6 @@ impl Plan {
             let mut state = self.fresh(spec);
             let mut next = from_now(spec, now);
             if let Some(before) = old.remove(&spec.name) {
-                state.epoch = before.epoch;
                 state.started = before.started;
                 state.succeeded = before.succeeded;
                 self.jobs.insert(spec.name.clone(), state);
@@ -126,7 +129,7 @@ impl Plan {
 
     fn fresh(&self, spec: &Arc<JobSpec>) -> JobState {
         let share = slots::share(&self.host, spec);
-        JobState { spec: spec.clone(), next: None, share, epoch: 0, started: 0, succeeded: 0 }
+        JobState { spec: spec.clone(), next: None, share, started: 0, succeeded: 0 }
     }
 
     /// The last slots of a schedule that is no longer in force: those before now that were not yet due.
@@ -202,9 +205,8 @@ impl Plan {
         // Where other jobs' jitter held back what is accounted for, a row can be the later word.
         let known = recovered.past.iter().filter_map(|one| slots.get(&one.job).copied());
         let future = known.chain(recovered.accounted).filter(|at| *at > horizon).max();
-        let mut again = vec![];
-        let epochs: HashMap<&JobName, u32> =
-            recovered.epochs.iter().map(|(job, epoch)| (job, *epoch)).collect();
+        // Intervals come by those slots again.
+        self.epoch += u32::from(future.is_some());
         // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
         // undone when that came into force. Of the others rather one row too many than one too few.
         let since = |one: &PastJob, accounted: Timestamp| match (recovered.past_since, one.jitter) {
@@ -224,7 +226,6 @@ impl Plan {
         }
         for spec in &self.table.clone().jobs {
             let last = slots.get(&spec.name).copied();
-            let mut epoch = epochs.get(&spec.name).copied().unwrap_or(0);
             let mut next = from_now(spec, now);
             let before = past.get(&spec.name).and_then(|one| Some((*one, one.schedule.as_ref()?)));
             if let (Some(at), Some((one, schedule))) = (accounted, before) {
@@ -240,22 +241,10 @@ impl Plan {
                     _ => self.judge_past(one, schedule, first, now, found),
                 }
             }
-            // Rows of the future: the clock was set back meanwhile, and intervals come by those slots again.
-            if let (Some(future), Some(schedule)) = (future, &spec.schedule)
-                && schedule
-                    .next_interval_after(slots::earlier(now, slots::TICK))
-                    .is_some_and(|slot| slot <= future)
-            {
-                epoch += 1;
-                again.push((spec.name.clone(), epoch));
-            }
-            if let Some(state) = self.jobs.get_mut(&spec.name) {
-                state.epoch = epoch;
-            }
             self.place(&spec.name, next);
         }
         if let Some(accounted) = future {
-            out.push(Decision::BehindLedger { accounted, again });
+            out.push(Decision::BehindLedger { accounted, epoch: self.epoch });
             out.push(Decision::Notice(format!(
                 "the ledger's last instant, {accounted}, lies in the future: the clock was wrong then or is wrong now \
                  ({now}); it is not believed, and scheduling goes on from now"

@@ -64,6 +64,8 @@ pub struct Plan {
     after_held: BTreeSet<JobName>,
     /// The latest instant seen since the clock was last set back.
     latest: Timestamp,
+    /// One more each time that the clock is set back: interval slots are claimed under it.
+    epoch: u32,
     /// Slots up to here passed in a gap too long for `run_all`.
     far: Option<Timestamp>,
     /// Counts starts and successes, so that `after` needs no clock.
@@ -78,7 +80,6 @@ struct JobState {
     next: Option<Timestamp>,
     /// How long after its nominal time a slot is due, on this host.
     share: Duration,
-    epoch: u32,
     /// Place in `sequence` of the last start and the last success; 0: never.
     started: u64,
     succeeded: u64,

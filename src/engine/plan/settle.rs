@@ -47,22 +47,22 @@ impl Plan {
         self.close_all(from, out);
         self.latest = now;
         self.far = None;
+        self.epoch += 1;
         let mut set_back: Vec<JobName> =
             self.jobs.iter().filter(|(_, state)| state.next.is_some()).map(|(job, _)| job.clone()).collect();
         set_back.sort_unstable();
         let mut again = vec![];
         for job in set_back {
-            let Some(state) = self.jobs.get_mut(&job) else { continue };
+            let Some(state) = self.jobs.get(&job) else { continue };
             let Some(schedule) = &state.spec.schedule else { continue };
             let repeats = schedule.next_interval_after(slots::earlier(now, slots::TICK));
             if repeats.is_some_and(|slot| state.next.is_some_and(|next| slot < next)) {
-                state.epoch += 1;
-                again.push((job.clone(), state.epoch));
+                again.push(job.clone());
             }
             let next = slots::next_from(schedule, now);
             self.place(&job, next);
         }
-        out.push(Decision::SetBack { from, again });
+        out.push(Decision::SetBack { from, epoch: self.epoch, again });
         out.push(Decision::Accounted { until: self.accounted(now) });
     }
 
@@ -175,7 +175,7 @@ impl Plan {
         now: Timestamp,
         found: &mut Found,
     ) {
-        let current = self.jobs.get(&spec.name).map_or(0, |state| state.epoch);
+        let current = self.epoch;
         let epoch = |slot| if current > 0 && slots::is_interval(schedule, slot) { current } else { 0 };
         let kind = spec.kind.name;
         for mut row in skipped_rows(&spec.name, kind, swept.skipped, now) {

@@ -93,15 +93,17 @@ pub enum Decision {
     Accounted {
         until: Timestamp,
     },
-    /// The clock was set back, from this instant: the interval slots of these jobs come again, under these epochs.
+    /// The clock was set back, from this instant: slots go on under this epoch, and the interval slots of these jobs
+    /// come again.
     SetBack {
         from: Timestamp,
-        again: Vec<(JobName, u32)>,
+        epoch: u32,
+        again: Vec<JobName>,
     },
     /// At start: the ledger's last instant lies in the future and is not believed. As a `SetBack` for what follows.
     BehindLedger {
         accounted: Timestamp,
-        again: Vec<(JobName, u32)>,
+        epoch: u32,
     },
     /// At start: the ledger's last instant lies more than [`crate::policy::FAR`] ago.
     FarBehind {

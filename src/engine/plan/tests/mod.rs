@@ -7,6 +7,7 @@ mod overlap;
 mod pause;
 mod properties;
 mod tables;
+mod year;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -178,6 +179,8 @@ struct World {
     /// As the ledger keeps them of each job: its epoch, and its newest slot since the clock was set back.
     epochs: BTreeMap<JobName, u32>,
     newest: BTreeMap<JobName, Timestamp>,
+    /// How often the plan took the clock as set back.
+    cuts: usize,
     shows_accounted: bool,
     transcript: String,
 }
@@ -214,6 +217,7 @@ impl World {
             accounted: None,
             epochs: BTreeMap::new(),
             newest: BTreeMap::new(),
+            cuts: 0,
             shows_accounted: false,
             transcript: String::new(),
         };
@@ -257,9 +261,10 @@ impl World {
                     self.say(format!("cancel {run}"));
                 }
                 Decision::Refuse { reason, .. } => self.say(format!("refuse {reason:?}")),
-                Decision::SetBack { again, .. } | Decision::BehindLedger { again, .. } => {
-                    self.epochs.extend(again);
+                Decision::SetBack { epoch, .. } | Decision::BehindLedger { epoch, .. } => {
+                    self.epochs.values_mut().for_each(|of| *of = epoch.max(*of));
                     self.newest.clear();
+                    self.cuts += 1;
                 }
                 Decision::FarBehind { .. } => self.say("far behind".to_owned()),
                 Decision::Notice(text) => self.say(format!("notice {text}")),
