@@ -14,6 +14,7 @@ mod recovery;
 mod requests;
 mod runner;
 mod stop;
+mod time;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, RunEnd, Surroundings};
+use self::time::Learnt;
 use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
 use crate::config::JobTable;
@@ -99,7 +101,11 @@ pub struct Engine {
     pauses: Vec<ledger::PauseRecord>,
     next_request: u64,
     drift: Drift,
+    /// What the alarm was set to for the plan.
+    awaited: Option<Timestamp>,
     next_prune: Timestamp,
+    /// Nothing is dropped by age before, in time awake since boot.
+    spared_until: Option<Duration>,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
@@ -124,6 +130,7 @@ struct Turn {
     /// Claims by their place in `writes`.
     claims: Vec<(usize, Token, Option<u64>)>,
     then: Vec<Then>,
+    learnt: Learnt,
 }
 
 enum Then {
@@ -180,7 +187,9 @@ impl Engine {
             requests: HashMap::new(),
             pauses,
             next_request: 0,
+            awaited: None,
             next_prune: now,
+            spared_until: None,
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -199,6 +208,7 @@ impl Engine {
             }
             if engine.keeps_account {
                 engine.begin_alerts(&mut turn);
+                engine.spare_what_was_spared(now);
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
@@ -211,20 +221,21 @@ impl Engine {
 
     fn run(&mut self) {
         while !self.is_done() {
+            self.awaited = self.plan.next_wake();
             let wake = self.next_wake();
             self.alarm.set(wake);
             let Ok(first) = self.inbox.recv() else { return };
             let mut messages = vec![first];
             // What came meanwhile shares one transaction.
             messages.extend(self.inbox.try_iter().take(10_000));
-            let now = self.clock.now();
             let mut turn = Turn::default();
-            self.look_at_the_clock(now, &mut turn);
+            let now = self.look_at_the_clock(&mut turn);
             for message in messages {
                 self.absorb(message, now, &mut turn);
             }
             let decisions = self.plan.handle(Event::Tick, now);
             self.decide(decisions, &mut turn, now);
+            self.tell_of_the_clock(now, &mut turn);
             self.complete(turn);
             self.prune(now);
         }
@@ -233,7 +244,7 @@ impl Engine {
 
     /// Rows that wait in memory for the ledger are not to wait for the next slot as well.
     fn next_wake(&self) -> Option<Timestamp> {
-        let planned = self.plan.next_wake();
+        let planned = self.awaited;
         if self.ledger.problem().is_none() {
             return planned;
         }
@@ -334,6 +345,13 @@ impl Engine {
                 Decision::Refuse { request, reason } => self.refuse(request, &reason),
                 Decision::Accounted { .. } if !self.keeps_account => {}
                 Decision::Accounted { until } => turn.writes.push(Write::Accounted { until }),
+                // What takes no slots has none to repeat.
+                Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
+                Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
+                Decision::BehindLedger { accounted, epoch } => {
+                    self.is_behind_ledger(accounted, epoch, now, turn);
+                }
+                Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {
                     tracing::warn!("{text}");
                     turn.writes.push(event(now, "notice", serde_json::json!({ "text": text })));
@@ -352,21 +370,8 @@ impl Engine {
         let _ = request.reply.send(Err(refusal));
     }
 
-    fn look_at_the_clock(&mut self, now: Timestamp, turn: &mut Turn) {
-        let Some(step) = self.drift.look(now, self.clock.since_boot()) else { return };
-        let seconds = step.as_secs_f64();
-        tracing::warn!(
-            "the clock was set {} by {:.1} s",
-            if seconds < 0.0 { "back" } else { "forward" },
-            seconds.abs()
-        );
-        turn.writes.push(event(now, "clock_stepped", serde_json::json!({ "seconds": seconds })));
-        let back = step.is_negative().then(|| step.unsigned_abs());
-        self.plan_event(Event::ClockStepped { back }, now, turn);
-    }
-
     fn prune(&mut self, now: Timestamp) {
-        if now < self.next_prune {
+        if now < self.next_prune || self.old_rows_are_spared() {
             return;
         }
         let before = now.checked_sub(self.table.keep_history).unwrap_or(Timestamp::MIN);

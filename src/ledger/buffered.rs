@@ -241,7 +241,7 @@ impl<L: Ledger> Buffered<L> {
         if let Write::Claim(row) = &write
             && let Some(slot) = row.slot
             && let Some(store) = &self.store
-            && let Ok(Some(run)) = store.claimed(&row.job, slot, row.epoch)
+            && let Ok(Some(run)) = store.refuses(&row.job, slot, row.epoch, row.at)
         {
             return Applied::AlreadyClaimed(run);
         }
@@ -403,6 +403,17 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
         Ok(above.flatten().or(below))
     }
 
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError> {
+        let (below, above) = self.both(|ledger| ledger.refuses(job, slot, epoch, at))?;
+        Ok(above.flatten().or(below))
+    }
+
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
         Ok(Some(self.highest).filter(|run| *run > RunId(0)))
     }
@@ -524,6 +535,7 @@ fn instant_of(write: &Write) -> Option<Timestamp> {
         Write::Notice(notice) => Some(notice.at),
         Write::Adopted { .. }
         | Write::Resume { .. }
+        | Write::SetBack { .. }
         | Write::Incident(_)
         | Write::IncidentClosed { .. }
         | Write::NoticeDone { .. } => None,

@@ -117,6 +117,11 @@ pub enum Write {
     Accounted {
         until: Timestamp,
     },
+    /// The clock was set back: the newest slots so far no longer tell where jobs go on, and interval slots come
+    /// again under this epoch.
+    SetBack {
+        epoch: u32,
+    },
     /// The table in force from now on.
     Table(TableRecord),
     Event(Event),
@@ -179,6 +184,10 @@ pub enum Applied {
     Done,
     Claimed(RunId),
     /// `(job, slot, epoch)` has its row already: nothing was written, nothing must be started.
+    ///
+    /// Rows of a future that did not come (the clock was ahead, and was then set back) don't count: where every
+    /// row of the slot is `skipped` and was claimed later than this claim's `at`, the claim is taken under the
+    /// slot's next free epoch.
     AlreadyClaimed(RunId),
 }
 
@@ -275,8 +284,8 @@ pub struct Past {
     pub table: Option<TableRecord>,
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
-    /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
-    /// when it last succeeded, dry runs apart.
+    /// For each job: its epoch, its newest slot since the clock was last set back, when it last started and when
+    /// it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
     /// By job.
     pub incidents: Vec<Incident>,
@@ -394,6 +403,18 @@ pub trait Ledger: Send {
     /// # Errors
     /// [`LedgerError::Read`]
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
+
+    /// The row that refuses a claim of `(job, slot, epoch)` made at `at`; see [`Applied::AlreadyClaimed`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError>;
 
     /// The highest number given so far, of rows that were dropped since too.
     ///

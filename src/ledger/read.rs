@@ -100,6 +100,25 @@ pub(super) fn claimed(
         .optional()
 }
 
+/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
+/// come.
+pub(super) fn refuses(
+    connection: &Connection,
+    job: &str,
+    slot: Timestamp,
+    epoch: u32,
+    at: Timestamp,
+) -> Result<Option<RunId>> {
+    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+    let stands: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM runs
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+        )?
+        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+    Ok(stands.then_some(holder))
+}
+
 pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
     connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")?

@@ -206,6 +206,16 @@ impl Ledger for SqliteLedger {
         self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
     }
 
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::refuses(connection, job.as_str(), slot, epoch, at))
+    }
+
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
         self.snapshot(read::last_run)
     }
