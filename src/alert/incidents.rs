@@ -113,6 +113,7 @@ mod tests {
             found += &match change.and_then(|change| change.tell) {
                 Some((NoticeKind::Failed, incident)) => format!("F{}", incident.failures),
                 Some((NoticeKind::Recovered, incident)) => format!("R{}", incident.failures),
+                Some((NoticeKind::Held, _)) => "H".to_owned(),
                 None => ".".to_owned(),
             };
         }

@@ -25,7 +25,7 @@ use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
-use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover};
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
@@ -97,7 +97,8 @@ async fn serve(
         ledger::Past::default()
     });
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    let mut recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: Some(Opening {

@@ -8,6 +8,7 @@ mod active;
 mod alerts;
 mod drift;
 mod handle;
+mod hold;
 mod message;
 pub mod plan;
 mod recovery;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::active::Active;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
+pub use self::hold::{hold_crash_loops, is_hold};
 use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
@@ -87,6 +89,8 @@ pub struct Engine {
     /// Notices that the courier has, by id.
     undelivered: HashSet<String>,
     next_notice: u64,
+    /// Runs after which their job is held, and why: who is to be told, hears that instead.
+    held: HashMap<RunId, String>,
     /// Among the runs that others began.
     dry_runs: HashSet<RunId>,
     runtime: tokio::runtime::Handle,
@@ -149,7 +153,17 @@ impl Engine {
             let _ = wake.send(Message::Wake);
         }))?;
         let now = parts.clock.now();
-        let Recovery { recovered, writes, resume, foreign, orphans, dry_runs, incidents } = parts.recovery;
+        let Recovery {
+            recovered,
+            writes,
+            resume,
+            foreign,
+            orphans,
+            dry_runs,
+            incidents,
+            interrupted: _,
+            held,
+        } = parts.recovery;
         let pauses = recovered.pauses.clone();
         let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
         let mut engine = Self {
@@ -173,6 +187,7 @@ impl Engine {
             incidents: Incidents::new(incidents),
             undelivered: HashSet::new(),
             next_notice: 0,
+            held,
             dry_runs,
             runtime: parts.runtime,
             runs: HashMap::new(),

@@ -129,7 +129,7 @@ impl Engine {
         };
         let forced = self.stopping.as_ref().is_some_and(|stopping| stopping.forced);
         if forced && end.outcome == Outcome::Cancelled {
-            let error = Some("the daemon was stopped under it".to_owned());
+            let error = Some(super::hold::STOPPED.to_owned());
             let active = self.runs.get(&run);
             let rerun = active
                 .and_then(|active| active.spec.as_ref())

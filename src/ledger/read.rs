@@ -139,7 +139,7 @@ pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<I
 
 fn incident(row: &Row<'_>) -> Result<Incident> {
     Ok(Incident {
-        job: word(row, 0, |name| JobName::new(name).ok())?,
+        job: word(row, 0, JobName::of_incident)?,
         opened_at: instant(row, 1)?,
         run: RunId(row.get(2)?),
         failures: row.get::<_, i64>(3)?.cast_unsigned(),
@@ -154,7 +154,7 @@ pub(super) fn notices(connection: &Connection) -> Result<Vec<Notice>> {
             Ok(Notice {
                 id: row.get(0)?,
                 at: instant(row, 1)?,
-                job: word(row, 2, |name| JobName::new(name).ok())?,
+                job: word(row, 2, JobName::of_incident)?,
                 run: RunId(row.get(3)?),
                 contact: row.get(4)?,
                 channel: word(row, 5, Channel::from_word)?,

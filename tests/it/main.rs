@@ -7,6 +7,7 @@ mod bad_days;
 mod certbot;
 mod cli;
 mod command;
+mod crash_loops;
 mod docker;
 mod dumps;
 mod health;
