@@ -103,6 +103,7 @@ async fn serve(
     let parts = Parts {
         opening: Some(Opening {
             table: record::of(&table, now),
+            record_of: record::of,
             detail: serde_json::json!({
                 "pid": owner.pid,
                 "boot": owner.boot,
@@ -216,21 +217,9 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
         return Err(error.into());
     }
-    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), {
+    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), clock.clone(), {
         let owner = owner.clone();
-        move |suspect| {
-            let (ledger, aside) =
-                ledger::open_or_set_aside(&path, owner.clone(), &host, clock.now(), suspect)?;
-            if let Some(aside) = aside {
-                tracing::error!(
-                    "{}: the ledger was damaged ({}); it is kept as {}, and a new one begins",
-                    path.display(),
-                    aside.reason,
-                    aside.moved_to.display()
-                );
-            }
-            Ok(ledger)
-        }
+        move |suspect| ledger::open_or_set_aside(&path, owner.clone(), &host, clock.now(), suspect)
     })))
 }
 

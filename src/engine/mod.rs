@@ -15,6 +15,7 @@ mod recovery;
 mod requests;
 mod runner;
 mod stop;
+mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ pub struct Opening {
     pub table: TableRecord,
     /// Of the event that tells of the start.
     pub detail: serde_json::Value,
+    /// How the ledger remembers a table, for one that has lost it.
+    pub record_of: fn(&JobTable, Timestamp) -> TableRecord,
 }
 
 pub struct Engine {
@@ -104,6 +107,7 @@ pub struct Engine {
     next_request: u64,
     drift: Drift,
     next_prune: Timestamp,
+    record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
@@ -196,6 +200,7 @@ impl Engine {
             pauses,
             next_request: 0,
             next_prune: now,
+            record_of: parts.opening.as_ref().map(|opening| opening.record_of),
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -214,6 +219,7 @@ impl Engine {
             }
             if engine.keeps_account {
                 engine.begin_alerts(&mut turn);
+                engine.begin_troubles(&mut turn, now);
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
@@ -318,6 +324,7 @@ impl Engine {
             }
         }
         self.dispatch_of(turn.writes);
+        self.hear_of_ledger(now, &mut next);
         next
     }
 

@@ -189,7 +189,7 @@ impl Engine {
         names.filter_map(|name| Some((next(name)?, name))).min().map(|(slot, name)| (name.clone(), slot))
     }
 
-    fn pauses_in_force(&self) -> Vec<ledger::PauseRecord> {
+    pub(super) fn pauses_in_force(&self) -> Vec<ledger::PauseRecord> {
         let in_force: Vec<_> = self.plan.pauses().map(|(job, _)| job.map(JobName::as_str)).collect();
         self.pauses.iter().filter(|pause| in_force.contains(&pause.job.as_deref())).cloned().collect()
     }

@@ -13,6 +13,7 @@ mod dumps;
 mod health;
 mod health_network;
 mod house;
+mod ledger_fire;
 mod lifecycle;
 mod pg_dump;
 mod prune;
