@@ -8,19 +8,19 @@ mod buffered;
 mod damage;
 mod owner;
 mod read;
+mod salvage;
 mod schema;
+mod seen;
 mod sqlite;
 pub mod timeline;
 mod write;
 
 #[cfg(test)]
-mod buffered_tests;
-#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod tests;
 
-pub use buffered::Buffered;
+pub use buffered::{Buffered, Lost};
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;
 
@@ -339,6 +339,17 @@ pub enum LedgerError {
     Read { path: String, reason: String },
 }
 
+/// What has befallen a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// It takes nothing: changes wait in memory.
+    Failing { reason: String },
+    /// Another one goes on in its place.
+    Replaced(SetAside),
+    /// It takes changes again, and all that waited are in it.
+    Written { changes: u64, lost: Lost },
+}
+
 /// A store of rows. Calls block; the engine's thread is the one writer of a daemon.
 pub trait Ledger: Send {
     /// All of the batch or nothing, durable on return.
@@ -455,6 +466,37 @@ pub trait Ledger: Send {
     /// What an operator should know: since when and why rows are not durable.
     fn problem(&self) -> Option<String> {
         None
+    }
+
+    /// What has befallen it since this was last asked, oldest first.
+    fn news(&mut self) -> Vec<StoreNews> {
+        vec![]
+    }
+
+    /// Looks whether the store is still the one that was opened. One that somebody has taken away from its place
+    /// is put back there, whole.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] where somebody has changed it and it is not whole any more; [`LedgerError::Write`]
+    /// where it can't be put back.
+    fn look(&mut self, _now: Timestamp) -> Result<Option<SetAside>, LedgerError> {
+        Ok(None)
+    }
+
+    /// In the order of their claims.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
+        Ok(self.past()?.open)
+    }
+
+    /// Takes over runs that have no end yet, under their numbers; those that it has stay as they are.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn restore(&mut self, _open: &[OpenRun]) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     /// How long a call may wait for another process that holds the store. Five seconds at first.

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write, read};
+use super::{Applied, Incident, JobPast, NewRow, NewState, OpenRun, Owner, TableRecord, Write, read};
 use crate::model::{Outcome, Report, RunId, RunRecord};
 
 type Result<T> = rusqlite::Result<T>;
@@ -396,6 +396,39 @@ pub(super) fn adopt_row(connection: &Connection, record: &RunRecord, owner: &Own
                 attempt.error,
             ],
         )?;
+    }
+    Ok(())
+}
+
+/// A run without an end, from a ledger that is damaged. Under an epoch of its own where another row has its slot.
+pub(super) fn restore(connection: &Connection, open: &OpenRun) -> Result<()> {
+    let OpenRun { record, epoch, owner, dry_run, .. } = open;
+    let known = connection
+        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
+        .query_row([record.run.0], |_| Ok(()))
+        .optional()?;
+    if known.is_some() {
+        return Ok(());
+    }
+    adopt_row(connection, record, owner)?;
+    connection
+        .prepare_cached("UPDATE OR IGNORE runs SET epoch = ?2, dry_run = ?3 WHERE id = ?1")?
+        .execute(params![record.run.0, epoch, dry_run])?;
+    Ok(())
+}
+
+pub(super) fn restore_jobs(connection: &Connection, jobs: &[JobPast]) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT OR IGNORE INTO jobs (job, epoch, last_slot, last_started, last_succeeded) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for job in jobs {
+        statement.execute(params![
+            job.job,
+            job.epoch,
+            job.last_slot.map(micros),
+            job.last_started.map(micros),
+            job.last_succeeded.map(micros),
+        ])?;
     }
     Ok(())
 }
