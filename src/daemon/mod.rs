@@ -97,7 +97,7 @@ async fn serve(
         ledger::Past::default()
     });
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    let recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: Some(Opening {

@@ -149,7 +149,8 @@ impl Engine {
             let _ = wake.send(Message::Wake);
         }))?;
         let now = parts.clock.now();
-        let Recovery { recovered, writes, resume, foreign, orphans, dry_runs, incidents } = parts.recovery;
+        let Recovery { recovered, writes, resume, foreign, orphans, strangers, dry_runs, incidents } =
+            parts.recovery;
         let pauses = recovered.pauses.clone();
         let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
         let mut engine = Self {
@@ -202,6 +203,7 @@ impl Engine {
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
+            engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);
             engine.complete(turn);
             engine.run();
