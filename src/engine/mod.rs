@@ -170,6 +170,7 @@ impl Engine {
             resume,
             foreign,
             orphans,
+            strangers,
             dry_runs,
             incidents,
             interrupted: _,
@@ -233,6 +234,7 @@ impl Engine {
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
+            engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);
             engine.complete(turn);
             engine.run();
