@@ -121,7 +121,7 @@ fn the_slots_around_every_clock_change_are_those_of_the_wall_clock() {
 
     let mut by_zone: BTreeMap<String, Vec<Window>> = BTreeMap::new();
     for (window, name) in windows {
-        if all || hash(&window) % SHARE == 0 {
+        if all || hash(&window).is_multiple_of(SHARE) {
             by_zone.entry(name).or_default().push(window);
         }
     }

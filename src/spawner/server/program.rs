@@ -144,7 +144,7 @@ impl Program {
         self.streams[stream].watched = false;
     }
 
-    fn take(&mut self, index: usize, at: Timestamp, bytes: &[u8], out: Option<&mut Vec<u8>>) {
+    pub(super) fn take(&mut self, index: usize, at: Timestamp, bytes: &[u8], out: Option<&mut Vec<u8>>) {
         self.written += bytes.len() as u64;
         let stream = &mut self.streams[index];
         let passed = match stream.kind {
