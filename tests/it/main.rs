@@ -13,6 +13,7 @@ mod health;
 mod health_network;
 mod house;
 mod lifecycle;
+mod overload;
 mod pg_dump;
 mod prune;
 mod prune_daemon;

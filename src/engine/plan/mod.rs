@@ -11,6 +11,7 @@
 //! - A long past is looked at in portions ([`BUDGET`]), so that a year of per-second slots neither hangs the daemon
 //!   nor fills its memory; each portion becomes range rows of its own, with exact numbers.
 //! - `run_all` runs at most 10 000 slots of a job at once; older ones are `missed`.
+//! - At most 10 000 runs of a job wait at once; what comes on top of them overlaps.
 //! - `@reboot` is due at start, however long ago the machine booted, and follows `jitter` from the boot's time.
 
 mod begin;

@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use super::*;
 
 /// One of so many walks is taken by the suite.
-const SHARE: u64 = 32;
+const SHARE: u64 = 16;
 
 const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;

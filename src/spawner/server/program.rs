@@ -259,7 +259,7 @@ impl Program {
 fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8], tail: usize) {
     let bytes = &bytes[bytes.len().saturating_sub(tail)..];
     // Cut only now and then: shifting the tail for each short line would cost more than reading it.
-    if kept.len() + bytes.len() > 2 * tail {
+    if kept.len() + bytes.len() > tail.saturating_mul(2) {
         let excess = (kept.len() + bytes.len()).saturating_sub(tail).min(kept.len());
         kept.drain(..excess);
     }
