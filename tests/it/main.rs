@@ -16,6 +16,7 @@ mod house;
 mod ledger_fire;
 mod lifecycle;
 mod orphans;
+mod overload;
 mod pg_dump;
 mod prune;
 mod prune_daemon;
