@@ -1,8 +1,8 @@
 //! What a job of the table does: it writes what it did to a file that the daemon knows nothing of, and holds a lock for
 //! as long as it, or anything that it started, lives.
 //!
-//! A line is appended in one write: `S job run slot pid wall steady since flags` at the start,
-//! `E job run pid wall steady code` at the end; times in microseconds, `steady` never bent.
+//! A line is appended in one write: `S job run slot pid wall steady born flags` at the start,
+//! `E job run pid wall steady code` at the end; times in microseconds, `steady` and `born` never bent.
 
 use std::fs::File;
 use std::io::Write;
@@ -96,8 +96,8 @@ impl Work {
         }
         let (offsets, pid) = (Offsets::read(&self.host), std::process::id());
         let flags = if flags.is_empty() { "-".to_owned() } else { flags.join(",") };
-        let (job, run, now, since) = (&self.job, run(), offsets.now(), offsets.since_boot());
-        self.write(&format!("S {job} {run} {slot} {pid} {now} {} {since} {flags}\n", steady()));
+        let (job, run, now, born) = (&self.job, run(), offsets.now(), born());
+        self.write(&format!("S {job} {run} {slot} {pid} {now} {} {born} {flags}\n", steady()));
     }
 
     fn end(&self, code: u8) {
@@ -127,6 +127,16 @@ impl Work {
         command.args([VERB, host, &self.job, "-", "linger", &seconds.to_string()]).process_group(0);
         let _ = command.spawn();
     }
+}
+
+/// When this process was made, as steady time: its parent lived then. In whole ticks of 10 ms.
+fn born() -> i64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: i64 = fields.split(' ').nth(19).unwrap().parse().unwrap();
+    // The kernel counts from boot, suspends included.
+    let suspended = SystemClock.since_boot().saturating_sub(SystemClock.awake());
+    ticks * 10_000 - i64::try_from(suspended.as_micros()).unwrap()
 }
 
 fn run() -> String {

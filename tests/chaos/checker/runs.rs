@@ -10,10 +10,19 @@ struct Start {
     job: String,
     slot: Option<i64>,
     pid: i64,
+    wall: i64,
     steady: i64,
+    /// When its process was made.
+    born: i64,
     flags: String,
-    /// When it said that it ended, and with which code.
-    end: Option<(i64, i64)>,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    wall: i64,
+    steady: i64,
+    code: i64,
 }
 
 /// By run, in their order.
@@ -55,14 +64,18 @@ fn read(text: &str, problems: &mut Vec<String>) -> Evidence {
                 job: job.to_owned(),
                 slot: slot.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond),
                 pid: number(4),
+                wall: number(5),
                 steady: number(6),
+                born: number(7),
                 flags: flags.to_owned(),
                 end: None,
             }),
             ["E", job, _, pid, _, _, _] => {
                 let starts = evidence.entry(number(2)).or_default();
                 match starts.iter_mut().rev().find(|start| start.pid == number(3) && start.end.is_none()) {
-                    Some(start) => start.end = Some((number(5), number(6))),
+                    Some(start) => {
+                        start.end = Some(End { wall: number(4), steady: number(5), code: number(6) })
+                    }
                     None => problems.push(format!("{job}: pid {pid} ended and never began")),
                 }
             }
@@ -122,6 +135,12 @@ impl Around {
         self.spawner_killed.iter().any(|killed| *killed >= steady)
     }
 
+    /// Microseconds.
+    fn shortest_timeout(&self, name: &str) -> i64 {
+        let forms = self.jobs.get(name).into_iter().flatten();
+        forms.map(|job| job.timeout * 1000).min().unwrap_or(0)
+    }
+
     fn any(&self, name: &str, is: impl Fn(&Job) -> bool) -> bool {
         self.jobs.get(name).is_some_and(|forms| forms.iter().any(is))
     }
@@ -142,11 +161,11 @@ fn started(row: &Row, starts: &[Start], problems: &mut Vec<String>) {
     }
     // One after the other: an attempt ends before the next begins.
     for pair in starts.windows(2) {
-        if pair[0].end.is_some_and(|(end, _)| end > pair[1].steady) {
+        if pair[0].end.is_some_and(|end| end.steady > pair[1].steady) {
             problems.push(format!("{}: two attempts beside each other", named()));
         }
     }
-    if let Some(done) = starts.iter().position(|start| start.end.is_some_and(|(_, code)| code == 0))
+    if let Some(done) = starts.iter().position(|start| start.end.is_some_and(|end| end.code == 0))
         && done + 1 < starts.len()
         && row.attempts.iter().any(|attempt| attempt.outcome == "succeeded")
     {
@@ -177,7 +196,7 @@ fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
 
 fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<String>) {
     let last = starts.last();
-    let code = last.and_then(|start| start.end).map(|(_, code)| code);
+    let code = last.and_then(|start| start.end).map(|end| end.code);
     let attempt = row.attempts.last();
     let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or("-");
     let mut wrong = |why: &str| {
@@ -199,7 +218,7 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
         }
         "failed" => {
             // Nobody can know an exit whose one witness was killed.
-            let unknown = last.is_some_and(|start| around.spawner_died_after(start.steady));
+            let unknown = last.is_some_and(|start| around.spawner_died_after(start.born));
             if code == Some(0) && !unknown {
                 wrong("and its program ended well");
             }
@@ -211,15 +230,15 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             }
         }
         "timed_out" => {
-            if code.is_some() {
-                wrong("and its program had ended");
-            }
             // An adopted run's time is that of the wall clock, which may have been set.
-            if !around.any(&row.job, |job| {
-                job.timeout < 1_000_000
-                    || ["long", "stubborn", "sleep", "child"].contains(&job.behaviour.as_str())
-            }) {
-                wrong("and is of no job that takes so long");
+            let shortest = around.shortest_timeout(&row.job);
+            let early = |start: &Start| {
+                start.end.is_some_and(|end| {
+                    end.wall - start.wall < shortest && end.steady - start.steady < shortest
+                })
+            };
+            if last.is_some_and(early) {
+                wrong("and its program had ended before its time was over");
             }
         }
         "cancelled" => {
@@ -229,7 +248,7 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             }
         }
         "interrupted" => {
-            let begun = starts.first().map_or(0, |start| start.steady);
+            let begun = starts.first().map_or(0, |start| start.born);
             let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
             let spawner = around.spawner_died_after(begun);
             let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
