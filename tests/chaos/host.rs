@@ -72,10 +72,6 @@ impl Host {
         self.record(offsets.now() - wall, What::Jumped { to, how: how.to_owned() });
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.daemon.is_some() && !self.frozen
-    }
-
     fn command(&self) -> Command {
         let program = if self.real {
             PathBuf::from(env!("CARGO_BIN_EXE_punk-eco-sched"))

@@ -34,7 +34,7 @@ pub(super) fn check(ledger: &Ledger, evidence: &str, timeline: &[Entry], problem
     let rows: HashMap<i64, &Row> = ledger.rows.iter().map(|row| (row.id, row)).collect();
     for (run, starts) in &evidence {
         match rows.get(run) {
-            Some(row) => started(row, starts, problems),
+            Some(row) => started(row, starts, &around, problems),
             None => problems.push(format!("run {run} of {} began and has no row", starts[0].job)),
         }
         for start in starts {
@@ -131,8 +131,13 @@ impl Around {
         around
     }
 
+    /// `from` is the start of a process, known to 10 ms.
+    fn spawner_died_between(&self, from: i64, to: i64) -> bool {
+        self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
+    }
+
     fn spawner_died_after(&self, steady: i64) -> bool {
-        self.spawner_killed.iter().any(|killed| *killed >= steady)
+        self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
     }
 
     /// Microseconds.
@@ -146,7 +151,7 @@ impl Around {
     }
 }
 
-fn started(row: &Row, starts: &[Start], problems: &mut Vec<String>) {
+fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<String>) {
     let named = || format!("run {} of {} ({})", row.id, row.job, row.slot.map_or("-".to_owned(), shown));
     if row.outcome == "skipped" {
         problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
@@ -165,11 +170,12 @@ fn started(row: &Row, starts: &[Start], problems: &mut Vec<String>) {
             problems.push(format!("{}: two attempts beside each other", named()));
         }
     }
-    if let Some(done) = starts.iter().position(|start| start.end.is_some_and(|end| end.code == 0))
-        && done + 1 < starts.len()
-        && row.attempts.iter().any(|attempt| attempt.outcome == "succeeded")
-    {
-        problems.push(format!("{} was done and ran again", named()));
+    // Where the one witness of its exit was killed, a rerun after it is all that can be done.
+    for pair in starts.windows(2) {
+        let done = pair[0].end.is_some_and(|end| end.code == 0);
+        if done && !around.spawner_died_between(pair[0].born, pair[1].born) {
+            problems.push(format!("{} was done and ran again", named()));
+        }
     }
 }
 
