@@ -151,8 +151,7 @@ fn claimed(host: &Path, run: i64, job: &str) -> bool {
     };
     let _ = ledger.busy_timeout(Duration::from_secs(5));
     let found: rusqlite::Result<i64> = ledger.query_row(
-        "SELECT count(*) FROM runs JOIN attempts ON attempts.run = runs.id WHERE runs.id = ?1 AND job = ?2
-             AND attempts.outcome = 'running'",
+        "SELECT count(*) FROM runs JOIN attempts ON attempts.run = runs.id WHERE runs.id = ?1 AND job = ?2",
         rusqlite::params![run, job],
         |row| row.get(0),
     );

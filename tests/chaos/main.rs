@@ -40,6 +40,7 @@ fn main() -> ExitCode {
                 arguments[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
             evidence::main(&words)
         }
+        Some("check") if arguments.len() == 2 => check_again(Path::new(&arguments[1])),
         Some("daemon") if arguments.len() == 2 => run_daemon(PathBuf::from(&arguments[1])),
         _ => run_seeds(),
     }
@@ -55,6 +56,22 @@ fn run_daemon(config: PathBuf) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The checker alone, over what was kept of a seed.
+fn check_again(kept: &Path) -> ExitCode {
+    let read = |name: &str| std::fs::read_to_string(kept.join(name)).unwrap();
+    let timeline: Vec<timeline::Entry> =
+        read("schedule").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = checker::check(&checker::Found {
+        ledger: &kept.join("ledger/ledger.db"),
+        evidence: &read("evidence"),
+        timeline: &timeline,
+    });
+    for problem in &told {
+        println!("{problem}");
+    }
+    ExitCode::from(u8::from(!told.is_empty()))
 }
 
 /// `CHAOS_MANUAL` and `CHAOS_REAL` say how many seeds, `CHAOS_FROM` the first, `CHAOS_KEEP` where failing ones are kept.

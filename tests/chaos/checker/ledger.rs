@@ -22,6 +22,7 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 pub(super) struct Attempt {
+    pub(super) started_at: i64,
     pub(super) outcome: String,
     pub(super) error: Option<String>,
 }
@@ -36,7 +37,6 @@ pub(super) struct TableRecord {
 pub(super) struct Ledger {
     pub(super) rows: Vec<Row>,
     pub(super) tables: Vec<TableRecord>,
-    pub(super) accounted: Option<i64>,
     pub(super) whole: bool,
 }
 
@@ -45,10 +45,11 @@ impl Ledger {
         let file = Connection::open(path)?;
         let whole: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         let mut attempts: HashMap<i64, Vec<Attempt>> = HashMap::new();
-        let mut asked = file.prepare("SELECT run, outcome, error FROM attempts ORDER BY run, number")?;
+        let mut asked =
+            file.prepare("SELECT run, outcome, error, started_at FROM attempts ORDER BY run, number")?;
         let mut found = asked.query([])?;
         while let Some(row) = found.next()? {
-            let attempt = Attempt { outcome: row.get(1)?, error: row.get(2)? };
+            let attempt = Attempt { outcome: row.get(1)?, error: row.get(2)?, started_at: row.get(3)? };
             attempts.entry(row.get(0)?).or_default().push(attempt);
         }
         let mut asked = file.prepare(
@@ -77,8 +78,7 @@ impl Ledger {
             Ok(TableRecord { from: row.get(0)?, jobs: serde_json::from_str(&jobs).unwrap_or_default() })
         })?;
         let tables = tables.collect::<rusqlite::Result<_>>()?;
-        let accounted = file.query_row("SELECT until FROM accounted", [], |row| row.get(0)).ok();
-        Ok(Self { rows, tables, accounted, whole: whole == "ok" })
+        Ok(Self { rows, tables, whole: whole == "ok" })
     }
 }
 

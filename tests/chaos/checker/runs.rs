@@ -10,7 +10,6 @@ struct Start {
     job: String,
     slot: Option<i64>,
     pid: i64,
-    wall: i64,
     steady: i64,
     /// When its process was made.
     born: i64,
@@ -64,7 +63,6 @@ fn read(text: &str, problems: &mut Vec<String>) -> Evidence {
                 job: job.to_owned(),
                 slot: slot.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond),
                 pid: number(4),
-                wall: number(5),
                 steady: number(6),
                 born: number(7),
                 flags: flags.to_owned(),
@@ -134,6 +132,10 @@ impl Around {
     /// `from` is the start of a process, known to 10 ms.
     fn spawner_died_between(&self, from: i64, to: i64) -> bool {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
+    }
+
+    fn daemon_died_after(&self, steady: i64) -> bool {
+        self.deaths.iter().any(|(at, how)| *at >= steady && how.starts_with("killed"))
     }
 
     fn spawner_died_after(&self, steady: i64) -> bool {
@@ -231,19 +233,25 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             let crashes = around.any(&row.job, |job| job.behaviour == "crash");
             if starts.is_empty() && around.spawner_killed.is_empty() {
                 wrong("and its program never began");
-            } else if last.is_some() && code.is_none() && !unknown && !crashes {
+            }
+            // A daemon that is killed while it ends a run takes its reason with it: the next one finds the signal.
+            let told = around.asked_to_end.contains(&row.id)
+                || around.any(&row.job, |job| job.overlap == "replace" || job.timeout < 3_600_000);
+            let killed = last.is_some_and(|start| around.daemon_died_after(start.born));
+            let cut_short = told && killed && error.starts_with("ended by signal");
+            if last.is_some() && code.is_none() && !unknown && !crashes && !cut_short {
                 wrong("and its program did not end by itself");
             }
         }
         "timed_out" => {
             // An adopted run's time is that of the wall clock, which may have been set.
             let shortest = around.shortest_timeout(&row.job);
+            let began = attempt.map_or(0, |attempt| attempt.started_at);
             let early = |start: &Start| {
-                start.end.is_some_and(|end| {
-                    end.wall - start.wall < shortest && end.steady - start.steady < shortest
-                })
+                let end = start.end?;
+                Some(end.wall - began < shortest && end.steady - start.born < shortest)
             };
-            if last.is_some_and(early) {
+            if last.and_then(early) == Some(true) {
                 wrong("and its program had ended before its time was over");
             }
         }
