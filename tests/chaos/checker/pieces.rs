@@ -58,6 +58,12 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
     for (index, entry) in timeline.iter().enumerate() {
         walk.take(entry, &timeline[index + 1..]);
     }
+    let current = walk.open.as_ref().map(|piece| piece.jobs);
+    while let (Some(next), Some(current)) = (tables.get(walk.next_table), current)
+        && says_the_same(&next.jobs, current)
+    {
+        walk.next_table += 1;
+    }
     if let Some(mut piece) = walk.open.take() {
         piece.end = walk.latest;
         walk.pieces.push(piece);
@@ -94,8 +100,11 @@ impl<'a> Walk<'a> {
             What::Jumped { to, .. } => {
                 let back = (entry.wall - to).max(0);
                 self.back = (self.back.0 + back, self.back.1.max(back));
-                if self.up && !self.frozen {
+                // A stopped one can tell, once it goes on, how far the clock had got before it was set back.
+                if self.up {
                     self.latest.1 = self.latest.1.max(entry.wall);
+                }
+                if self.up && !self.frozen {
                     let seen = rest.iter().find_map(|one| match one.what {
                         What::Synced { until } => Some(until),
                         What::Down { .. } => Some(one.wall),
@@ -132,6 +141,15 @@ impl<'a> Walk<'a> {
 
     /// The instant from which the ledger has this table in force.
     fn record(&mut self, jobs: &[Job], low: i64, high: i64, certain: bool) -> Option<i64> {
+        // Where the clock was set back, the table that stays in force is put on record again.
+        let current = self.open.as_ref().map(|piece| piece.jobs);
+        let again = |next: &TableRecord| {
+            let here = (low..=high).contains(&next.from) && says_the_same(&next.jobs, jobs);
+            !here && current.is_some_and(|current| says_the_same(&next.jobs, current))
+        };
+        while self.tables.get(self.next_table).is_some_and(again) {
+            self.next_table += 1;
+        }
         let found = self.tables.get(self.next_table);
         if let Some(found) = found
             && (low..=high).contains(&found.from)
@@ -163,7 +181,7 @@ impl<'a> Walk<'a> {
                     self.change(jobs, (from, from), (from, from), false);
                 } else {
                     // Not far enough to count, or not for every job.
-                    self.change(jobs, (from.min(accounted), high), (from, from.max(accounted)), true);
+                    self.change(jobs, (from.max(accounted), high), (from, from.max(accounted)), true);
                 }
             }
             _ => self.change(jobs, (from, from), (from, from), false),
@@ -184,7 +202,7 @@ impl<'a> Walk<'a> {
             self.change(jobs, (known, possible), (low, high), true);
         } else {
             // The daemon may have slept since long before the step, and then time never went back for it.
-            self.change(jobs, (known.min(low), possible), (low.min(known), known.max(low)), true);
+            self.change(jobs, (known, possible), (low.min(known), known), true);
         }
         self.latest = (low, high);
     }
