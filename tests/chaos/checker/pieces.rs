@@ -58,12 +58,6 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
     for (index, entry) in timeline.iter().enumerate() {
         walk.take(entry, &timeline[index + 1..]);
     }
-    let current = walk.open.as_ref().map(|piece| piece.jobs);
-    while let (Some(next), Some(current)) = (tables.get(walk.next_table), current)
-        && says_the_same(&next.jobs, current)
-    {
-        walk.next_table += 1;
-    }
     if let Some(mut piece) = walk.open.take() {
         piece.end = walk.latest;
         walk.pieces.push(piece);
@@ -141,15 +135,6 @@ impl<'a> Walk<'a> {
 
     /// The instant from which the ledger has this table in force.
     fn record(&mut self, jobs: &[Job], low: i64, high: i64, certain: bool) -> Option<i64> {
-        // Where the clock was set back, the table that stays in force is put on record again.
-        let current = self.open.as_ref().map(|piece| piece.jobs);
-        let again = |next: &TableRecord| {
-            let here = (low..=high).contains(&next.from) && says_the_same(&next.jobs, jobs);
-            !here && current.is_some_and(|current| says_the_same(&next.jobs, current))
-        };
-        while self.tables.get(self.next_table).is_some_and(again) {
-            self.next_table += 1;
-        }
         let found = self.tables.get(self.next_table);
         if let Some(found) = found
             && (low..=high).contains(&found.from)
@@ -194,6 +179,14 @@ impl<'a> Walk<'a> {
     fn notice(&mut self, low: i64, high: i64) {
         let (sum, greatest) = std::mem::take(&mut self.back);
         let (known, possible) = self.latest;
+        // Where the clock was set back, the table that stays in force is put on record again.
+        while let (Some(next), Some(piece)) = (self.tables.get(self.next_table), &self.open)
+            && sum > 0
+            && (low..=high).contains(&next.from)
+            && says_the_same(&next.jobs, piece.jobs)
+        {
+            self.next_table += 1;
+        }
         if sum == 0 || low >= possible || (sum <= SMALL && possible - low <= SMALL) {
             return;
         }
