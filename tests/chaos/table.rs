@@ -25,6 +25,10 @@ const OFTEN: &[&str] = &[
     "7-59/10 * * * *",
     "30 */4 * * * *",
     "*/20 8-20 * * *",
+    // Fixed times, however often: they never run twice.
+    "0-59/10 0-23 * * *",
+    "1-59/4 0-23 * * *",
+    "3,33 0-23 * * *",
 ];
 
 const SELDOM: &[&str] = &[
