@@ -356,6 +356,10 @@ impl Engine {
                     turn.writes.push(Write::Claim(row));
                 }
                 Decision::Start { run, .. } => {
+                    // From here on a cancel has a program to end, which this turn starts.
+                    if let Some(active) = self.runs.get_mut(&run) {
+                        active.starts(&self.table);
+                    }
                     turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
                     turn.then.push(Then::Start(run));
                 }
