@@ -14,6 +14,8 @@ pub mod timeline;
 mod write;
 
 #[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
 mod buffered_tests;
 #[cfg(test)]
 mod conformance;

@@ -133,7 +133,15 @@ impl Timeline {
             lives: vec![],
             latest: None,
         };
-        for event in &events {
+        for (index, event) in events.iter().enumerate() {
+            if event.kind == "daemon_started" {
+                // The table that it brings is already in force after the cut of which the next event tells.
+                let same = events[index..].iter().take_while(|next| next.at == event.at);
+                let behind = same.filter(|next| next.kind == "clock_behind_ledger").last();
+                if let Some(accounted) = behind.and_then(|behind| instant_of(behind, "accounted")) {
+                    walk.cut(accounted, accounted, event.at, true);
+                }
+            }
             walk.event(event);
         }
         while walk.taken < walk.waiting.len() {
@@ -149,13 +157,15 @@ impl Timeline {
             Known::Written => accounted,
             Known::Live(by) => Some(by),
         };
-        let farthest = [events.iter().map(|event| event.at).max(), accounted, by].into_iter().flatten().max();
         if let Some(last) = segments.last_mut() {
             last.sure = by.unwrap_or(last.from);
             last.until = accounted.max(by).unwrap_or(last.from);
         }
+        // Where nothing tells how far a segment went, it went no further than anything that is known.
+        let told = segments.iter().map(|segment| segment.until).filter(|until| *until < Timestamp::MAX);
+        let farthest = told.chain(events.iter().map(|event| event.at)).max().unwrap_or(Timestamp::MIN);
         for segment in &mut segments {
-            segment.until = segment.until.min(farthest.unwrap_or(segment.from));
+            segment.until = segment.until.min(farthest);
         }
         let tables = tables
             .into_iter()
