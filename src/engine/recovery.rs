@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
@@ -28,6 +29,10 @@ pub struct Recovery {
     /// Those that only say what they would do.
     pub(super) dry_runs: HashSet<RunId>,
     pub(super) incidents: Vec<Incident>,
+    /// Runs with an attempt that the death of a daemon or of the host has interrupted, as they were.
+    pub(super) interrupted: Vec<RunRecord>,
+    /// Runs after which their job is held, and why.
+    pub(super) held: HashMap<RunId, String>,
 }
 
 /// A run that another process has in hand.
@@ -108,6 +113,8 @@ pub fn recover(
         orphans: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for job in past.jobs {
         let Ok(name) = JobName::new(&job.job) else { continue };
@@ -137,6 +144,8 @@ pub fn recover_for_one_run(
         orphans: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
@@ -171,12 +180,13 @@ impl Recovery {
         } else if open.queued {
             How::Queued
         } else {
-            let error = Some("the daemon or the host died under it".to_owned());
+            let error = Some(hold::DIED.to_owned());
             // It only waited for its next attempt: nothing of it was interrupted.
             let waited = open.record.attempts.last().is_some_and(ended_by_itself);
             if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
                 let outcome = Outcome::Interrupted;
                 self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
+                self.interrupted.push(open.record.clone());
             }
             match table.job(job.as_str()) {
                 Some(spec) if waited || spec.interrupted == Interrupted::Rerun => {

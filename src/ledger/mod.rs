@@ -8,7 +8,9 @@ mod buffered;
 mod damage;
 mod owner;
 mod read;
+mod salvage;
 mod schema;
+mod seen;
 mod sqlite;
 pub mod timeline;
 mod write;
@@ -16,13 +18,11 @@ mod write;
 #[cfg(test)]
 mod audit_tests;
 #[cfg(test)]
-mod buffered_tests;
-#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod tests;
 
-pub use buffered::Buffered;
+pub use buffered::{Buffered, Lost};
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;
 
@@ -119,6 +119,11 @@ pub enum Write {
     Accounted {
         until: Timestamp,
     },
+    /// The clock was set back: the newest slots so far no longer tell where jobs go on, and interval slots come
+    /// again under this epoch.
+    SetBack {
+        epoch: u32,
+    },
     /// The table in force from now on.
     Table(TableRecord),
     Event(Event),
@@ -181,6 +186,10 @@ pub enum Applied {
     Done,
     Claimed(RunId),
     /// `(job, slot, epoch)` has its row already: nothing was written, nothing must be started.
+    ///
+    /// Rows of a future that did not come (the clock was ahead, and was then set back) don't count: where every
+    /// row of the slot is `skipped` and was claimed later than this claim's `at`, the claim is taken under the
+    /// slot's next free epoch.
     AlreadyClaimed(RunId),
 }
 
@@ -277,8 +286,8 @@ pub struct Past {
     pub table: Option<TableRecord>,
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
-    /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
-    /// when it last succeeded, dry runs apart.
+    /// For each job: its epoch, its newest slot since the clock was last set back, when it last started and when
+    /// it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
     /// By job.
     pub incidents: Vec<Incident>,
@@ -330,6 +339,17 @@ pub enum LedgerError {
     Write { path: String, reason: String },
     #[error("{path}: the ledger can't be read: {reason}")]
     Read { path: String, reason: String },
+}
+
+/// What has befallen a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// It takes nothing: changes wait in memory.
+    Failing { reason: String },
+    /// Another one goes on in its place.
+    Replaced(SetAside),
+    /// It takes changes again, and all that waited are in it.
+    Written { changes: u64, lost: Lost },
 }
 
 /// A store of rows. Calls block; the engine's thread is the one writer of a daemon.
@@ -397,6 +417,18 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
 
+    /// The row that refuses a claim of `(job, slot, epoch)` made at `at`; see [`Applied::AlreadyClaimed`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError>;
+
     /// The highest number given so far, of rows that were dropped since too.
     ///
     /// # Errors
@@ -436,6 +468,37 @@ pub trait Ledger: Send {
     /// What an operator should know: since when and why rows are not durable.
     fn problem(&self) -> Option<String> {
         None
+    }
+
+    /// What has befallen it since this was last asked, oldest first.
+    fn news(&mut self) -> Vec<StoreNews> {
+        vec![]
+    }
+
+    /// Looks whether the store is still the one that was opened. One that somebody has taken away from its place
+    /// is put back there, whole.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] where somebody has changed it and it is not whole any more; [`LedgerError::Write`]
+    /// where it can't be put back.
+    fn look(&mut self, _now: Timestamp) -> Result<Option<SetAside>, LedgerError> {
+        Ok(None)
+    }
+
+    /// In the order of their claims.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
+        Ok(self.past()?.open)
+    }
+
+    /// Takes over runs that have no end yet, under their numbers; those that it has stay as they are.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn restore(&mut self, _open: &[OpenRun]) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     /// How long a call may wait for another process that holds the store. Five seconds at first.

@@ -100,6 +100,25 @@ pub(super) fn claimed(
         .optional()
 }
 
+/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
+/// come.
+pub(super) fn refuses(
+    connection: &Connection,
+    job: &str,
+    slot: Timestamp,
+    epoch: u32,
+    at: Timestamp,
+) -> Result<Option<RunId>> {
+    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+    let stands: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM runs
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+        )?
+        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+    Ok(stands.then_some(holder))
+}
+
 pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
     connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")?
@@ -108,12 +127,28 @@ pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
 }
 
 pub(super) fn past(connection: &Connection) -> Result<Past> {
-    let accounted =
-        connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()?;
-    let table = connection
+    Ok(Past {
+        accounted: accounted(connection)?,
+        table: newest_table(connection)?,
+        open: open_runs(connection)?,
+        pauses: pauses(connection)?,
+        jobs: jobs(connection)?,
+        incidents: incidents(connection)?,
+    })
+}
+
+pub(super) fn accounted(connection: &Connection) -> Result<Option<Timestamp>> {
+    connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()
+}
+
+pub(super) fn newest_table(connection: &Connection) -> Result<Option<TableRecord>> {
+    connection
         .query_row("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC LIMIT 1", (), table)
-        .optional()?;
-    let jobs = connection
+        .optional()
+}
+
+pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
+    connection
         .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
         .query_map((), |row| {
             Ok(JobPast {
@@ -124,15 +159,18 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
                 last_succeeded: maybe_instant(row, 4)?,
             })
         })?
-        .collect::<Result<_>>()?;
-    let open = open_runs(connection)?;
-    Ok(Past { accounted, table, open, pauses: pauses(connection)?, jobs, incidents: incidents(connection)? })
+        .collect()
 }
 
 const INCIDENT: &str = "SELECT job, opened_at, run, failures, told FROM incidents";
 
 fn incidents(connection: &Connection) -> Result<Vec<Incident>> {
     connection.prepare(&format!("{INCIDENT} ORDER BY job"))?.query_map((), incident)?.collect()
+}
+
+/// Up to the first that can't be read.
+pub(super) fn readable_incidents(connection: &Connection) -> Result<Vec<Incident>> {
+    Ok(connection.prepare(INCIDENT)?.query_map((), incident)?.map_while(Result::ok).collect())
 }
 
 pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<Incident>> {
@@ -142,7 +180,7 @@ pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<I
 
 fn incident(row: &Row<'_>) -> Result<Incident> {
     Ok(Incident {
-        job: word(row, 0, |name| JobName::new(name).ok())?,
+        job: word(row, 0, JobName::of_incident)?,
         opened_at: instant(row, 1)?,
         run: RunId(row.get(2)?),
         failures: row.get::<_, i64>(3)?.cast_unsigned(),
@@ -151,21 +189,27 @@ fn incident(row: &Row<'_>) -> Result<Incident> {
 }
 
 pub(super) fn notices(connection: &Connection) -> Result<Vec<Notice>> {
-    connection
-        .prepare("SELECT id, at, job, run, contact, channel, kind, story FROM notices ORDER BY number")?
-        .query_map((), |row| {
-            Ok(Notice {
-                id: row.get(0)?,
-                at: instant(row, 1)?,
-                job: word(row, 2, |name| JobName::new(name).ok())?,
-                run: RunId(row.get(3)?),
-                contact: row.get(4)?,
-                channel: word(row, 5, Channel::from_word)?,
-                kind: word(row, 6, NoticeKind::from_word)?,
-                story: json(row, 7)?,
-            })
-        })?
-        .collect()
+    connection.prepare(NOTICES)?.query_map((), notice)?.collect()
+}
+
+/// Up to the first that can't be read.
+pub(super) fn readable_notices(connection: &Connection) -> Result<Vec<Notice>> {
+    Ok(connection.prepare(NOTICES)?.query_map((), notice)?.map_while(Result::ok).collect())
+}
+
+const NOTICES: &str = "SELECT id, at, job, run, contact, channel, kind, story FROM notices ORDER BY number";
+
+fn notice(row: &Row<'_>) -> Result<Notice> {
+    Ok(Notice {
+        id: row.get(0)?,
+        at: instant(row, 1)?,
+        job: word(row, 2, JobName::of_incident)?,
+        run: RunId(row.get(3)?),
+        contact: row.get(4)?,
+        channel: word(row, 5, Channel::from_word)?,
+        kind: word(row, 6, NoticeKind::from_word)?,
+        story: json(row, 7)?,
+    })
 }
 
 pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {
@@ -184,7 +228,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {
 }
 
 /// In the order of their claims.
-fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
+pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
     let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time, dry_run {OPEN_RUNS}");
     let mut open: Vec<OpenRun> = connection
         .prepare(&sql)?
