@@ -300,9 +300,9 @@ impl Facts {
         let ours = |event: &Event| event.detail["job"].as_str().is_none_or(|job| job == self.job.as_str());
         let is_pause = |event: &&Event| matches!(event.kind.as_str(), "paused" | "held") && ours(event);
         if self.was_skipped_for("paused") {
-            let earlier = timeline.events().iter().filter(is_pause).filter(|event| event.at <= at);
+            let mut earlier = timeline.events().iter().filter(is_pause).filter(|event| event.at <= at);
             let first = || timeline.events().iter().find(is_pause);
-            self.pause = earlier.last().or_else(first).cloned();
+            self.pause = earlier.next_back().or_else(first).cloned();
             let ends = |event: &&Event| {
                 let same = |pause: &Event| event.detail["job"] == pause.detail["job"] && pause.at <= event.at;
                 event.kind == "resumed" && self.pause.as_ref().is_some_and(same)
