@@ -19,7 +19,7 @@ use super::{Context, audit, output, stored, time};
 use crate::daemon;
 use crate::ledger::timeline::{Known, Life, Timeline, step_from};
 use crate::ledger::{Event, Filter, Ledger, LedgerError, TableJob, TableRecord};
-use crate::model::{JobName, Outcome, RunRecord};
+use crate::model::{JobName, Outcome, RunRecord, Trigger};
 use crate::schedule::Schedule;
 
 const TICK: Duration = Duration::from_nanos(1);
@@ -103,7 +103,11 @@ struct Facts {
     down: Option<Down>,
     /// Lives of the daemon that began while a run of the rows was under way.
     took_over: Vec<Life>,
+    /// How the daemon ended whose programs the first of them took over: when it stopped, or not at all.
+    left_at: Option<Timestamp>,
     pause: Option<Event>,
+    /// When the pause was ended by a person.
+    resumed: Option<Timestamp>,
     /// Everything that was noted around it.
     events: Vec<Event>,
     kept_from: Option<Timestamp>,
@@ -158,7 +162,9 @@ fn facts(
         stands_for: None,
         down: None,
         took_over: vec![],
+        left_at: None,
         pause: None,
+        resumed: None,
         events: vec![],
         kept_from,
         until: timeline.until(),
@@ -176,11 +182,9 @@ fn zone_of(table: &TableRecord, job: &JobName) -> Option<TimeZone> {
 }
 
 impl Facts {
-    /// The slot at the time asked for; a time that is a whole minute stands for all of it.
+    /// The slot at the time asked for.
     fn find_slot(&mut self, ledger: &dyn Ledger) -> Result<(), LedgerError> {
-        let whole_minute = self.asked.as_nanosecond() % 60_000_000_000 == 0;
-        let width = if whole_minute { MINUTE - TICK } else { Duration::ZERO };
-        let last = self.asked.checked_add(width).unwrap_or(self.asked);
+        let last = last_of(self.asked);
         let from = self.asked.checked_sub(TICK).unwrap_or(self.asked);
         let next = self.schedule.as_ref().and_then(|schedule| schedule.next_after(from));
         self.slot = next.filter(|slot| *slot <= last);
@@ -201,8 +205,7 @@ impl Facts {
 
     fn find_rows(&mut self, ledger: &dyn Ledger) -> Result<(), LedgerError> {
         let Some(slot) = self.slot else {
-            let end = self.asked.checked_add(MINUTE).unwrap_or(self.asked);
-            self.rows = self.under_way(ledger, self.asked, end)?;
+            self.rows = self.under_way(ledger, self.asked, last_of(self.asked))?;
             return Ok(());
         };
         let mut runs = vec![];
@@ -275,6 +278,7 @@ impl Facts {
             || self.rows.iter().any(|row| {
                 let late = row.started_at.is_some_and(|started| started.duration_since(at).as_secs() > 10);
                 let reason = row.reason.as_deref();
+                let late = late || row.trigger == Trigger::CatchUp;
                 late || matches!(reason, Some("missed" | "coalesced" | "removed"))
             });
         if missed && at <= self.now {
@@ -289,12 +293,21 @@ impl Facts {
                 }
             }
         }
+        if let Some(first) = self.took_over.first() {
+            let before = lives.iter().rfind(|life| life.started < first.started);
+            self.left_at = before.and_then(|life| life.stopped);
+        }
         let ours = |event: &Event| event.detail["job"].as_str().is_none_or(|job| job == self.job.as_str());
         let is_pause = |event: &&Event| matches!(event.kind.as_str(), "paused" | "held") && ours(event);
         if self.was_skipped_for("paused") {
-            let earlier = timeline.events().iter().filter(is_pause).filter(|event| event.at <= at);
+            let mut earlier = timeline.events().iter().filter(is_pause).filter(|event| event.at <= at);
             let first = || timeline.events().iter().find(is_pause);
-            self.pause = earlier.last().or_else(first).cloned();
+            self.pause = earlier.next_back().or_else(first).cloned();
+            let ends = |event: &&Event| {
+                let same = |pause: &Event| event.detail["job"] == pause.detail["job"] && pause.at <= event.at;
+                event.kind == "resumed" && self.pause.as_ref().is_some_and(same)
+            };
+            self.resumed = timeline.events().iter().find(ends).map(|event| event.at);
         }
         let back_up = self.down.as_ref().and_then(|down| down.until);
         let end = back_up.unwrap_or(end).max(end);
@@ -317,6 +330,13 @@ impl Facts {
         self.events.dedup();
         Ok(())
     }
+}
+
+/// The end of what was asked for: a time that is a whole minute stands for all of it.
+fn last_of(asked: Timestamp) -> Timestamp {
+    let whole_minute = asked.as_nanosecond() % 60_000_000_000 == 0;
+    let width = if whole_minute { MINUTE - TICK } else { Duration::ZERO };
+    asked.checked_add(width).unwrap_or(asked)
 }
 
 /// From when on an event tells: what a step or a suspend jumped over belongs to it.

@@ -16,6 +16,8 @@ pub mod timeline;
 mod write;
 
 #[cfg(test)]
+mod audit_tests;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod tests;

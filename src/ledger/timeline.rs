@@ -25,8 +25,6 @@ pub struct Timeline {
     segments: Vec<Segment>,
     lives: Vec<Life>,
     events: Vec<Event>,
-    /// Up to here rows are complete, as far as that is to be believed.
-    accounted: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -39,11 +37,14 @@ struct Table {
 #[derive(Debug)]
 struct Segment {
     from: Timestamp,
-    /// It begins with a step back: a slot at its very first instant may count for the time before.
-    after_step: bool,
+    /// It begins with a step back of which only an earlier version, or nothing, tells: slots around it may count for
+    /// the time before.
+    vague: bool,
     /// Slots that were due by `sure` must have been dealt with, those after `until` can't have been.
     sure: Timestamp,
     until: Timestamp,
+    /// Slots up to here have their rows, due or not: the daemon closed what it was about to leave.
+    complete: Option<Timestamp>,
     /// Which table was in force from when on.
     tables: Vec<(Timestamp, usize)>,
     /// It was cut since an event lies before those that were written earlier, and nothing says why.
@@ -73,14 +74,14 @@ pub(super) struct Span {
     jitter: Duration,
     after: Option<Timestamp>,
     sure: Timestamp,
-    accounted: Option<Timestamp>,
+    complete: Option<Timestamp>,
 }
 
 impl Span {
     /// Whether the daemon must have dealt with this slot of the span by now.
     pub(super) fn is_sure(&self, slot: Timestamp) -> bool {
         self.after.is_none_or(|after| after < slot)
-            && (later(slot, self.jitter) <= self.sure || self.accounted.is_some_and(|at| slot <= at))
+            && (later(slot, self.jitter) <= self.sure || self.complete.is_some_and(|at| slot <= at))
     }
 }
 
@@ -133,7 +134,15 @@ impl Timeline {
             lives: vec![],
             latest: None,
         };
-        for event in &events {
+        for (index, event) in events.iter().enumerate() {
+            if event.kind == "daemon_started" {
+                // The table that it brings is already in force after the cut of which the next event tells.
+                let same = events[index..].iter().take_while(|next| next.at == event.at);
+                let behind = same.filter(|next| next.kind == "clock_behind_ledger").last();
+                if let Some(accounted) = behind.and_then(|behind| instant_of(behind, "accounted")) {
+                    walk.cut(Cut::at(accounted), event.at, true);
+                }
+            }
             walk.event(event);
         }
         while walk.taken < walk.waiting.len() {
@@ -149,13 +158,18 @@ impl Timeline {
             Known::Written => accounted,
             Known::Live(by) => Some(by),
         };
-        let farthest = [events.iter().map(|event| event.at).max(), accounted, by].into_iter().flatten().max();
         if let Some(last) = segments.last_mut() {
             last.sure = by.unwrap_or(last.from);
             last.until = accounted.max(by).unwrap_or(last.from);
+            last.complete = accounted;
         }
+        // Where nothing tells how far a segment went, it went no further than anything that is known.
+        let told = segments.iter().map(|segment| segment.until).filter(|until| *until < Timestamp::MAX);
+        let completes = segments.iter().filter_map(|segment| segment.complete);
+        let known = told.chain(completes).chain(events.iter().map(|event| event.at));
+        let farthest = known.max().unwrap_or(Timestamp::MIN);
         for segment in &mut segments {
-            segment.until = segment.until.min(farthest.unwrap_or(segment.from));
+            segment.until = segment.until.min(farthest);
         }
         let tables = tables
             .into_iter()
@@ -164,7 +178,7 @@ impl Timeline {
                 record,
             })
             .collect();
-        Self { tables, segments, lives, events, accounted }
+        Self { tables, segments, lives, events }
     }
 
     /// The last instant that is judged.
@@ -211,22 +225,21 @@ impl Timeline {
     /// Where this job had slots.
     pub(super) fn spans(&self, job: &JobName, zones: &[BTreeMap<&str, TimeZone>]) -> Vec<Span> {
         let mut spans = vec![];
-        let end = self.segments.len();
-        for (number, segment) in (1..).zip(&self.segments) {
+        for segment in &self.segments {
             for (index, (from, table)) in segment.tables.iter().enumerate() {
                 let Some(one) = self.job_in(*table, job) else { continue };
                 let Some(schedule) = one.schedule_then(&zones[*table]) else { continue };
                 let next = segment.tables.get(index + 1).map(|(next, _)| earlier(*next, TICK));
-                let stepped = index == 0 && segment.after_step;
+                let vague = index == 0 && segment.vague;
                 spans.push(Span {
                     schedule,
                     // Those whose jitter was not over when the clock was set come by again too.
-                    first: if stepped { earlier(*from, one.jitter) } else { *from },
+                    first: if vague { earlier(*from, one.jitter) } else { *from },
                     last: next.unwrap_or(segment.until).min(segment.until),
                     jitter: one.jitter,
-                    after: segment.after_step.then_some(segment.from),
+                    after: segment.vague.then_some(segment.from),
                     sure: segment.sure,
-                    accounted: self.accounted.filter(|_| number == end),
+                    complete: segment.complete,
                 });
             }
         }
@@ -254,6 +267,26 @@ impl Timeline {
     }
 }
 
+/// How far a segment went before the clock was set back.
+struct Cut {
+    sure: Timestamp,
+    until: Timestamp,
+    complete: Option<Timestamp>,
+}
+
+impl Cut {
+    /// Of a ledger that was accounted for up to here; rows of jobs without jitter may go on beyond.
+    fn at(accounted: Timestamp) -> Self {
+        Self { sure: accounted, until: Timestamp::MAX, complete: Some(accounted) }
+    }
+}
+
+impl Segment {
+    fn end(&mut self, cut: &Cut) {
+        (self.sure, self.until, self.complete) = (cut.sure, cut.until, cut.complete);
+    }
+}
+
 /// Goes through the events as they were written.
 struct Walk {
     /// From when on each table was in force, as written; those before `taken` have their place.
@@ -271,18 +304,19 @@ impl Walk {
             "clock_stepped" => self.stepped(event),
             "clock_behind_ledger" => {
                 if let Some(accounted) = instant_of(event, "accounted") {
-                    self.cut(accounted, accounted, event.at, false);
+                    self.cut(Cut::at(accounted), event.at, false);
                 }
             }
             _ => {
                 if let Some(latest) = self.latest.filter(|latest| is_back(*latest, event.at)) {
-                    self.cut(latest, Timestamp::MAX, event.at, true);
+                    self.cut(Cut { sure: latest, until: Timestamp::MAX, complete: None }, event.at, true);
                 }
             }
         }
         self.latest = self.latest.max(Some(event.at));
         let starts = event.kind == "daemon_started";
-        if starts || event.kind == "reloaded" {
+        // With a step back the table in force is written once more.
+        if starts || matches!(event.kind.as_str(), "reloaded" | "clock_stepped") {
             let at = event.at;
             if let Some(ahead) = self.waiting[self.taken..].iter().position(|from| *from == at) {
                 for _ in 0..=ahead {
@@ -316,31 +350,33 @@ impl Walk {
         let Some(from) = step_from(event) else { return };
         let latest = self.latest.map_or(from, |latest| latest.max(from));
         if is_back(latest, event.at) {
-            // What fell due in the last moments before the step may have been left to the time after it.
-            self.cut(earlier(from, PUNCTUAL), latest, event.at, false);
+            // Earlier versions left what fell due in the last moments to the time after the step.
+            let exact = event.detail["from"].is_string();
+            let sure = if exact { from } else { earlier(from, PUNCTUAL) };
+            self.cut(Cut { sure, until: latest, complete: exact.then_some(latest) }, event.at, false);
         }
     }
 
-    /// The clock goes on at `to`; before, it had got to `until`.
-    fn cut(&mut self, sure: Timestamp, until: Timestamp, to: Timestamp, guessed: bool) {
+    /// The clock goes on at `to`.
+    fn cut(&mut self, cut: Cut, to: Timestamp, guessed: bool) {
         self.latest = Some(to);
         let count = self.segments.len();
         let Some(last) = self.segments.last_mut() else { return };
         let known_already = last.guessed && last.from == to && count > 1;
         if known_already {
             // Another event has told of the same step in fewer words.
-            last.guessed = guessed;
-            let before = &mut self.segments[count - 2];
-            (before.sure, before.until) = (sure, until);
+            (last.guessed, last.vague) = (guessed, cut.complete.is_none());
+            self.segments[count - 2].end(&cut);
             return;
         }
-        (last.sure, last.until) = (sure, until);
+        last.end(&cut);
         let tables = last.tables.last().map(|(_, table)| (to, *table)).into_iter().collect();
         self.segments.push(Segment {
             from: to,
-            after_step: true,
+            vague: cut.complete.is_none(),
             sure: Timestamp::MAX,
             until: Timestamp::MAX,
+            complete: None,
             tables,
             guessed,
         });
@@ -357,9 +393,10 @@ impl Walk {
             }
             None => self.segments.push(Segment {
                 from,
-                after_step: false,
+                vague: false,
                 sure: Timestamp::MAX,
                 until: Timestamp::MAX,
+                complete: None,
                 tables: vec![(from, table)],
                 guessed: false,
             }),

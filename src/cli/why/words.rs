@@ -128,7 +128,11 @@ impl Facts {
             }
             _ => String::new(),
         };
-        let ran = format!("It ran {how} as run {run}, started at {}{late}", self.at(started));
+        let it = match (self.slot, row.slot) {
+            (Some(_), _) | (None, None) => format!("It ran {how} as run {run}"),
+            (None, Some(slot)) => format!("Run {run}, of the slot at {}, was under way", self.at(slot)),
+        };
+        let ran = format!("{it}, started at {}{late}", self.at(started));
         let attempts = match row.attempts.len() {
             0 | 1 => String::new(),
             count => format!(" in {count} attempts"),
@@ -211,8 +215,12 @@ impl Facts {
         if times.is_empty() {
             return None;
         }
+        let ended = match self.left_at {
+            Some(stopped) => format!("was stopped at {}", self.at(stopped)),
+            None => "died (killed, or crashed)".to_owned(),
+        };
         Some(format!(
-            "The daemon that started it ended while its program ran; the program went on and was adopted by the daemon that started at {}.",
+            "The daemon that started it {ended} while its program ran; the program went on and was adopted by the daemon that started at {}.",
             times.join(", and then by that of ")
         ))
     }

@@ -1,5 +1,6 @@
 mod debian_cron;
 mod properties;
+mod recorded;
 mod slots;
 mod text;
 mod zones;
