@@ -97,7 +97,7 @@ async fn serve(
         ledger::Past::default()
     });
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let mut recovery = recover(past, &table, adoption.programs, &owner, Owner::alive, Some(boot), now);
+    let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {

@@ -52,6 +52,8 @@ const PRUNE_BATCH: usize = 500;
 /// Between two tries to write what waits in memory, where nothing else happens.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Between two batches, where there is more: for whoever else wants the ledger or the disk.
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the engine is made of; see [`Engine::start`].
 pub struct Parts {
@@ -114,6 +116,8 @@ pub struct Engine {
     /// Nothing is dropped by age before, in time awake since boot.
     spared_until: Option<Duration>,
     record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
+    /// There is more to prune.
+    pruning: bool,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
@@ -170,6 +174,7 @@ impl Engine {
             resume,
             foreign,
             orphans,
+            strangers,
             dry_runs,
             incidents,
             interrupted: _,
@@ -210,6 +215,7 @@ impl Engine {
             next_prune: now,
             spared_until: None,
             record_of: parts.opening.as_ref().map(|opening| opening.record_of),
+            pruning: false,
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -233,6 +239,7 @@ impl Engine {
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
+            engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);
             engine.complete(turn);
             engine.run();
@@ -263,9 +270,11 @@ impl Engine {
         self.close();
     }
 
-    /// Rows that wait in memory for the ledger are not to wait for the next slot as well.
+    /// Rows that wait in memory for the ledger are not to wait for the next slot as well, nor a long past that is to
+    /// be dropped.
     fn next_wake(&self) -> Option<Timestamp> {
-        let planned = self.awaited;
+        let prune = self.pruning.then_some(self.next_prune);
+        let planned = self.awaited.into_iter().chain(prune).min();
         if self.ledger.problem().is_none() {
             return planned;
         }
@@ -347,6 +356,10 @@ impl Engine {
                     turn.writes.push(Write::Claim(row));
                 }
                 Decision::Start { run, .. } => {
+                    // From here on a cancel has a program to end, which this turn starts.
+                    if let Some(active) = self.runs.get_mut(&run) {
+                        active.starts(&self.table);
+                    }
                     turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
                     turn.then.push(Then::Start(run));
                 }
@@ -401,9 +414,9 @@ impl Engine {
             tracing::warn!("old rows stay in the ledger: {error}");
             0
         });
-        if dropped < PRUNE_BATCH {
-            self.next_prune = now.checked_add(PRUNE_EVERY).unwrap_or(Timestamp::MAX);
-        }
+        self.pruning = dropped == PRUNE_BATCH;
+        let pause = if self.pruning { PRUNE_PAUSE } else { PRUNE_EVERY };
+        self.next_prune = now.checked_add(pause).unwrap_or(Timestamp::MAX);
     }
 }
 

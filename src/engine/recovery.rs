@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
+use crate::host::process::Orphan;
 use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
-use crate::spawner::AdoptedProgram;
+use crate::spawner::{AdoptedProgram, Adoption};
 
 /// The role of an owner that is a `run-now` without a daemon.
 pub const RUN_NOW: &str = "run-now";
@@ -26,6 +27,8 @@ pub struct Recovery {
     pub(super) foreign: Vec<Foreign>,
     /// Programs of runs that have their end already.
     pub(super) orphans: Vec<AdoptedProgram>,
+    /// Processes that bear the marks of runs which aren't open.
+    pub(super) strangers: Vec<Orphan>,
     /// Those that only say what they would do.
     pub(super) dry_runs: HashSet<RunId>,
     pub(super) incidents: Vec<Incident>,
@@ -82,20 +85,27 @@ pub(super) enum How {
         number: u32,
         program: Box<AdoptedProgram>,
     },
+    /// Its program lives, and no spawner can tell of it.
+    Orphaned {
+        number: u32,
+        orphan: Box<Orphan>,
+    },
 }
 
 /// `boot` is when this machine booted, for `@reboot`; `alive` tells whether the process that had a run lives.
 pub fn recover(
     past: Past,
     table: &JobTable,
-    adopted: Vec<AdoptedProgram>,
+    adoption: Adoption,
     owner: &Owner,
     alive: impl Fn(&Owner) -> bool,
     boot: Option<Timestamp>,
     now: Timestamp,
 ) -> Recovery {
-    let mut programs: HashMap<RunId, AdoptedProgram> =
-        adopted.into_iter().map(|program| (program.run, program)).collect();
+    let mut left = Left {
+        programs: adoption.programs.into_iter().map(|program| (program.run, program)).collect(),
+        orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
+    };
     let mut found = Recovery {
         recovered: Recovered {
             accounted: past.accounted,
@@ -111,6 +121,7 @@ pub fn recover(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
         interrupted: vec![],
@@ -123,9 +134,10 @@ pub fn recover(
         found.recovered.last.push((name, job.last_started, job.last_succeeded));
     }
     for open in past.open {
-        found.take(open, table, &mut programs, owner, &alive, now);
+        found.take(open, table, &mut left, owner, &alive, now);
     }
-    found.orphans = programs.into_values().collect();
+    found.orphans = left.programs.into_values().collect();
+    found.strangers = left.orphans.into_values().collect();
     found
 }
 
@@ -142,6 +154,7 @@ pub fn recover_for_one_run(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
         interrupted: vec![],
@@ -163,7 +176,7 @@ impl Recovery {
         &mut self,
         open: ledger::OpenRun,
         table: &JobTable,
-        programs: &mut HashMap<RunId, AdoptedProgram>,
+        left: &mut Left,
         owner: &Owner,
         alive: impl Fn(&Owner) -> bool,
         now: Timestamp,
@@ -171,12 +184,14 @@ impl Recovery {
         let run = open.record.run;
         let Ok(job) = JobName::new(&open.record.job) else { return };
         let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
-        let how = if let Some(program) = programs.remove(&run) {
+        let how = if let Some(program) = left.programs.remove(&run) {
             How::Adopted { number: number.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
             self.recovered.open.push(known(&open, &job, false));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
+        } else if let Some(orphan) = left.orphan_of(&open, owner) {
+            How::Orphaned { number: number.max(1), orphan: Box::new(orphan) }
         } else if open.queued {
             How::Queued
         } else {
@@ -204,6 +219,25 @@ impl Recovery {
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, how });
+    }
+}
+
+/// What daemons before this one left running, by run.
+struct Left {
+    programs: HashMap<RunId, AdoptedProgram>,
+    orphans: HashMap<RunId, Orphan>,
+}
+
+impl Left {
+    /// A number alone won't do: ledgers come and go, and begin to count anew.
+    fn orphan_of(&mut self, open: &ledger::OpenRun, owner: &Owner) -> Option<Orphan> {
+        let record = &open.record;
+        let slot = record.slot.map(|slot| slot.to_string()).unwrap_or_default();
+        let orphan = self.orphans.get(&record.run)?;
+        let ours = orphan.job == record.job
+            && orphan.slot.as_ref().is_none_or(|theirs| *theirs == slot)
+            && open.owner.boot == owner.boot;
+        ours.then(|| self.orphans.remove(&record.run)).flatten()
     }
 }
 
@@ -288,11 +322,13 @@ mod tests {
     /// What becomes of one open run of a daemon that is gone: what goes on, and what is written.
     fn check(job: &str, attempts: &[Outcome], goes_on: &str, written: &str) {
         let past = Past { open: vec![open(1, job, attempts, owner("daemon", 7))], ..Past::default() };
-        let found = recover(past, &table(), vec![], &owner("daemon", 8), |_| false, None, at(30));
+        let found =
+            recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
         let how = |resume: &Resume| match &resume.how {
             How::Queued => "queued".to_owned(),
             How::Rerun { number } => format!("attempt {number} after {}", resume.tried),
             How::Adopted { number, .. } => format!("adopted {number}"),
+            How::Orphaned { number, .. } => format!("watched {number}"),
         };
         assert_eq!(found.resume.iter().map(how).collect::<String>(), goes_on, "{job} {attempts:?}");
         assert_eq!(found.recovered.open.len(), found.resume.len(), "{job} {attempts:?}");
@@ -331,8 +367,15 @@ mod tests {
             open: vec![open(1, "again", &[Outcome::Running], owner(RUN_NOW, 7))],
             ..Past::default()
         };
-        let found =
-            recover(past(), &table(), vec![], &owner("daemon", 8), |owner| owner.pid == 7, None, at(30));
+        let found = recover(
+            past(),
+            &table(),
+            Adoption::default(),
+            &owner("daemon", 8),
+            |owner| owner.pid == 7,
+            None,
+            at(30),
+        );
         assert_eq!((found.writes.len(), found.resume.len(), found.recovered.open.len()), (0, 0, 1));
         assert_eq!((found.foreign[0].run, found.foreign[0].attempt), (RunId(1), 1));
         assert!(found.foreign[0].can_be_asked_to_end());

@@ -139,6 +139,7 @@ impl Engine {
 
     /// A clock that is wrong by years must not delete the history.
     fn spare_old_rows(&mut self) {
+        self.pruning = false;
         self.spared_until = Some(self.clock.awake() + SPARED);
     }
 

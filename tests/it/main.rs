@@ -15,6 +15,8 @@ mod health_network;
 mod house;
 mod ledger_fire;
 mod lifecycle;
+mod orphans;
+mod overload;
 mod pg_dump;
 mod prune;
 mod prune_daemon;

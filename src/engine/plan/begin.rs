@@ -209,8 +209,12 @@ impl Plan {
         self.epoch += u32::from(future.is_some());
         // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
         // undone when that came into force. Of the others rather one row too many than one too few.
+        // It lags by no more than the longest jitter: a table that came later still came before the clock was set back.
+        let lag = recovered.past.iter().filter_map(|one| one.jitter).max().unwrap_or_default();
         let since = |one: &PastJob, accounted: Timestamp| match (recovered.past_since, one.jitter) {
-            (Some(since), Some(Duration::ZERO)) => accounted.max(slots::earlier(since, slots::TICK)),
+            (Some(since), Some(Duration::ZERO)) if since <= slots::later(accounted, lag) => {
+                accounted.max(slots::earlier(since, slots::TICK))
+            }
             _ => accounted,
         };
         let mut past: HashMap<&JobName, &PastJob> = HashMap::new();

@@ -14,6 +14,7 @@
 //!   it acts as `run_once`: a clock that was set by years must not bring about years of runs.
 //! - A clock that is set back by more than 10 s ends a stretch of time: each slot of it that was not yet due (by its
 //!   jitter) is settled then, and the slots from the new time on come again.
+//! - At most 10 000 runs of a job wait at once; what comes on top of them overlaps.
 //! - `@reboot` is due at start, however long ago the machine booted, and follows `jitter` from the boot's time.
 
 mod begin;

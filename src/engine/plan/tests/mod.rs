@@ -4,6 +4,7 @@ mod after;
 mod clock;
 mod missed;
 mod overlap;
+mod overload;
 mod pause;
 mod properties;
 mod tables;
