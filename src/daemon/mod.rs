@@ -214,7 +214,7 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     let path = state.join("ledger.db");
     let host = procfs::host_name();
     // A newer program has written it: this one must not begin another beside it.
-    if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
+    if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open_read_only(&path) {
         return Err(error.into());
     }
     Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), clock.clone(), {

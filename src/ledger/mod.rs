@@ -485,14 +485,6 @@ pub trait Ledger: Send {
         Ok(None)
     }
 
-    /// In the order of their claims.
-    ///
-    /// # Errors
-    /// [`LedgerError::Read`]
-    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
-        Ok(self.past()?.open)
-    }
-
     /// Takes over runs that have no end yet, under their numbers; those that it has stay as they are.
     ///
     /// # Errors

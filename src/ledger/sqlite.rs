@@ -201,10 +201,6 @@ impl Ledger for SqliteLedger {
         }
     }
 
-    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
-        self.snapshot(read::open_runs)
-    }
-
     fn restore(&mut self, open: &[OpenRun]) -> Result<(), LedgerError> {
         let connection = &mut self.connection;
         let mut restore = || {

@@ -11,6 +11,7 @@ mod reads;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use self::kept::Kept;
 pub use self::kept::Lost;
 use self::open_runs::OpenRuns;
 use super::{
-    Applied, Event, Incident, Ledger, LedgerError, Notice, Owner, SetAside, SqliteLedger, StoreNews, Write,
+    Applied, Event, Incident, Ledger, LedgerError, Notice, Owner, Past, SetAside, SqliteLedger, StoreNews,
+    Write,
 };
 use crate::clock::Clock;
 use crate::model::{JobName, RunId};
@@ -48,6 +50,8 @@ pub struct Buffered<L> {
     /// It was closed since it is damaged: why.
     damaged: Option<String>,
     open_runs: OpenRuns,
+    /// What the store told when it was opened; nothing once it has changed.
+    fresh: Cell<Option<Past>>,
     /// A new store that does not know them yet.
     unrestored: bool,
     kept: Option<Kept>,
@@ -77,6 +81,7 @@ impl<L: Ledger> Buffered<L> {
             clock,
             damaged: None,
             open_runs: OpenRuns::default(),
+            fresh: Cell::new(None),
             unrestored: false,
             kept: None,
             news: vec![],
@@ -85,7 +90,7 @@ impl<L: Ledger> Buffered<L> {
             renumbered: HashMap::new(),
             limit: LIMIT,
         };
-        if let Err(error) = this.retry() {
+        if let Err(error) = this.write_through(&[]) {
             this.keep(&[], &error);
         }
         this
@@ -108,7 +113,10 @@ impl<L: Ledger> Buffered<L> {
     /// Why it does not; what waits goes on waiting.
     pub fn retry(&mut self) -> Result<(), LedgerError> {
         self.look_at_store()?;
-        self.open_store()?;
+        if let Err(error) = self.open_store() {
+            self.note_damage(&error);
+            return Err(error);
+        }
         while self.kept.as_ref().is_some_and(|kept| !kept.changes.is_empty()) {
             self.flush_chunk()?;
         }
@@ -176,7 +184,10 @@ impl<L: Ledger> Buffered<L> {
                 self.replaced(aside);
             }
             self.unrestored = replaced;
-            self.open_runs.add(store.open_runs()?);
+            // All that the engine will ask, so that damage is found while something can be done about it.
+            let past = store.past()?;
+            self.open_runs.add(past.open.iter().cloned());
+            self.fresh.set(Some(past));
             self.written = self.written.max(last);
             self.highest = self.highest.max(self.written);
             self.store = Some(store);
@@ -190,6 +201,7 @@ impl<L: Ledger> Buffered<L> {
                 |run| Some(renumbered.get(&run).copied().unwrap_or(run)).filter(|run| *run <= written);
             store.restore(&self.open_runs.known_to_store(number))?;
             self.unrestored = false;
+            self.fresh.set(None);
         }
         Ok(())
     }

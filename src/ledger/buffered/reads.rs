@@ -16,6 +16,7 @@ use crate::model::{JobName, RunId, RunRecord};
 impl<L: Ledger + 'static> Ledger for Buffered<L> {
     /// Never fails: what can't be written waits, and [`Buffered::state`] says so.
     fn apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        self.fresh.set(None);
         let applied = self.write_through(batch).unwrap_or_else(|error| self.keep(batch, &error));
         for (write, applied) in batch.iter().zip(&applied) {
             self.open_runs.follow(write, *applied, &self.owner, &self.host);
@@ -24,6 +25,9 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
     }
 
     fn past(&self) -> Result<Past, LedgerError> {
+        if let Some(past) = self.fresh.take().filter(|_| self.kept.is_none()) {
+            return Ok(past);
+        }
         let (below, above) = self.both(|ledger| ledger.past())?;
         let Some(above) = above else { return Ok(below) };
         let touched = self.waiting_rows(&Filter::default())?;
@@ -200,10 +204,8 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
 
     fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {
         self.retry()?;
-        match self.store.as_mut() {
-            Some(store) => store.prune(before, batch),
-            None => Ok(0),
-        }
+        let Some(store) = self.store.as_mut() else { return Ok(0) };
+        store.prune(before, batch).inspect_err(|error| self.note_damage(error))
     }
 }
 

@@ -85,22 +85,26 @@ impl Fire {
         let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
         assert!(twice.is_empty(), "slots that ran twice: {twice:?}");
         let rows = self.host.json(&["history", "tick", "-n", "100000", "--json"]);
-        let mut seen = BTreeMap::new();
+        let since = since.map_or(i64::MIN, second_of);
+        let mut told = BTreeMap::new();
         for row in rows.as_array().unwrap() {
-            let slot = row["slot"].as_str().unwrap().to_owned();
-            assert_eq!(row["outcome"], "succeeded", "{row:#}");
-            assert!(seen.insert(slot, row["run"].as_i64().unwrap()).is_none(), "{row:#}");
+            let slot = row["slot"].as_str().unwrap();
+            assert!(told.insert(second_of(slot), row["outcome"].clone()).is_none(), "two rows: {row:#}");
+            // Killed between its claim and its start.
+            assert!(["succeeded", "interrupted"].map(Value::from).contains(&row["outcome"]), "{row:#}");
+            assert!(row["outcome"] != "succeeded" || times.contains_key(slot), "it never ran: {row:#}");
         }
-        let instant = |slot: &String| slot.parse::<Timestamp>().unwrap().as_second();
-        let since = since.map(|since| since.parse::<Timestamp>().unwrap().as_second());
-        let ran: Vec<i64> =
-            times.keys().map(instant).filter(|slot| since.is_none_or(|since| *slot >= since)).collect();
-        let told: Vec<i64> =
-            seen.keys().map(instant).filter(|slot| since.is_none_or(|since| *slot >= since)).collect();
-        assert_eq!(ran, told);
-        let whole: Vec<i64> = (ran[0]..=*ran.last().unwrap()).collect();
-        assert_eq!(ran, whole, "a slot was left out");
+        for slot in times.keys().map(|slot| second_of(slot)).filter(|slot| *slot >= since) {
+            assert!(told.contains_key(&slot), "a slot that ran has no row: {slot} of {told:#?}");
+        }
+        let told: Vec<i64> = told.into_keys().filter(|slot| *slot >= since).collect();
+        let whole: Vec<i64> = (told[0]..=*told.last().unwrap()).collect();
+        assert_eq!(told, whole, "a slot was left out");
     }
+}
+
+fn second_of(slot: &str) -> i64 {
+    slot.parse::<Timestamp>().unwrap().as_second()
 }
 
 fn fill(folder: &Path) {

@@ -183,3 +183,6 @@ impl Streak {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests;
