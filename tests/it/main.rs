@@ -20,3 +20,4 @@ mod run_now;
 mod spawner;
 mod support;
 mod systemd;
+mod time;
