@@ -53,14 +53,12 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         let spawner =
             Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
         // Only looked at: what outlived a daemon waits for the next one.
-        let programs: HashMap<RunId, Owner> = spawner
-            .adopt_all()
-            .await
-            .programs
-            .iter()
-            .filter(|program| !program.ended)
-            .map(|program| (program.run, Owner::of("program", program.pid)))
-            .collect();
+        let left = spawner.adopt_all().await;
+        let programs = left.programs.iter().filter(|program| !program.ended);
+        let programs = programs.map(|program| (program.run, program.pid));
+        let orphans = left.orphans.iter().filter_map(|orphan| Some((orphan.run, orphan.pid()?)));
+        let programs: HashMap<RunId, Owner> =
+            programs.chain(orphans).map(|(run, pid)| (run, Owner::of("program", pid))).collect();
         anyhow::Ok((spawner, programs))
     })?;
     let recovery = recover_for_one_run(ledger.past()?, programs, Owner::alive);

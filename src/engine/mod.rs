@@ -8,6 +8,7 @@ mod active;
 mod alerts;
 mod drift;
 mod handle;
+mod hold;
 mod message;
 pub mod plan;
 mod recovery;
@@ -15,6 +16,7 @@ mod requests;
 mod runner;
 mod stop;
 mod time;
+mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::active::Active;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
+pub use self::hold::{hold_crash_loops, is_hold};
 use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
@@ -71,6 +74,8 @@ pub struct Opening {
     pub table: TableRecord,
     /// Of the event that tells of the start.
     pub detail: serde_json::Value,
+    /// How the ledger remembers a table, for one that has lost it.
+    pub record_of: fn(&JobTable, Timestamp) -> TableRecord,
 }
 
 pub struct Engine {
@@ -89,6 +94,8 @@ pub struct Engine {
     /// Notices that the courier has, by id.
     undelivered: HashSet<String>,
     next_notice: u64,
+    /// Runs after which their job is held, and why: who is to be told, hears that instead.
+    held: HashMap<RunId, String>,
     /// Among the runs that others began.
     dry_runs: HashSet<RunId>,
     runtime: tokio::runtime::Handle,
@@ -106,6 +113,7 @@ pub struct Engine {
     next_prune: Timestamp,
     /// Nothing is dropped by age before, in time awake since boot.
     spared_until: Option<Duration>,
+    record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
@@ -156,7 +164,18 @@ impl Engine {
             let _ = wake.send(Message::Wake);
         }))?;
         let now = parts.clock.now();
-        let Recovery { recovered, writes, resume, foreign, orphans, dry_runs, incidents } = parts.recovery;
+        let Recovery {
+            recovered,
+            writes,
+            resume,
+            foreign,
+            orphans,
+            strangers,
+            dry_runs,
+            incidents,
+            interrupted: _,
+            held,
+        } = parts.recovery;
         let pauses = recovered.pauses.clone();
         let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
         let mut engine = Self {
@@ -180,6 +199,7 @@ impl Engine {
             incidents: Incidents::new(incidents),
             undelivered: HashSet::new(),
             next_notice: 0,
+            held,
             dry_runs,
             runtime: parts.runtime,
             runs: HashMap::new(),
@@ -190,6 +210,7 @@ impl Engine {
             awaited: None,
             next_prune: now,
             spared_until: None,
+            record_of: parts.opening.as_ref().map(|opening| opening.record_of),
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -209,9 +230,11 @@ impl Engine {
             if engine.keeps_account {
                 engine.begin_alerts(&mut turn);
                 engine.spare_what_was_spared(now);
+                engine.begin_troubles(&mut turn, now);
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
+            engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);
             engine.complete(turn);
             engine.run();
@@ -314,6 +337,7 @@ impl Engine {
             }
         }
         self.dispatch_of(turn.writes);
+        self.hear_of_ledger(now, &mut next);
         next
     }
 

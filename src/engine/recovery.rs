@@ -6,15 +6,15 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
+use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
-use crate::ledger::{self, Incident, Owner, Past, TableJob, Write};
+use crate::host::process::Orphan;
+use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
-use crate::schedule::Schedule;
-use crate::spawner::AdoptedProgram;
+use crate::spawner::{AdoptedProgram, Adoption};
 
 /// The role of an owner that is a `run-now` without a daemon.
 pub const RUN_NOW: &str = "run-now";
@@ -27,9 +27,15 @@ pub struct Recovery {
     pub(super) foreign: Vec<Foreign>,
     /// Programs of runs that have their end already.
     pub(super) orphans: Vec<AdoptedProgram>,
+    /// Processes that bear the marks of runs which aren't open.
+    pub(super) strangers: Vec<Orphan>,
     /// Those that only say what they would do.
     pub(super) dry_runs: HashSet<RunId>,
     pub(super) incidents: Vec<Incident>,
+    /// Runs with an attempt that the death of a daemon or of the host has interrupted, as they were.
+    pub(super) interrupted: Vec<RunRecord>,
+    /// Runs after which their job is held, and why.
+    pub(super) held: HashMap<RunId, String>,
 }
 
 /// A run that another process has in hand.
@@ -79,24 +85,31 @@ pub(super) enum How {
         number: u32,
         program: Box<AdoptedProgram>,
     },
+    /// Its program lives, and no spawner can tell of it.
+    Orphaned {
+        number: u32,
+        orphan: Box<Orphan>,
+    },
 }
 
 /// `boot` is when this machine booted, for `@reboot`; `alive` tells whether the process that had a run lives.
 pub fn recover(
     past: Past,
     table: &JobTable,
-    adopted: Vec<AdoptedProgram>,
+    adoption: Adoption,
     owner: &Owner,
     alive: impl Fn(&Owner) -> bool,
     boot: Option<Timestamp>,
     now: Timestamp,
 ) -> Recovery {
-    let mut programs: HashMap<RunId, AdoptedProgram> =
-        adopted.into_iter().map(|program| (program.run, program)).collect();
+    let mut left = Left {
+        programs: adoption.programs.into_iter().map(|program| (program.run, program)).collect(),
+        orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
+    };
     let mut found = Recovery {
         recovered: Recovered {
             accounted: past.accounted,
-            past: past.table.iter().flat_map(|table| &table.jobs).map(past_job).collect(),
+            past: past.table.iter().flat_map(past_jobs).collect(),
             past_since: past.table.as_ref().map(|table| table.in_force_from),
             pauses: past.pauses,
             epochs: vec![],
@@ -108,8 +121,11 @@ pub fn recover(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for job in past.jobs {
         let Ok(name) = JobName::new(&job.job) else { continue };
@@ -118,9 +134,10 @@ pub fn recover(
         found.recovered.last.push((name, job.last_started, job.last_succeeded));
     }
     for open in past.open {
-        found.take(open, table, &mut programs, owner, &alive, now);
+        found.take(open, table, &mut left, owner, &alive, now);
     }
-    found.orphans = programs.into_values().collect();
+    found.orphans = left.programs.into_values().collect();
+    found.strangers = left.orphans.into_values().collect();
     found
 }
 
@@ -137,8 +154,11 @@ pub fn recover_for_one_run(
         resume: vec![],
         foreign: vec![],
         orphans: vec![],
+        strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
@@ -156,7 +176,7 @@ impl Recovery {
         &mut self,
         open: ledger::OpenRun,
         table: &JobTable,
-        programs: &mut HashMap<RunId, AdoptedProgram>,
+        left: &mut Left,
         owner: &Owner,
         alive: impl Fn(&Owner) -> bool,
         now: Timestamp,
@@ -164,21 +184,24 @@ impl Recovery {
         let run = open.record.run;
         let Ok(job) = JobName::new(&open.record.job) else { return };
         let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
-        let how = if let Some(program) = programs.remove(&run) {
+        let how = if let Some(program) = left.programs.remove(&run) {
             How::Adopted { number: number.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
             self.recovered.open.push(known(&open, &job, false));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
+        } else if let Some(orphan) = left.orphan_of(&open, owner) {
+            How::Orphaned { number: number.max(1), orphan: Box::new(orphan) }
         } else if open.queued {
             How::Queued
         } else {
-            let error = Some("the daemon or the host died under it".to_owned());
+            let error = Some(hold::DIED.to_owned());
             // It only waited for its next attempt: nothing of it was interrupted.
             let waited = open.record.attempts.last().is_some_and(ended_by_itself);
             if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
                 let outcome = Outcome::Interrupted;
                 self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
+                self.interrupted.push(open.record.clone());
             }
             match table.job(job.as_str()) {
                 Some(spec) if waited || spec.interrupted == Interrupted::Rerun => {
@@ -199,6 +222,25 @@ impl Recovery {
     }
 }
 
+/// What daemons before this one left running, by run.
+struct Left {
+    programs: HashMap<RunId, AdoptedProgram>,
+    orphans: HashMap<RunId, Orphan>,
+}
+
+impl Left {
+    /// A number alone won't do: ledgers come and go, and begin to count anew.
+    fn orphan_of(&mut self, open: &ledger::OpenRun, owner: &Owner) -> Option<Orphan> {
+        let record = &open.record;
+        let slot = record.slot.map(|slot| slot.to_string()).unwrap_or_default();
+        let orphan = self.orphans.get(&record.run)?;
+        let ours = orphan.job == record.job
+            && orphan.slot.as_ref().is_none_or(|theirs| *theirs == slot)
+            && open.owner.boot == owner.boot;
+        ours.then(|| self.orphans.remove(&record.run)).flatten()
+    }
+}
+
 fn dry_runs(open: &[ledger::OpenRun]) -> HashSet<RunId> {
     open.iter().filter(|open| open.dry_run).map(|open| open.record.run).collect()
 }
@@ -212,16 +254,16 @@ fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
 }
 
-/// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
-/// gone) has no slots to account for.
-fn past_job(job: &TableJob) -> PastJob {
-    let zone = TimeZone::get(&job.timezone).unwrap_or(TimeZone::UTC);
-    let schedule = if job.enabled && !job.schedule.is_empty() {
-        Schedule::parse(&job.schedule, &zone, job.job.as_str()).ok()
-    } else {
-        None
-    };
-    PastJob { job: job.job.clone(), kind: job.kind.clone(), jitter: Some(job.jitter), schedule }
+/// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
+/// slots to account for.
+fn past_jobs(table: &TableRecord) -> impl Iterator<Item = PastJob> {
+    let zones = table.zones_then();
+    table.jobs.iter().map(move |job| PastJob {
+        job: job.job.clone(),
+        kind: job.kind.clone(),
+        jitter: Some(job.jitter),
+        schedule: job.schedule_then(&zones),
+    })
 }
 
 #[cfg(test)]
@@ -280,11 +322,13 @@ mod tests {
     /// What becomes of one open run of a daemon that is gone: what goes on, and what is written.
     fn check(job: &str, attempts: &[Outcome], goes_on: &str, written: &str) {
         let past = Past { open: vec![open(1, job, attempts, owner("daemon", 7))], ..Past::default() };
-        let found = recover(past, &table(), vec![], &owner("daemon", 8), |_| false, None, at(30));
+        let found =
+            recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
         let how = |resume: &Resume| match &resume.how {
             How::Queued => "queued".to_owned(),
             How::Rerun { number } => format!("attempt {number} after {}", resume.tried),
             How::Adopted { number, .. } => format!("adopted {number}"),
+            How::Orphaned { number, .. } => format!("watched {number}"),
         };
         assert_eq!(found.resume.iter().map(how).collect::<String>(), goes_on, "{job} {attempts:?}");
         assert_eq!(found.recovered.open.len(), found.resume.len(), "{job} {attempts:?}");
@@ -323,8 +367,15 @@ mod tests {
             open: vec![open(1, "again", &[Outcome::Running], owner(RUN_NOW, 7))],
             ..Past::default()
         };
-        let found =
-            recover(past(), &table(), vec![], &owner("daemon", 8), |owner| owner.pid == 7, None, at(30));
+        let found = recover(
+            past(),
+            &table(),
+            Adoption::default(),
+            &owner("daemon", 8),
+            |owner| owner.pid == 7,
+            None,
+            at(30),
+        );
         assert_eq!((found.writes.len(), found.resume.len(), found.recovered.open.len()), (0, 0, 1));
         assert_eq!((found.foreign[0].run, found.foreign[0].attempt), (RunId(1), 1));
         assert!(found.foreign[0].can_be_asked_to_end());

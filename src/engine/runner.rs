@@ -19,14 +19,17 @@ use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
-use crate::host::process::{Keep, ProgramContext, Programs, Running, Swept, judge};
+use crate::host::process::{Keep, Orphan, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
 use crate::logs::RunLog;
 use crate::model::{Finding, JobName, Outcome, Report, RunId, Trigger};
-use crate::policy::{Retries, TERM_GRACE};
+use crate::policy::{Interrupted, Retries, TERM_GRACE};
 use crate::spawner::{AdoptedProgram, Spawner};
 use crate::units::HumanDuration;
+
+/// Attempts in a row that are interrupted before a run is given up: whatever kills the spawner may be the job itself.
+const INTERRUPTIONS: u32 = 3;
 
 /// What a run needs from the daemon it runs in.
 pub(super) struct Surroundings {
@@ -59,6 +62,14 @@ pub(super) enum Begin {
     Rerun { number: u32, tried: u32 },
     /// Attempt `number` still runs: its program outlived the daemon before this one.
     Adopted { number: u32, tried: u32, program: Box<AdoptedProgram> },
+    /// Attempt `number` still runs, and no spawner can tell of it.
+    Orphaned { number: u32, tried: u32, orphan: Box<Orphan> },
+}
+
+/// What an attempt goes on with that began before this daemon.
+enum Left {
+    Adopted(Box<AdoptedProgram>),
+    Orphaned(Box<Orphan>),
 }
 
 /// Where the runner puts what must be remembered.
@@ -134,23 +145,35 @@ impl AttemptEnd {
 pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, sink: Arc<dyn RunSink>) {
     let id = &run.run;
     let retries = run.spec.as_ref().map_or(Retries::ONCE, |spec| spec.retries);
-    let (mut number, tried, mut adopted, mut announced) = match begin {
+    let rerun = run.spec.as_ref().is_some_and(|spec| spec.interrupted == Interrupted::Rerun);
+    let (mut number, tried, mut left, mut announced) = match begin {
         Begin::Claimed => (1, 0, None, true),
         Begin::Rerun { number, tried } => (number, tried, None, false),
-        Begin::Adopted { number, tried, program } => (number, tried, Some(program), true),
+        Begin::Adopted { number, tried, program } => (number, tried, Some(Left::Adopted(program)), true),
+        Begin::Orphaned { number, tried, orphan } => (number, tried, Some(Left::Orphaned(orphan)), true),
     };
     let mut tries = tried.saturating_add(1);
+    let mut interrupted = 0;
     let end = loop {
         if !announced {
             let Ok(()) = sink.attempt_started(*id, number, around.clock.now()).await else { return };
         }
         announced = false;
-        let end = attempt(&run, number, adopted.take(), &around).await;
+        let end = attempt(&run, number, left.take(), &around).await;
         let now = end.at.unwrap_or_else(|| around.clock.now());
-        if !end.retryable || tries >= retries.attempts {
+        let pause = if end.outcome == Outcome::Interrupted {
+            interrupted += 1;
+            if !rerun || interrupted == INTERRUPTIONS {
+                break end;
+            }
+            // Such an attempt doesn't count.
+            backoff(retries, interrupted)
+        } else if end.retryable && tries < retries.attempts {
+            (interrupted, tries) = (0, tries + 1);
+            backoff(retries, tries - 1)
+        } else {
             break end;
-        }
-        let pause = backoff(retries, tries);
+        };
         let error = end.error.clone().unwrap_or_default();
         run.log
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
@@ -160,7 +183,6 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
             break AttemptEnd { error, ..AttemptEnd::of(Outcome::Cancelled) };
         }
         number += 1;
-        tries += 1;
     };
     let at = end.at.unwrap_or_else(|| around.clock.now());
     run.log.note(at, &last_line(&end, at.duration_since(run.began).unsigned_abs()));
@@ -168,22 +190,29 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
     sink.finished(RunEnd { run: *id, at, outcome: end.outcome, error: end.error, report }, end.held);
 }
 
-async fn attempt(
-    run: &Run,
-    number: u32,
-    adopted: Option<Box<AdoptedProgram>>,
-    around: &Arc<Surroundings>,
-) -> AttemptEnd {
+async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surroundings>) -> AttemptEnd {
     let started = around.clock.now();
     let cancel = CancellationToken::new();
     let ended_at = Arc::new(OnceLock::new());
-    let (programs, mut work, deadline) = match adopted {
-        Some(adopted) => {
+    let (programs, mut work, deadline) = match left {
+        Some(Left::Orphaned(orphan)) => {
+            let deadline = orphan.deadline;
+            let context = context_of_before(&run.job, run.run, number, &run.log);
+            let (programs, mut running) = around.spawner.watch(*orphan, context);
+            let ended_at = ended_at.clone();
+            let work = tokio::spawn(async move {
+                let at = running.wait().await.at;
+                ended_at.get_or_init(|| at);
+                Err(JobError::Retryable(anyhow::Error::msg("nobody knows how the program ended")))
+            });
+            (programs, work, deadline)
+        }
+        Some(Left::Adopted(adopted)) => {
             // One that has ended meanwhile has its exit; no timeout undoes that.
             let deadline = adopted.keep.deadline.filter(|_| !adopted.ended);
             let keep = adopted.keep.clone();
             run.log.note(started, &format!("attempt {number} goes on: pid {} was adopted", adopted.pid));
-            let context = adopted_context(&run.job, &adopted, &run.log);
+            let context = context_of_before(&run.job, adopted.run, adopted.attempt, &run.log);
             let (programs, running) = adopted.attach(context);
             let ended_at = ended_at.clone();
             let work = tokio::spawn(async move { finish_adopted(running, &keep, &ended_at).await });
@@ -211,7 +240,11 @@ async fn attempt(
         result = &mut work => {
             let swept = programs.end_all(TERM_GRACE).await;
             let at = ended_at.get().copied();
-            return AttemptEnd { held: Held(Some(programs)), at, ..judge_result(result, &swept) };
+            let end = match (&result, programs.lost()) {
+                (Ok(Err(_)), Some(lost)) => interrupted_end(lost, &swept),
+                _ => judge_result(result, &swept),
+            };
+            return AttemptEnd { held: Held(Some(programs)), at, ..end };
         }
         () = sleep(left) => {
             let error = Some(timed_out(run));
@@ -275,12 +308,12 @@ fn context(
     })
 }
 
-/// What an adopted program needs: it was started long ago, with all that it was to have.
-pub(super) fn adopted_context(job: &JobName, adopted: &AdoptedProgram, log: &RunLog) -> ProgramContext {
+/// What the programs of an earlier daemon need: they were started long ago, with all that they were to have.
+pub(super) fn context_of_before(job: &JobName, run: RunId, attempt: u32, log: &RunLog) -> ProgramContext {
     ProgramContext {
         job: job.clone(),
-        run: adopted.run,
-        attempt: adopted.attempt,
+        run,
+        attempt,
         slot: None,
         account: None,
         env: vec![],
@@ -320,6 +353,15 @@ fn judge_result(
         }
         Err(join) => AttemptEnd::failed(format!("a bug: the job panicked: {join}"), false),
     }
+}
+
+/// A program went on without a parent that could tell of its end.
+fn interrupted_end(lost: &str, swept: &Swept) -> AttemptEnd {
+    let mut error = lost.to_owned() + &survivors(swept);
+    for finding in swept.findings().iter().filter(|_| swept.survivors.is_empty()) {
+        error += &format!("; {}", finding.message);
+    }
+    AttemptEnd { error: Some(error), ..AttemptEnd::of(Outcome::Interrupted) }
 }
 
 fn survivors(swept: &Swept) -> String {

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::Event;
 use super::recovery::{Foreign, How, Resume};
-use super::runner::adopted_context;
+use super::runner::context_of_before;
 use super::{Active, Begin, Engine, Message, Stopping, Turn, event};
+use crate::host::process::Orphan;
 use crate::ledger::{Owner, Write};
 use crate::model::{JobName, Outcome, RunId};
 use crate::policy::TERM_GRACE;
@@ -34,12 +35,21 @@ impl Engine {
                 queued: matches!(how, How::Queued),
                 ended: None,
             };
+            let timeout = active.spec.as_ref().map(|spec| spec.timeout);
             self.runs.insert(run, active);
             match how {
                 How::Queued => {}
                 How::Rerun { number } => self.begin(run, Begin::Rerun { number, tried }),
                 How::Adopted { number, program } => {
                     self.begin(run, Begin::Adopted { number, tried, program });
+                }
+                How::Orphaned { number, mut orphan } => {
+                    // What was not recorded follows from the table of today.
+                    let began = record.attempts.last().map(|attempt| attempt.started_at);
+                    let agreed =
+                        began.zip(timeout).and_then(|(began, timeout)| began.checked_add(timeout).ok());
+                    orphan.deadline = orphan.deadline.or(agreed);
+                    self.begin(run, Begin::Orphaned { number, tried, orphan });
                 }
             }
         }
@@ -60,11 +70,23 @@ impl Engine {
                     orphan.run
                 );
             }
-            let context = adopted_context(&job, &orphan, &self.logs.run(&job, orphan.run));
+            let log = self.logs.run(&job, orphan.run);
+            let context = context_of_before(&job, orphan.run, orphan.attempt, &log);
             self.runtime.spawn(async move {
                 let (programs, _running) = orphan.attach(context);
                 programs.end_all(TERM_GRACE).await;
             });
+        }
+    }
+
+    /// Nothing is done to what only bears a mark: the ledger doesn't say that it is ours.
+    pub(super) fn tell_of_strangers(&self, strangers: Vec<Orphan>) {
+        for Orphan { run, job, leaders, spawner, trouble, .. } in strangers {
+            let who = leaders.first().map_or_else(String::new, |leader| format!(", pid {},", leader.pid));
+            tracing::warn!(
+                "a process{who} bears the marks of run {run} of {job}, which isn't open in the ledger; its spawner \
+                 (pid {spawner}) {trouble}; it is left alone"
+            );
         }
     }
 
@@ -87,7 +109,7 @@ impl Engine {
             _ if !self.keeps_account => Outcome::Interrupted,
             _ => {
                 let outcome = Outcome::Interrupted;
-                let error = Some("the run-now that ran it died".to_owned());
+                let error = Some(super::hold::RUN_NOW_DIED.to_owned());
                 turn.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
                 outcome
             }

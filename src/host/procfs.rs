@@ -108,6 +108,12 @@ pub fn environment<const N: usize>(pid: i32, names: [&str; N]) -> Option<[Option
     }))
 }
 
+/// Whether what that process calls a pid is what this one does: the processes of containers are seen as well.
+pub fn shares_our_pid_namespace(pid: i32) -> bool {
+    let namespace = |of: String| fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+    namespace(pid.to_string()).is_some_and(|theirs| namespace("self".to_owned()) == Some(theirs))
+}
+
 /// The inodes of the pipes that a process has as standard input, output and error.
 pub fn standard_pipes(pid: i32) -> Vec<u64> {
     let pipe = |number: i32| {

@@ -14,7 +14,7 @@ use super::protocol::Listed;
 use super::rendezvous::Places;
 use super::{rendezvous, server};
 use crate::clock::Clock;
-use crate::host::process::{Keep, ProgramContext, Programs, Running};
+use crate::host::process::{Keep, Orphan, ProgramContext, Programs, Recorded, Running, search};
 use crate::host::{accounts, procfs, sockets};
 use crate::model::RunId;
 use crate::units::HumanDuration;
@@ -90,6 +90,8 @@ struct Current {
 #[derive(Default)]
 pub struct Adoption {
     pub programs: Vec<AdoptedProgram>,
+    /// Runs that go on while their spawner is dead, or can't be talked to.
+    pub orphans: Vec<Orphan>,
     /// Spawners that can't be talked to, each in a sentence.
     pub problems: Vec<String>,
 }
@@ -113,8 +115,7 @@ impl AdoptedProgram {
     /// Goes on with its log; `context` must name the same job, run and attempt.
     pub fn attach(self, context: ProgramContext) -> (Programs, Running) {
         let ended = self.link.attach(&self.listed, context.log.clone());
-        let programs = Programs::new(self.spawner, context, Some((self.link, self.pid)));
-        (programs, Running::new(self.pid, None, None, ended))
+        Programs::adopt(self.spawner, context, self.link, self.pid, ended)
     }
 }
 
@@ -159,7 +160,7 @@ impl Spawner {
     /// What starts the programs of one attempt. The context that starts them must live until the attempt's
     /// outcome is in the ledger: its end lets the spawner forget their exits.
     pub fn programs(&self, context: ProgramContext) -> Programs {
-        Programs::new(self.clone(), context, None)
+        Programs::new(self.clone(), context)
     }
 
     /// The spawner's process, for the curious.
@@ -171,23 +172,68 @@ impl Spawner {
     pub async fn adopt_all(&self) -> Adoption {
         let mut adoption = Adoption::default();
         let own = self.pid().await;
-        let found = match self.inner.settings.places().find() {
-            Ok(found) => found,
-            Err(error) => {
-                adoption.problems.push(format!("spawners can't be looked for: {error:#}"));
-                return adoption;
-            }
-        };
+        let places = self.inner.settings.places();
+        let found = places.find().unwrap_or_else(|error| {
+            adoption.problems.push(format!("spawners can't be looked for: {error:#}"));
+            vec![]
+        });
+        let (mut spoken_to, mut out_of_reach) = (vec![own], vec![]);
         for (pid, path) in found {
             if pid == own {
                 continue;
             }
-            match self.adopt(pid, &path).await {
-                Ok(programs) => adoption.programs.extend(programs),
-                Err(error) => adoption.problems.push(format!("spawner {pid}: {error:#}")),
+            let trouble = match self.adopt(pid, &path).await {
+                Ok(Met::Adopted(programs)) => {
+                    spoken_to.push(pid);
+                    adoption.programs.extend(programs);
+                    continue;
+                }
+                Ok(Met::Busy) => {
+                    spoken_to.push(pid);
+                    continue;
+                }
+                Ok(Met::Dead) => None,
+                Err(error) => {
+                    adoption.problems.push(format!("spawner {pid}: {error:#}"));
+                    Some(format!("can't be talked to ({error:#})"))
+                }
+            };
+            out_of_reach.push((pid, places.records_of(pid), trouble));
+        }
+        let state = self.state_mark();
+        let (search, out_of_reach) =
+            tokio::task::spawn_blocking(move || (search(&state, &spoken_to, &out_of_reach), out_of_reach))
+                .await
+                .unwrap_or_default();
+        adoption.orphans = search;
+        for (pid, _, trouble) in out_of_reach {
+            if trouble.is_none() {
+                self.tidy_after(pid).await;
             }
         }
         adoption
+    }
+
+    /// Goes on with a run that has no spawner; `context` must name the same job, run and attempt.
+    pub fn watch(&self, orphan: Orphan, context: ProgramContext) -> (Programs, Running) {
+        Programs::watch(self.clone(), context, orphan)
+    }
+
+    /// The state directory, as the marks of processes name it.
+    pub(crate) fn state_mark(&self) -> String {
+        self.inner.settings.state.to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Removes what a dead spawner has left, once nothing that it started lives: until then it tells the next daemon
+    /// whose that is.
+    pub(crate) async fn tidy_after(&self, spawner: i32) {
+        let settings = self.inner.settings.clone();
+        // It only tidies up.
+        let _ = tokio::task::spawn_blocking(move || tidy(settings.places(), spawner)).await;
     }
 
     pub(crate) async fn link(&self) -> Result<Arc<Link>> {
@@ -195,8 +241,8 @@ impl Spawner {
         if current.link.is_dead() {
             current.bury(&self.inner.settings);
             tracing::error!(
-                "the spawner (pid {}) has died: what it ran is ended, and nobody can know how that would have \
-                 ended; another one takes its place",
+                "the spawner (pid {}) has died: commands that it ran go on and are watched to their end, which nobody \
+                 can know; other programs are ended; another spawner takes its place",
                 current.child.id()
             );
             let launched = sockets::with_usual_limit(|| Self::launch(self.inner.settings.clone()))?;
@@ -210,7 +256,7 @@ impl Spawner {
         self.inner.account.as_ref()
     }
 
-    async fn adopt(&self, pid: i32, path: &Path) -> Result<Vec<AdoptedProgram>> {
+    async fn adopt(&self, pid: i32, path: &Path) -> Result<Met> {
         const TRIES: u32 = 40;
         for _ in 0..TRIES {
             let socket = match rendezvous::connect(path) {
@@ -219,8 +265,7 @@ impl Spawner {
                     if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
                 {
                     // Nobody listens, and nobody will: its number is in its name.
-                    let _ = std::fs::remove_file(path);
-                    return Ok(vec![]);
+                    return Ok(Met::Dead);
                 }
                 Err(error) => return Err(error).with_context(|| path.display().to_string()),
             };
@@ -251,12 +296,12 @@ impl Spawner {
                         link: link.clone(),
                         spawner: self.clone(),
                     };
-                    return Ok(programs.into_iter().map(adopted).collect());
+                    return Ok(Met::Adopted(programs.into_iter().map(adopted).collect()));
                 }
                 Err(Refusal { busy: Some(other), .. }) => {
                     if procfs::stat(other).is_some_and(|stat| !stat.is_zombie()) {
                         // A living `run-now`, whose run is its own.
-                        return Ok(vec![]);
+                        return Ok(Met::Busy);
                     }
                     tokio::time::sleep(Duration::from_millis(25)).await;
                 }
@@ -275,10 +320,29 @@ impl Current {
     fn bury(&mut self, settings: &Settings) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let pid = self.link.spawner_pid();
-        for socket in settings.places().sockets_of(pid) {
-            let _ = std::fs::remove_file(socket);
-        }
+        tidy(settings.places(), self.link.spawner_pid());
+    }
+}
+
+/// What became of a spawner of a former daemon.
+enum Met {
+    Adopted(Vec<AdoptedProgram>),
+    /// It serves a living process.
+    Busy,
+    Dead,
+}
+
+fn tidy(places: Places<'_>, spawner: i32) {
+    let lives =
+        |one: &procfs::ProcessStat| !one.is_zombie() && (one.session == spawner || one.pid == spawner);
+    let recorded = |record: &Recorded| {
+        procfs::stat(record.pid).is_some_and(|one| one.start == record.start && !one.is_zombie())
+    };
+    if spawner <= 1 || procfs::all().iter().any(lives) || places.records_of(spawner).iter().any(recorded) {
+        return;
+    }
+    for left in places.sockets_of(spawner).into_iter().chain([places.record_of(spawner)]) {
+        let _ = std::fs::remove_file(left);
     }
 }
 

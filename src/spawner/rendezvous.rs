@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::host::process::Recorded;
+
 /// unix(7): `sun_path` holds 108 bytes, the last of them a NUL.
 const LONGEST: usize = 107;
 
@@ -52,6 +54,17 @@ impl Places<'_> {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// What a spawner writes down of its programs.
+    pub(crate) fn record_of(self, pid: i32) -> PathBuf {
+        self.state.join(format!("{START}{pid}.runs"))
+    }
+
+    /// Empty where there is none; a line that was cut by a full disk is passed over.
+    pub(crate) fn records_of(self, pid: i32) -> Vec<Recorded> {
+        let text = std::fs::read_to_string(self.record_of(pid)).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Where the socket of a spawner may lie, the usual place first.

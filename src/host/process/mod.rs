@@ -1,7 +1,8 @@
 //! Programs: how a job starts one, feeds it, hears it and ends it.
 //!
 //! Every program is a child of the spawner (see `crate::spawner`) and belongs to a run; this is the jobs' side.
-//! Nothing started here outlives its attempt, except a program with [`Keep`] when the daemon itself ends.
+//! Nothing started here outlives its attempt, except a program with [`Keep`] when the daemon itself ends; such a one
+//! outlives its spawner as well, and is watched to its end without it.
 
 mod environment;
 mod one;
@@ -17,8 +18,10 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
+pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE, login_path};
 pub(crate) use one::send;
+pub use orphans::Orphan;
+pub(crate) use orphans::{Recorded, search};
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 

@@ -1,59 +1,152 @@
-//! The best that can be done for a run whose spawner died: its programs are init's children now.
+//! Runs that no spawner can tell of: it died, or it can't be talked to, and their programs go on.
 //!
-//! Touches only what still sits in the dead spawner's session: another daemon's run may bear the same number.
+//! Finds the processes of such a run by the marks in their environment, the state directory's among them (another
+//! daemon's run may bear the same number), by the process groups of its programs and by descent; ends them where that
+//! is asked for. Never ends anything of its own accord.
 
+mod search;
+mod watch;
+
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use jiff::Timestamp;
+use rustix::process::Signal;
 
-use super::environment::{MARKER_JOB, MARKER_RUN};
-use super::{Process, Swept};
+pub(crate) use search::{Recorded, search};
+pub(super) use watch::Watch;
+
+use super::environment::{MARKER_JOB, MARKER_RUN, MARKER_STATE};
+use super::{Process, Swept, send};
 use crate::host::procfs::{self, ProcessStat};
+use crate::model::RunId;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const BOUND: Duration = Duration::from_secs(5);
 
-/// `spawner`: the dead spawner's process number, and so its session's; `leaders`: the run's own programs.
-pub(super) async fn end(spawner: i32, leaders: &[u32], run: &str, job: &str, grace: Duration) -> Swept {
-    let find = || -> Vec<ProcessStat> {
-        let ours = |one: &ProcessStat| {
-            leaders.contains(&one.group.unsigned_abs())
-                || procfs::environment(one.pid, [MARKER_RUN, MARKER_JOB])
-                    .is_some_and(|[r, j]| r.as_deref() == Some(run) && j.as_deref() == Some(job))
-        };
-        let mut all = procfs::all();
-        all.retain(|one| one.session == spawner && !one.is_zombie() && ours(one));
-        all
-    };
-    let first = find();
-    if first.is_empty() || spawner <= 1 {
-        return Swept::default();
-    }
-    let left = signal_until_gone(&find, Signal::TERM, grace).await;
-    let survivors = if left.is_empty() { left } else { signal_until_gone(&find, Signal::KILL, BOUND).await };
-    Swept { ended: named(first), survivors: named(survivors) }
+/// A run whose processes have no spawner that could be asked.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    pub run: RunId,
+    pub job: String,
+    /// As its marks say it; empty for a run without one. `None`: no mark could be read.
+    pub slot: Option<String>,
+    /// When the attempt times out, where that was recorded.
+    pub deadline: Option<Timestamp>,
+    /// Its programs themselves; the run has ended when they have. None: that can't be told from what they started.
+    pub leaders: Vec<Leader>,
+    /// Its spawner's process number, and so its programs' session.
+    pub spawner: i32,
+    /// What is wrong with that spawner, as a sentence goes on after its name.
+    pub trouble: String,
+    /// The state directory, as the marks name it.
+    pub state: String,
 }
 
-async fn signal_until_gone(
-    find: &impl Fn() -> Vec<ProcessStat>,
-    signal: Signal,
-    bound: Duration,
-) -> Vec<ProcessStat> {
-    let mut waited = Duration::ZERO;
-    let mut told = vec![];
-    loop {
-        let left = find();
-        if left.is_empty() || waited >= bound {
-            return left;
+/// One process, for ever: by its number and its start in clock ticks since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Leader {
+    pub pid: i32,
+    pub start: u64,
+}
+
+pub(super) const DIED: &str = "has died";
+
+impl Orphan {
+    /// The program that the run stands for, or another process of it.
+    pub fn pid(&self) -> Option<u32> {
+        self.leaders.first().map(|leader| leader.pid.unsigned_abs())
+    }
+
+    /// Ends what is left of the run: TERM, `grace`, KILL; returns when nothing is, or nothing more can be ended.
+    pub(super) async fn end(self: &Arc<Self>, grace: Duration) -> Swept {
+        let mut known = HashSet::new();
+        let first = self.left(&mut known).await;
+        if first.is_empty() {
+            return Swept::default();
         }
-        for one in &left {
-            if signal == Signal::KILL || !told.contains(&one.pid) {
-                told.push(one.pid);
-                let _ = Pid::from_raw(one.pid).map(|pid| kill_process(pid, signal));
+        let mut left = self.signal_until_gone(&mut known, Signal::TERM, grace).await;
+        if !left.is_empty() {
+            left = self.signal_until_gone(&mut known, Signal::KILL, BOUND).await;
+        }
+        Swept { ended: named(first), survivors: named(left) }
+    }
+
+    async fn signal_until_gone(
+        self: &Arc<Self>,
+        known: &mut HashSet<Leader>,
+        signal: Signal,
+        bound: Duration,
+    ) -> Vec<ProcessStat> {
+        let mut waited = Duration::ZERO;
+        let mut told = HashSet::new();
+        loop {
+            let left = self.left(known).await;
+            if left.is_empty() || waited >= bound {
+                return left;
             }
+            for one in &left {
+                // TERM once each, since a second one may mean something else.
+                if told.insert(Leader::of(one)) || signal == Signal::KILL {
+                    send(one, signal);
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
         }
-        tokio::time::sleep(PAUSE).await;
-        waited += PAUSE;
+    }
+
+    /// All processes of the run, off the threads that everything else needs. `known`: what was ever seen of it, which
+    /// stays its own when its parents have ended.
+    async fn left(self: &Arc<Self>, known: &mut HashSet<Leader>) -> Vec<ProcessStat> {
+        let (orphan, seen) = (self.clone(), known.clone());
+        let found = tokio::task::spawn_blocking(move || orphan.find(&seen)).await.unwrap_or_default();
+        known.extend(found.iter().map(Leader::of));
+        found
+    }
+
+    fn find(&self, known: &HashSet<Leader>) -> Vec<ProcessStat> {
+        let all = procfs::all();
+        let own = procfs::own_pid();
+        let ours = |one: &&ProcessStat| known.contains(&Leader::of(one)) || self.owns(one);
+        let roots: Vec<i32> = all.iter().filter(ours).map(|one| one.pid).collect();
+        let family = procfs::family(&all, &roots).into_iter();
+        family.filter(|one| one.pid != own && one.pid != self.spawner).cloned().collect()
+    }
+
+    fn owns(&self, one: &ProcessStat) -> bool {
+        // The number of a group stays taken for as long as anyone is in it.
+        let led = |leader: &Leader| {
+            *leader == Leader::of(one) || (one.group == leader.pid && one.session == self.spawner)
+        };
+        if self.leaders.iter().any(led) {
+            return true;
+        }
+        let Some([run, job, state]) = procfs::environment(one.pid, [MARKER_RUN, MARKER_JOB, MARKER_STATE])
+        else {
+            return false;
+        };
+        run.is_some_and(|run| run == self.run.to_string())
+            && job.is_some_and(|job| job == self.job)
+            // Programs of the version before this mark have their session alone.
+            && state.map_or(one.session == self.spawner, |state| state == self.state)
+            && procfs::shares_our_pid_namespace(one.pid)
+    }
+
+    fn spawner_is_dead(&self) -> bool {
+        procfs::stat(self.spawner).is_none_or(|stat| stat.is_zombie())
+    }
+}
+
+impl Leader {
+    pub(super) fn of(process: &ProcessStat) -> Self {
+        Self { pid: process.pid, start: process.start }
+    }
+
+    /// A zombie runs no more.
+    pub(super) fn is_alive(self) -> bool {
+        procfs::stat(self.pid).is_some_and(|stat| stat.start == self.start && !stat.is_zombie())
     }
 }
 

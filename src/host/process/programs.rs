@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,10 +11,12 @@ use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
-use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
+use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE};
+use super::orphans::{DIED, Leader, Watch};
 use super::{
-    Account, Exit, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one, orphans,
+    Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
 };
+use crate::host::procfs;
 use crate::model::{JobName, RunId};
 use crate::policy::IoClass;
 use crate::spawner::{Link, NotStarted, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
@@ -53,6 +55,8 @@ struct Inner {
     context: ProgramContext,
     started: Mutex<Started>,
     swept: AtomicBool,
+    /// What is known of the end of a program that no parent could tell of.
+    lost: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -60,6 +64,8 @@ struct Started {
     /// None: nothing was ever started, so that there is nothing to end.
     link: Option<Arc<Link>>,
     pids: Vec<u32>,
+    /// What is left of the run has no spawner that could be asked.
+    orphan: Option<Arc<Orphan>>,
 }
 
 /// A request with the job's own ends of its pipes.
@@ -74,21 +80,54 @@ pub struct Running {
     pub stdout: Option<OwnedFd>,
     pub stderr: Option<OwnedFd>,
     ended: Ended,
+    /// Of a program that outlives its spawner: whose it is.
+    kept: Option<Programs>,
 }
 
 enum Ended {
     NotYet(oneshot::Receiver<ProgramEnd>),
+    Watched(Box<Watch>),
     Was(Exit),
 }
 
 impl Programs {
-    pub(crate) fn new(spawner: Spawner, context: ProgramContext, adopted: Option<(Arc<Link>, u32)>) -> Self {
-        let started = match adopted {
-            Some((link, pid)) => Started { link: Some(link), pids: vec![pid] },
-            None => Started::default(),
-        };
-        let inner = Inner { spawner, context, started: Mutex::new(started), swept: AtomicBool::new(false) };
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(spawner: Spawner, context: ProgramContext) -> Self {
+        Self::of(spawner, context, Started::default())
+    }
+
+    /// A program that an earlier daemon started, from its spawner.
+    pub(crate) fn adopt(
+        spawner: Spawner,
+        context: ProgramContext,
+        link: Arc<Link>,
+        pid: u32,
+        ended: oneshot::Receiver<ProgramEnd>,
+    ) -> (Self, Running) {
+        let started = Started { link: Some(link), pids: vec![pid], ..Started::default() };
+        let programs = Self::of(spawner, context, started);
+        let kept = Some(programs.clone());
+        (programs, Running { pid, stdout: None, stderr: None, ended: Ended::NotYet(ended), kept })
+    }
+
+    /// A run that an earlier daemon began, without its spawner.
+    pub(crate) fn watch(spawner: Spawner, context: ProgramContext, orphan: Orphan) -> (Self, Running) {
+        let pid = orphan.pid().unwrap_or(0);
+        let orphan = Arc::new(orphan);
+        let started = Started { orphan: Some(orphan.clone()), ..Started::default() };
+        let programs = Self::of(spawner, context, started);
+        let ended = Ended::Watched(Box::new(programs.watch_of(orphan)));
+        let kept = Some(programs.clone());
+        (programs, Running { pid, stdout: None, stderr: None, ended, kept })
+    }
+
+    fn of(spawner: Spawner, context: ProgramContext, started: Started) -> Self {
+        let (started, swept, lost) = (Mutex::new(started), AtomicBool::new(false), OnceLock::new());
+        Self { inner: Arc::new(Inner { spawner, context, started, swept, lost }) }
+    }
+
+    /// Where a program went on without a parent that could tell of its end: what is known of that.
+    pub fn lost(&self) -> Option<&str> {
+        self.inner.lost.get().map(String::as_str)
     }
 
     /// The `user` of the job; `None`: the daemon's.
@@ -140,6 +179,7 @@ impl Programs {
             let program = name.clone();
             if host { StartError::Host { program, reason } } else { StartError::Program { program, reason } }
         };
+        let keep = program.keep.is_some();
         let Prepared { request, stdout, stderr } =
             self.request(program).map_err(|NotStarted { host, reason }| failed(host, reason))?;
         let link = self.link().await.map_err(|error| failed(true, format!("{error:#}")))?;
@@ -147,7 +187,8 @@ impl Programs {
         match started.await {
             Ok(Ok(pid)) => {
                 self.started().pids.push(pid);
-                Ok(Running::new(pid, stdout, stderr, ended))
+                let kept = keep.then(|| self.clone());
+                Ok(Running { pid, stdout, stderr, ended: Ended::NotYet(ended), kept })
             }
             Ok(Err(not)) => Err(failed(not.host, not.reason)),
             Err(_) => Err(failed(true, "the spawner has ended".to_owned())),
@@ -156,21 +197,76 @@ impl Programs {
 
     /// Ends every process of the run: TERM, `grace`, KILL; returns when none is left.
     pub async fn end_all(&self, grace: Duration) -> Swept {
-        let context = &self.inner.context;
-        let (link, pids) = {
+        let (link, orphan) = {
             let started = self.started();
-            (started.link.clone(), started.pids.clone())
+            (started.link.clone(), started.orphan.clone())
         };
-        let Some(link) = link else { return Swept::default() };
-        let swept = match link.end_run(self.key(), grace).await {
-            Ok(swept) => swept,
-            Err(_) => {
-                let (run, job) = (context.run.to_string(), context.job.as_str());
-                orphans::end(link.spawner_pid(), &pids, &run, job, grace).await
-            }
+        let (mut swept, orphan) = match link {
+            None => (Swept::default(), orphan),
+            Some(link) => match link.end_run(self.key(), grace).await {
+                // Beside what a spawner before this one has left.
+                Ok(swept) => (swept, orphan),
+                Err(_) => (Swept::default(), Some(self.orphan_of(&link))),
+            },
         };
+        if let Some(orphan) = orphan {
+            let Swept { ended, survivors } = orphan.end(grace).await;
+            swept.ended.extend(ended);
+            swept.survivors.extend(survivors);
+            self.inner.spawner.tidy_after(orphan.spawner).await;
+        }
         self.inner.swept.store(true, Ordering::Relaxed);
         swept
+    }
+
+    /// What is left of the run now that its spawner has died.
+    fn orphan_of(&self, link: &Link) -> Arc<Orphan> {
+        let spawner = link.spawner_pid();
+        let leader = |pid: &u32| {
+            let pid = pid.cast_signed();
+            // The number may be another's by now; with none of ours it has ended.
+            let ours = procfs::stat(pid).filter(|one| one.group == pid && one.session == spawner);
+            ours.map_or(Leader { pid, start: 0 }, |one| Leader::of(&one))
+        };
+        let mut started = self.started();
+        let leaders = started.pids.iter().map(leader).collect();
+        let context = &self.inner.context;
+        let fresh = || {
+            Arc::new(Orphan {
+                run: context.run,
+                job: context.job.to_string(),
+                slot: None,
+                deadline: None,
+                leaders,
+                spawner,
+                trouble: DIED.to_owned(),
+                state: self.inner.spawner.state_mark(),
+            })
+        };
+        started.orphan.get_or_insert_with(fresh).clone()
+    }
+
+    /// The spawner has died under a program that goes on.
+    fn watch_on(&self) -> Option<Watch> {
+        let link = self.started().link.clone()?;
+        Some(self.watch_of(self.orphan_of(&link)))
+    }
+
+    fn watch_of(&self, orphan: Arc<Orphan>) -> Watch {
+        let (log, clock) = (self.inner.context.log.clone(), self.inner.spawner.clock().clone());
+        Watch::new(orphan, log, clock, MAX_OUTPUT)
+    }
+
+    /// Why nobody can know how the program ended that `at` was seen to have ended.
+    fn lose(&self, at: Timestamp) {
+        let orphan = self.started().orphan.clone();
+        let Some(orphan) = orphan else { return };
+        let Orphan { spawner, trouble, .. } = &*orphan;
+        let text = format!(
+            "its spawner (pid {spawner}) {trouble}, and only that process could learn its exit status: all that is known \
+             is that it had ended by {at}; the log tells of its output"
+        );
+        self.inner.lost.get_or_init(|| text);
     }
 
     /// Ends one program and what it has started, while the others of the run go on: TERM, `grace`, KILL. How it ended;
@@ -218,6 +314,7 @@ impl Programs {
         environment::put(&mut env, MARKER_JOB, context.job.to_string());
         environment::put(&mut env, MARKER_RUN, context.run.to_string());
         environment::put(&mut env, MARKER_SLOT, environment::slot(context.slot));
+        environment::put(&mut env, MARKER_STATE, self.inner.spawner.state_mark());
         let start = Start {
             id: 0,
             run: self.key(),
@@ -245,6 +342,10 @@ impl Programs {
             return Ok(link);
         }
         let link = self.inner.spawner.link().await?;
+        let before = self.started().link.clone();
+        if let Some(before) = before {
+            self.orphan_of(&before);
+        }
         self.started().link = Some(link.clone());
         Ok(link)
     }
@@ -273,29 +374,32 @@ impl Drop for Inner {
 }
 
 impl Running {
-    pub(crate) fn new(
-        pid: u32,
-        stdout: Option<OwnedFd>,
-        stderr: Option<OwnedFd>,
-        ended: oneshot::Receiver<ProgramEnd>,
-    ) -> Self {
-        Self { pid, stdout, stderr, ended: Ended::NotYet(ended) }
-    }
-
     /// Waits for the exit, and until the output of logged and captured streams is in. May be dropped and called
     /// again.
     pub async fn wait(&mut self) -> Exit {
-        let exit = match &mut self.ended {
-            Ended::Was(exit) => return exit.clone(),
-            Ended::NotYet(ended) => match ended.await {
-                Ok(ProgramEnd { status, at, stdout, stderr, written, dropped }) => {
-                    Exit { status, at, stdout, stderr, written, dropped }
+        loop {
+            let exit = match &mut self.ended {
+                Ended::Was(exit) => return exit.clone(),
+                Ended::NotYet(ended) => match ended.await {
+                    Ok(ProgramEnd { status, at, stdout, stderr, written, dropped }) => {
+                        Exit { status, at, stdout, stderr, written, dropped }
+                    }
+                    Err(_) => unknown_exit(),
+                },
+                Ended::Watched(watch) => {
+                    let at = watch.wait().await;
+                    if let Some(programs) = &self.kept {
+                        programs.lose(at);
+                    }
+                    Exit { at, ..unknown_exit() }
                 }
-                Err(_) => unknown_exit(),
-            },
-        };
-        self.ended = Ended::Was(exit.clone());
-        exit
+            };
+            let without_parent = matches!(self.ended, Ended::NotYet(_)) && exit.status == Status::Unknown;
+            self.ended = match self.kept.as_ref().filter(|_| without_parent).and_then(Programs::watch_on) {
+                Some(watch) => Ended::Watched(Box::new(watch)),
+                None => Ended::Was(exit),
+            };
+        }
     }
 }
 

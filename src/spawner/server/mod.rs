@@ -7,6 +7,7 @@ mod connection;
 mod daemon;
 mod program;
 mod programs;
+mod record;
 mod start;
 mod sweep;
 
@@ -28,6 +29,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use self::connection::Connection;
 use self::program::Program;
+use self::record::Record;
 use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
@@ -58,7 +60,10 @@ pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     let Ok(mut server) = Server::new(PathBuf::from(state), clock) else { return ExitCode::FAILURE };
     let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
     match places.listen(procfs::own_pid()) {
-        Ok((listener, path)) => server.listen(listener, path),
+        Ok((listener, path)) => {
+            server.record = Record::new(places.record_of(procfs::own_pid()));
+            server.listen(listener, path);
+        }
         Err(error) => {
             server.say(&ToDaemon::Refused { reason: format!("{error:#}"), busy: None });
             server.flush();
@@ -76,6 +81,7 @@ struct Server {
     listener: Option<(UnixListener, PathBuf)>,
     connection: Option<Connection>,
     state: PathBuf,
+    record: Record,
     /// The limits of open files for programs and for this process.
     limit: Option<(Rlimit, Rlimit)>,
     programs: HashMap<u64, Program>,
@@ -129,6 +135,7 @@ impl Server {
             listener: None,
             connection: Some(connection),
             state,
+            record: Record::default(),
             limit: raise_limit(),
             programs: HashMap::new(),
             by_pid: HashMap::new(),
@@ -185,6 +192,7 @@ impl Server {
         if let Some((_, path)) = self.listener.take() {
             let _ = std::fs::remove_file(path);
         }
+        self.record.remove();
     }
 
     /// Told to end and left by its daemon, it holds no exit for one that may never come: the last process that waits

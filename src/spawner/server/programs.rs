@@ -55,6 +55,7 @@ impl Server {
             swept: false,
         };
         self.programs.insert(id, program);
+        self.write_down(id);
         self.watch(id);
     }
 

@@ -36,8 +36,9 @@ pub(super) fn start(
     let host = |error: io::Error| Failure { host: true, reason: error.to_string() };
     // Descriptors 0 to 2 of the spawner are /dev/null, so that inheriting them costs nothing.
     let stdin = if request.stdin { Stdio::from(passed(&mut descriptors)?) } else { Stdio::inherit() };
-    let (stdout, out) = output(request.stdout, &mut descriptors, limit)?;
-    let (stderr, err) = output(request.stderr, &mut descriptors, limit)?;
+    let kept = request.keep.is_some();
+    let (stdout, out) = output(request.stdout, kept, &mut descriptors, limit)?;
+    let (stderr, err) = output(request.stderr, kept, &mut descriptors, limit)?;
 
     let shim = request.user.is_some() || request.nice > 0 || request.io.is_some();
     // The writing end is inherited on purpose; nothing else is started before it is closed here.
@@ -86,6 +87,7 @@ pub(super) fn start(
 
 fn output(
     sink: Sink,
+    kept: bool,
     descriptors: &mut impl Iterator<Item = OwnedFd>,
     limit: Option<&(Rlimit, Rlimit)>,
 ) -> Result<(Stdio, Stream), Failure> {
@@ -97,6 +99,7 @@ fn output(
                 pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).and_then(|(reading, writing)| {
                     let reading = out_of_the_way(reading, limit)?;
                     unblock(&reading)?;
+                    let writing = if kept { both_ends(&writing)? } else { writing };
                     Ok((Stdio::from(writing), Stream::new(sink, Some(reading))))
                 });
             made.map_err(|error| Failure { host: true, reason: format!("no pipe for its output: {error}") })
@@ -122,6 +125,13 @@ fn report_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     rustix::io::fcntl_setfd(&reading, rustix::io::FdFlags::CLOEXEC)?;
     unblock(&reading)?;
     Ok((reading, writing))
+}
+
+/// A program that holds the reading end as well isn't ended by SIGPIPE where this process dies before it; a daemon
+/// reads on from there.
+fn both_ends(writing: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", writing.as_raw_fd());
+    Ok(rustix::fs::openat(rustix::fs::CWD, path, OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
 }
 
 /// Only our end: the program must find an ordinary, blocking pipe.

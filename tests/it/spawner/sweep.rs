@@ -84,7 +84,7 @@ async fn what_hides_every_mark_ends_with_the_only_run_that_can_have_started_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_spawner_is_replaced_and_its_programs_are_ended() {
+async fn a_dead_spawner_is_replaced_and_what_can_not_outlive_it_is_ended() {
     let host = Host::new().await;
     let programs = host.programs("one");
     let mut running = programs.start(shell("sleep 1000 & wait")).await.unwrap();

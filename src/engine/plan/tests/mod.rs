@@ -7,7 +7,6 @@ mod overlap;
 mod pause;
 mod properties;
 mod tables;
-mod year;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;

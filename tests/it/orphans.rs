@@ -1,0 +1,240 @@
+//! Runs whose spawner was killed, alone or with its daemon: never ended by that, never started a second time.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::support::daemon::{Daemon, Host, text, wait_until};
+
+/// A job that says `begun`, waits for the file `go`, says `done`, leaves the file `ended` and exits with 3. Each start
+/// of it adds a line to the file `starts`.
+fn gated(host: &Host, policy: &str) -> String {
+    let dir = host.dir.path().display();
+    format!(
+        "  gated:\n    timeout: 300s\n{policy}    command:\n      shell: |\n        \
+         echo start >>{dir}/starts; echo begun\n        \
+         while [ ! -e {dir}/go ]; do sleep 0.05; done\n        \
+         echo done; : >{dir}/ended; exit 3\n"
+    )
+}
+
+fn starts(host: &Host) -> usize {
+    std::fs::read_to_string(host.path("starts")).unwrap_or_default().lines().count()
+}
+
+/// What spawners have left in the state directory.
+fn left_of_spawners(state: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(state).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("spawner-")).collect()
+}
+
+/// The spawners whose sockets lie in the state directory, living or dead.
+fn spawners(host: &Host) -> Vec<i32> {
+    let number = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix("spawner-")?.strip_suffix(".sock")?.parse().ok()
+    };
+    left_of_spawners(&host.path("state")).iter().filter_map(number).collect()
+}
+
+/// Kills the one spawner there is, and waits until it is gone.
+fn kill_spawner(host: &Host) -> i32 {
+    let [spawner] = spawners(host)[..] else { panic!("one spawner: {:?}", spawners(host)) };
+    kill(spawner);
+    spawner
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    wait_until("it is dead", || !is_alive(pid));
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+fn begin(host: &Host, job: &str) {
+    let run = host.cli(&["run-now", job, "--detach"]);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    wait_until("the job has begun", || host.log(job).contains("begun"));
+}
+
+fn error(row: &serde_json::Value) -> String {
+    row["attempts"].as_array().unwrap().last().unwrap()["error"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The run is shown as running, and stands in the way of another.
+fn is_in_the_way(host: &Host) {
+    assert_eq!(host.history("gated")[0]["outcome"], "running");
+    let status = host.json(&["status", "--json"]);
+    assert_eq!(status["running"][0]["job"], "gated", "{status:#}");
+    assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+}
+
+/// Lets the program end, and looks at what is told of it.
+fn ends_as_interrupted(host: &Host, dead: i32, daemon: Daemon<'_>) {
+    std::fs::write(host.path("go"), "").unwrap();
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    assert_eq!(row["outcome"], "interrupted", "{row:#}");
+    assert!(host.path("ended").exists(), "the program was ended before its end: {row:#}");
+    assert_eq!((starts(host), host.history("gated").len()), (1, 1));
+    let said = error(&row);
+    assert!(said.starts_with(&format!("its spawner (pid {dead}) has died")), "{said}");
+    assert!(said.contains("exit status"), "{said}");
+    let log = host.log("gated");
+    assert_eq!((log.matches("begun").count(), log.matches("done").count()), (1, 1), "{log}");
+    assert!(log.contains("its exit status will not be known"), "{log}");
+    wait_until("what the dead spawner left is removed", || !spawners(host).contains(&dead));
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+    assert_eq!(left_of_spawners(&host.path("state")), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_command_outlives_its_spawner_and_is_watched_to_its_end() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host, ""));
+    let daemon = host.daemon();
+    begin(&host, "gated");
+    let dead = kill_spawner(&host);
+    wait_until("it is watched", || host.log("gated").contains("is watched to its end"));
+    is_in_the_way(&host);
+    // It goes to the next daemon as well, which hears nothing from anybody.
+    daemon.kill();
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    ends_as_interrupted(&host, dead, daemon);
+}
+
+#[test]
+fn a_command_outlives_its_spawner_and_its_daemon_together() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host, ""));
+    let daemon = host.daemon();
+    begin(&host, "gated");
+    let dead = kill_spawner(&host);
+    daemon.kill();
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    ends_as_interrupted(&host, dead, daemon);
+}
+
+#[test]
+fn what_was_interrupted_is_run_again_after_its_end_and_not_before() {
+    for daemon_dies in [false, true] {
+        let host = Host::new("");
+        host.write_jobs(&gated(&host, "    interrupted: rerun\n    retries: { attempts: 1, backoff: 1s }\n"));
+        let mut daemon = host.daemon();
+        begin(&host, "gated");
+        kill_spawner(&host);
+        if daemon_dies {
+            daemon.kill();
+            daemon = host.daemon();
+        }
+        wait_until("it is watched", || host.log("gated").contains("is watched to its end"));
+        assert_eq!(starts(&host), 1);
+        std::fs::write(host.path("go"), "").unwrap();
+        let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+        let attempts: Vec<_> =
+            row["attempts"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
+        assert_eq!(attempts, [&json!("interrupted"), &json!("failed")], "{row:#}");
+        assert_eq!((starts(&host), host.history("gated").len()), (2, 1));
+        assert!(daemon.stop().success());
+        wait_until("nothing is left", || host.processes().is_empty());
+    }
+}
+
+/// Its own session, a child of its own, deaf to TERM; beside it one that only its group betrays.
+fn stubborn(host: &Host, policy: &str) -> String {
+    let dir = host.dir.path().display();
+    format!(
+        "  gated:\n{policy}    command:\n      shell: |\n        trap '' TERM\n        \
+         setsid sh -c 'trap \"\" TERM; (trap \"\" TERM; exec sleep 1001) & : >{dir}/deep; while :; do sleep 0.2; done' &\n        \
+         env -i sh -c 'trap \"\" TERM; : >{dir}/bare; while :; do /bin/sleep 0.2; done' &\n        \
+         while [ ! -e {dir}/deep ] || [ ! -e {dir}/bare ]; do sleep 0.05; done\n        \
+         echo begun; while :; do sleep 0.2; done\n"
+    )
+}
+
+#[test]
+fn cancel_and_timeout_end_the_whole_tree_of_a_run_without_a_spawner() {
+    for timeout in [false, true] {
+        let host = Host::new("");
+        host.write_jobs(&stubborn(&host, if timeout { "    timeout: 5s\n" } else { "" }));
+        let daemon = host.daemon();
+        begin(&host, "gated");
+        kill_spawner(&host);
+        daemon.kill();
+        let before = host.processes().len();
+        assert!(before >= 3, "{:?}", host.processes());
+        let daemon = host.daemon();
+        if !timeout {
+            let run = host.history("gated")[0]["run"].to_string();
+            assert!(host.cli(&["cancel", &run]).status.success());
+        }
+        host.wait_for_outcome("gated", if timeout { "timed_out" } else { "cancelled" });
+        let left = host.processes();
+        assert!(
+            !left.iter().any(|(_, command)| command.contains("sleep") || command.contains("deep")),
+            "{left:?}"
+        );
+        wait_until("what the dead spawner left is removed", || spawners(&host).len() == 1);
+        assert!(daemon.stop().success());
+        wait_until("nothing is left", || host.processes().is_empty());
+    }
+}
+
+#[test]
+fn a_program_that_hides_its_marks_is_known_by_what_its_spawner_wrote_down() {
+    let host = Host::new("");
+    let dir = host.dir.path().display();
+    host.write_jobs(&format!(
+        "  gated:\n    command:\n      shell: |\n        echo start >>{dir}/starts; echo begun\n        \
+         exec env -i PATH=/usr/bin:/bin sh -c 'while [ ! -e {dir}/go ]; do sleep 0.05; done; echo done; : >{dir}/ended'\n"
+    ));
+    let daemon = host.daemon();
+    begin(&host, "gated");
+    wait_until("it hides", || host.processes().iter().any(|(_, command)| command.starts_with("sh -c while")));
+    let dead = kill_spawner(&host);
+    daemon.kill();
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    ends_as_interrupted(&host, dead, daemon);
+}
+
+#[test]
+fn what_no_file_names_is_known_by_its_marks_and_another_daemons_run_of_the_same_name_is_not_touched() {
+    let [host, other] = [(); 2].map(|()| {
+        let host = Host::new("");
+        host.write_jobs(&gated(&host, ""));
+        host
+    });
+    let [daemon, others] = [&host, &other].map(|host| {
+        let daemon = host.daemon();
+        begin(host, "gated");
+        daemon
+    });
+    assert_eq!(host.history("gated")[0]["run"], other.history("gated")[0]["run"]);
+    let dead = kill_spawner(&host);
+    let other_dead = kill_spawner(&other);
+    daemon.kill();
+    others.kill();
+    // A full disk, or somebody who tidied up.
+    for left in left_of_spawners(&host.path("state")) {
+        std::fs::remove_file(left).unwrap();
+    }
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    let run = host.history("gated")[0]["run"].to_string();
+    assert!(host.cli(&["cancel", &run]).status.success());
+    let row = host.wait_for_outcome("gated", "cancelled");
+    assert_eq!(starts(&host), 1, "{row:#}");
+    assert!(!host.processes().iter().any(|(_, command)| command.contains("echo begun")), "it was found");
+    assert!(daemon.stop().success());
+    let others = other.daemon();
+    is_in_the_way(&other);
+    ends_as_interrupted(&other, other_dead, others);
+    assert_ne!(dead, other_dead);
+}
