@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::plan::Event;
 use super::{Engine, Turn, event};
-use crate::ledger::{NewRow, TableRecord, Write};
+use crate::ledger::{NewRow, Write};
 use crate::model::JobName;
 use crate::policy::{FAR, PUNCTUAL};
 
@@ -103,12 +103,8 @@ impl Engine {
     ) {
         turn.writes.push(Write::SetBack { epoch });
         // The table came at an instant that lies ahead again, and is in force all the same.
-        match self.ledger.past() {
-            Ok(past) => {
-                let table = past.table.map(|table| Write::Table(TableRecord { in_force_from: now, ..table }));
-                turn.writes.extend(table);
-            }
-            Err(error) => tracing::warn!("{error}; since when the table is in force is not written again"),
+        if let Some(record_of) = self.record_of {
+            turn.writes.push(Write::Table(record_of(&self.table, now)));
         }
         turn.learnt.set_back = Some((from, again));
     }

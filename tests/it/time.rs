@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use punk_eco_sched::clock::{Clock, ManualClock, SystemClock};
-use punk_eco_sched::config::{self, Environment};
+use punk_eco_sched::config::{self, Environment, JobTable};
 use punk_eco_sched::engine::{Engine, EngineHandle, Opening, Parts, recover};
 use punk_eco_sched::ledger::{Filter, Ledger, Owner, SqliteLedger, TableJob, TableRecord};
 use punk_eco_sched::logs::Logs;
-use punk_eco_sched::spawner::{Settings, Spawner};
+use punk_eco_sched::spawner::{Adoption, Settings, Spawner};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -22,6 +22,18 @@ fn at(text: &str) -> Timestamp {
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+fn record(table: &JobTable, now: Timestamp) -> TableRecord {
+    let jobs = table.jobs.iter().map(|job| TableJob {
+        job: job.name.clone(),
+        kind: job.kind.name.to_owned(),
+        schedule: job.schedule.as_ref().map(|one| one.expressions().to_vec()).unwrap_or_default(),
+        timezone: "UTC".into(),
+        enabled: job.enabled,
+        jitter: job.jitter,
+    });
+    TableRecord { in_force_from: now, hash: table.hash.clone(), zones: [].into(), jobs: jobs.collect() }
 }
 
 /// An engine with a ledger and a spawner, on a clock that moves when the test says so.
@@ -50,24 +62,14 @@ impl<'a> Edge<'a> {
         let owner = Owner::current("daemon");
         let ledger = SqliteLedger::open(&host.path("state/ledger.db"), owner.clone(), "web1").unwrap();
         let past = ledger.past().unwrap();
-        let recovery = recover(past, &table, vec![], &owner, |_| false, None, clock.now());
+        let recovery = recover(past, &table, Adoption::default(), &owner, |_| false, None, clock.now());
         let (courier, orders) = punk_eco_sched::alert::dispatch();
-        let jobs = table.jobs.iter().map(|job| TableJob {
-            job: job.name.clone(),
-            kind: job.kind.name.to_owned(),
-            schedule: job.schedule.as_ref().map(|one| one.expressions().to_vec()).unwrap_or_default(),
-            timezone: "UTC".into(),
-            enabled: job.enabled,
-            jitter: job.jitter,
-        });
-        let record = TableRecord {
-            in_force_from: clock.now(),
-            hash: table.hash.clone(),
-            zones: [].into(),
-            jobs: jobs.collect(),
-        };
         let parts = Parts {
-            opening: Some(Opening { table: record, detail: json!({}) }),
+            opening: Some(Opening {
+                table: record(&table, clock.now()),
+                detail: json!({}),
+                record_of: record,
+            }),
             logs: Logs::new(&host.path("logs"), table.logs),
             state: host.path("state"),
             table,
