@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::plan::Event;
 use super::{Engine, Turn, event};
-use crate::ledger::{NewRow, TableRecord, Write};
+use crate::ledger::{NewRow, Write};
 use crate::model::JobName;
 use crate::policy::{FAR, PUNCTUAL};
 
@@ -81,19 +81,15 @@ impl Engine {
             self.plan_event(Event::Gap { of: gap }, look.now.max(look.unset), turn);
         }
         if let Some(step) = look.step {
-            self.hear_of_step(step, look.unset, look.now, turn);
+            self.hear_of_step(step, look.now, turn);
         }
         look.now
     }
 
-    fn hear_of_step(&mut self, step: SignedDuration, unset: Timestamp, now: Timestamp, turn: &mut Turn) {
+    fn hear_of_step(&mut self, step: SignedDuration, now: Timestamp, turn: &mut Turn) {
         // Whatever the clock will show, old rows are looked at again within the hour.
         self.next_prune = now;
         let back = step.is_negative().then(|| step.unsigned_abs());
-        if back.is_some() {
-            // What came due before the clock was set has come due.
-            self.plan_event(Event::Tick, unset, turn);
-        }
         self.plan_event(Event::ClockStepped { back }, now, turn);
     }
 
@@ -107,12 +103,8 @@ impl Engine {
     ) {
         turn.writes.push(Write::SetBack { epoch });
         // The table came at an instant that lies ahead again, and is in force all the same.
-        match self.ledger.past() {
-            Ok(past) => {
-                let table = past.table.map(|table| Write::Table(TableRecord { in_force_from: now, ..table }));
-                turn.writes.extend(table);
-            }
-            Err(error) => tracing::warn!("{error}; since when the table is in force is not written again"),
+        if let Some(record_of) = self.record_of {
+            turn.writes.push(Write::Table(record_of(&self.table, now)));
         }
         turn.learnt.set_back = Some((from, again));
     }
@@ -189,7 +181,10 @@ impl Engine {
             let Some((first, last)) = self.due(row) else { continue };
             // Each slot is told of once.
             let span = spans.iter().position(|span| {
-                first <= span.to && (last > span.from || (span.closed && last == span.from))
+                // A clock that was set back comes again by all that it shows.
+                let back = span.to < span.from;
+                let (low, high) = if back { (span.to, span.from) } else { (span.from, span.to) };
+                first <= high && (last > low || ((span.closed || back) && last == low))
             });
             if let Some(touched) = span.and_then(|span| touched.get_mut(span)) {
                 *touched.entry(&row.job).or_default() += row.slots;

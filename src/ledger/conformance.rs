@@ -59,6 +59,7 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     an_empty_ledger_knows_nothing(make());
     a_run_is_told_whole(make());
     a_slot_is_claimed_once(make());
+    a_future_that_did_not_come_keeps_no_slot(make());
     a_queued_run_waits_starts_or_is_dropped(make());
     attempts_follow_each_other(make());
     the_error_of_a_run_is_told_once(make());
@@ -165,6 +166,43 @@ fn a_slot_is_claimed_once<L: Ledger>(mut ledger: L) {
     let applied = ledger.apply(&twice).unwrap();
     let Applied::Claimed(c) = applied[0] else { panic!("{applied:?}") };
     assert_eq!(applied[1], Applied::AlreadyClaimed(c));
+}
+
+fn a_future_that_did_not_come_keeps_no_slot<L: Ledger>(mut ledger: L) {
+    let year = 365 * 86_400;
+    let row = |slot: i64, now: i64, state, last: Option<i64>| match claim("a", Some(slot), state) {
+        Write::Claim(row) => Write::Claim(NewRow { at: at(now), slot_last: last.map(at), ..row }),
+        other => other,
+    };
+    let skipped = NewState::Skipped(SkipReason::Missed);
+    let a = JobName::new("a").unwrap();
+    // A year ahead: one slot is skipped, one stands for many, one is skipped and one runs.
+    let ahead = [row(60, year, skipped, None), row(120, year, skipped, Some(999)), row(7, 7, skipped, None)];
+    let first = claimed(&ledger.apply(&ahead).unwrap());
+    let ran = claimed(&ledger.apply(&[row(1000, year, NewState::Started, None)]).unwrap())[0];
+    ledger.apply(&[finished(ran, year, Outcome::Succeeded), Write::SetBack { epoch: 1 }]).unwrap();
+    assert_eq!(ledger.refuses(&a, at(60), 0, at(60)).unwrap(), None);
+    assert_eq!(ledger.refuses(&a, at(60), 0, at(year)).unwrap(), Some(first[0]));
+    // Then the time itself.
+    let real = [
+        row(60, 60, NewState::Started, None),
+        row(120, 120, skipped, None),
+        row(7, 60, NewState::Started, None),
+        row(1000, 1000, NewState::Started, None),
+    ];
+    let applied = ledger.apply(&real).unwrap();
+    assert_eq!(applied[2..], [Applied::AlreadyClaimed(first[2]), Applied::AlreadyClaimed(ran)]);
+    let taken = claimed(&applied[..2]);
+    assert_eq!(ledger.claimed(&a, at(60), 0).unwrap(), Some(first[0]));
+    assert_eq!(ledger.claimed(&a, at(60), 1).unwrap(), Some(taken[0]));
+    assert_eq!(ledger.claimed(&a, at(120), 1).unwrap(), Some(taken[1]));
+    // The epoch of the clock is the same, whatever epochs such rows have.
+    let known = &ledger.past().unwrap().jobs[0];
+    assert_eq!((known.epoch, known.last_slot), (1, Some(at(120))));
+    // What ran is not taken again, by a later back step neither; nor is what was skipped in good time.
+    let again = [row(60, 30, NewState::Started, None), row(60, 61, NewState::Started, None)];
+    let applied = ledger.apply(&again).unwrap();
+    assert_eq!(applied, [Applied::AlreadyClaimed(first[0]); 2]);
 }
 
 fn a_queued_run_waits_starts_or_is_dropped<L: Ledger>(mut ledger: L) {

@@ -25,3 +25,4 @@ mod run_now;
 mod spawner;
 mod support;
 mod systemd;
+mod time;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::pauses::Pauses;
 use super::runs::Runs;
-use super::settle::{Found, skipped_rows};
+use super::settle::Found;
 use super::slots::{self, Sweep};
 use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
 use crate::config::{JobSpec, JobTable};
@@ -176,7 +176,7 @@ impl Plan {
             }
             None => {
                 let swept = sweep.run(|_| Some(SkipReason::Removed));
-                found.rows.extend(skipped_rows(&past.job, &past.kind, swept.skipped, now));
+                found.rows.extend(self.skipped(&past.job, &past.kind, schedule, swept.skipped, now));
             }
         }
     }

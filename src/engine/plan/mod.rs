@@ -98,6 +98,13 @@ impl Plan {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Decision> {
         let mut out = vec![];
         let back = if let Event::ClockStepped { back } = &event { *back } else { None };
+        if let Some(before) = back.map(|back| slots::later(now, back))
+            && before > self.latest
+        {
+            // What came due before the clock was set has come due.
+            self.latest = before;
+            self.settle(before, &mut out);
+        }
         self.observe(now, back, &mut out);
         if let Event::Gap { of } = &event {
             self.note_gap(*of, now, &mut out);

@@ -175,20 +175,14 @@ impl Plan {
         now: Timestamp,
         found: &mut Found,
     ) {
-        let current = self.epoch;
-        let epoch = |slot| if current > 0 && slots::is_interval(schedule, slot) { current } else { 0 };
-        let kind = spec.kind.name;
-        for mut row in skipped_rows(&spec.name, kind, swept.skipped, now) {
-            row.epoch = row.slot.map_or(0, epoch);
-            found.rows.push(row);
-        }
+        found.rows.extend(self.skipped(&spec.name, spec.kind.name, schedule, swept.skipped, now));
         let trigger = swept.trigger.unwrap_or(Trigger::Schedule);
         let serial = trigger == Trigger::CatchUp && swept.policy == MissedPolicy::RunAll;
         found.candidates.extend(swept.runs.into_iter().map(|slot| Candidate {
             slot,
             spec: spec.clone(),
             trigger,
-            epoch: epoch(slot),
+            epoch: self.epoch_of(schedule, slot),
             serial,
         }));
     }
@@ -264,29 +258,36 @@ impl Plan {
             }
         }
     }
-}
 
-/// Rows of slots that were not run.
-pub(super) fn skipped_rows(
-    job: &JobName,
-    kind: &str,
-    skipped: Vec<Stretch>,
-    now: Timestamp,
-) -> impl Iterator<Item = NewRow> {
-    skipped.into_iter().flat_map(move |stretch| {
-        let reason = stretch.reason;
-        stretch.rows().into_iter().map(move |(slot, slot_last, slots)| NewRow {
-            job: job.clone(),
-            kind: kind.to_owned(),
-            trigger: Trigger::Schedule,
-            slot: Some(slot),
-            slot_last,
-            slots,
-            epoch: 0,
-            state: NewState::Skipped(reason),
-            requested_by: None,
-            dry_run: false,
-            at: now,
+    /// Rows of slots that were not run.
+    pub(super) fn skipped(
+        &self,
+        job: &JobName,
+        kind: &str,
+        schedule: &Schedule,
+        skipped: Vec<Stretch>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = NewRow> {
+        skipped.into_iter().flat_map(move |stretch| {
+            let reason = stretch.reason;
+            stretch.rows().into_iter().map(move |(slot, slot_last, slots)| NewRow {
+                job: job.clone(),
+                kind: kind.to_owned(),
+                trigger: Trigger::Schedule,
+                slot: Some(slot),
+                slot_last,
+                slots,
+                epoch: self.epoch_of(schedule, slot),
+                state: NewState::Skipped(reason),
+                requested_by: None,
+                dry_run: false,
+                at: now,
+            })
         })
-    })
+    }
+
+    /// Fixed times are claimed under the same epoch always, so that none of them runs twice.
+    fn epoch_of(&self, schedule: &Schedule, slot: Timestamp) -> u32 {
+        if self.epoch > 0 && slots::is_interval(schedule, slot) { self.epoch } else { 0 }
+    }
 }

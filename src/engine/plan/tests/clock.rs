@@ -224,7 +224,7 @@ fn time_stands_still_after_a_small_step_back() {
         [job("a", "*/2 * * * * *").overlap(Overlap::Allow), job("b", "4 0 10 * * *")],
         "10:00:05 tick
          09:59:55 back
-         09:59:58 stepped 10
+         09:59:58 stepped 5
          10:00:02 tick
          10:00:05.9 tick
          10:00:08 tick",
@@ -277,7 +277,7 @@ fn what_jitter_held_back_is_settled_before_the_clock_goes_back() {
          10:04 back
          10:06 tick",
         "10:05:20 a 10:05 schedule started as 1
-         10:05:57.642 a 10:05 epoch 1 schedule started as 2",
+         10:05:57.642 a 10:05 epoch 2 schedule started as 2",
     );
 }
 
@@ -393,7 +393,7 @@ fn a_boot_in_1970_replays_nothing_once_the_clock_is_right() {
         world.handle(Event::Tick);
         turns += 1;
     }
-    assert_eq!(turns, 3);
+    assert_eq!(turns, 2);
     world.play("02T11:00 tick");
     let lines: Vec<&str> = world.transcript.lines().skip(1).collect();
     assert_eq!(
