@@ -200,9 +200,8 @@ impl Spawner {
             };
             out_of_reach.push((pid, places.records_of(pid), trouble));
         }
-        let state = self.state_mark();
         let (search, out_of_reach) =
-            tokio::task::spawn_blocking(move || (search(&state, &spoken_to, &out_of_reach), out_of_reach))
+            tokio::task::spawn_blocking(move || (search(&spoken_to, &out_of_reach), out_of_reach))
                 .await
                 .unwrap_or_default();
         adoption.orphans = search;
@@ -217,11 +216,6 @@ impl Spawner {
     /// Goes on with a run that has no spawner; `context` must name the same job, run and attempt.
     pub fn watch(&self, orphan: Orphan, context: ProgramContext) -> (Programs, Running) {
         Programs::watch(self.clone(), context, orphan)
-    }
-
-    /// The state directory, as the marks of processes name it.
-    pub(crate) fn state_mark(&self) -> String {
-        self.inner.settings.state.to_string_lossy().into_owned()
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

@@ -18,10 +18,10 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE, login_path};
+pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
 pub(crate) use one::send;
 pub use orphans::Orphan;
-pub(crate) use orphans::{Recorded, search};
+pub(crate) use orphans::{Recorded, SPAWNER_NAME, search};
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 

@@ -11,7 +11,7 @@ use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
-use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE};
+use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
 use super::orphans::{DIED, Leader, Watch};
 use super::{
     Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
@@ -240,7 +240,6 @@ impl Programs {
                 leaders,
                 spawner,
                 trouble: DIED.to_owned(),
-                state: self.inner.spawner.state_mark(),
             })
         };
         started.orphan.get_or_insert_with(fresh).clone()
@@ -314,7 +313,6 @@ impl Programs {
         environment::put(&mut env, MARKER_JOB, context.job.to_string());
         environment::put(&mut env, MARKER_RUN, context.run.to_string());
         environment::put(&mut env, MARKER_SLOT, environment::slot(context.slot));
-        environment::put(&mut env, MARKER_STATE, self.inner.spawner.state_mark());
         let start = Start {
             id: 0,
             run: self.key(),

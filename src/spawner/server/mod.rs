@@ -34,7 +34,7 @@ use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
 use crate::clock::{Clock, SystemClock};
-use crate::host::process::Process;
+use crate::host::process::{Process, SPAWNER_NAME};
 use crate::host::procfs;
 
 /// The name of the first argument that leads here.
@@ -56,7 +56,9 @@ pub fn main(args: &[OsString]) -> ExitCode {
 pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     let [prefix, state] = args else { return ExitCode::from(2) };
     // It would be `exe`, which systemd's "left-over process" tells nobody.
-    let _ = rustix::thread::set_name(c"punk-eco-spawn");
+    if let Ok(name) = std::ffi::CString::new(SPAWNER_NAME) {
+        let _ = rustix::thread::set_name(&name);
+    }
     let Ok(mut server) = Server::new(PathBuf::from(state), clock) else { return ExitCode::FAILURE };
     let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
     match places.listen(procfs::own_pid()) {
@@ -79,6 +81,8 @@ struct Server {
     epoll: OwnedFd,
     signals: UnixStream,
     listener: Option<(UnixListener, PathBuf)>,
+    /// Whether epoll watches the listener.
+    listens: bool,
     connection: Option<Connection>,
     state: PathBuf,
     record: Record,
@@ -133,6 +137,7 @@ impl Server {
             epoll,
             signals,
             listener: None,
+            listens: false,
             connection: Some(connection),
             state,
             record: Record::default(),
@@ -152,14 +157,14 @@ impl Server {
 
     fn listen(&mut self, listener: UnixListener, path: PathBuf) {
         let _ = listener.set_nonblocking(true);
-        let _ = epoll::add(&self.epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN);
         self.listener = Some((listener, path));
     }
 
     fn serve(&mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
         while !self.is_over() {
-            let timeout = self.next_look().map(|wait| rustix::event::Timespec {
+            let wait = self.end_silence().into_iter().chain(self.next_look()).min();
+            let timeout = wait.map(|wait| rustix::event::Timespec {
                 tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(wait.subsec_nanos()),
             });
