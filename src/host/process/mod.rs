@@ -5,6 +5,7 @@
 //! outlives its spawner as well, and is watched to its end without it.
 
 mod environment;
+mod mark;
 mod one;
 mod orphans;
 mod programs;
@@ -19,9 +20,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
+pub(crate) use mark::{mark, with_mark};
 pub(crate) use one::send;
 pub use orphans::Orphan;
-pub(crate) use orphans::{Recorded, SPAWNER_NAME, search};
+pub(crate) use orphans::{Recorded, search};
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 

@@ -1,8 +1,8 @@
 //! Runs that no spawner can tell of: it died, or it can't be talked to, and their programs go on.
 //!
-//! Finds the processes of such a run by what its spawner wrote down, by its session (another daemon's run may bear the
-//! same number), by process group, by descent, and by the marks in their environment where no living spawner is above
-//! them; ends them where that is asked for. Never ends anything of its own accord.
+//! Finds the processes of such a run by what its spawner wrote down, by the mark that they inherit (another daemon's
+//! run may bear the same number), by process group and by descent; ends them where that is asked for. Never ends
+//! anything of its own accord.
 
 mod search;
 mod watch;
@@ -17,7 +17,7 @@ use rustix::process::Signal;
 pub(crate) use search::{Recorded, search};
 pub(super) use watch::Watch;
 
-use super::environment::{MARKER_JOB, MARKER_RUN};
+use super::mark::mark_of;
 use super::{Process, Swept, send};
 use crate::host::procfs::{self, ProcessStat};
 use crate::model::RunId;
@@ -40,6 +40,8 @@ pub struct Orphan {
     pub spawner: i32,
     /// What is wrong with that spawner, as a sentence goes on after its name.
     pub trouble: String,
+    /// Of its processes; see `mark`.
+    pub(crate) mark: u64,
 }
 
 /// One process, for ever: by its number and its start in clock ticks since boot.
@@ -48,9 +50,6 @@ pub struct Leader {
     pub pid: i32,
     pub start: u64,
 }
-
-/// What spawners call themselves.
-pub(crate) const SPAWNER_NAME: &str = "punk-eco-spawn";
 
 pub(super) const DIED: &str = "has died";
 
@@ -110,29 +109,20 @@ impl Orphan {
     fn find(&self, known: &HashSet<Leader>) -> Vec<ProcessStat> {
         let all = procfs::all();
         let own = procfs::own_pid();
-        let ours = |one: &&ProcessStat| known.contains(&Leader::of(one)) || self.owns(one, &all);
+        let ours = |one: &&ProcessStat| known.contains(&Leader::of(one)) || self.owns(one);
         let roots: Vec<i32> = all.iter().filter(ours).map(|one| one.pid).collect();
         let family = procfs::family(&all, &roots).into_iter();
         family.filter(|one| one.pid != own && one.pid != self.spawner).cloned().collect()
     }
 
-    fn owns(&self, one: &ProcessStat, all: &[ProcessStat]) -> bool {
+    fn owns(&self, one: &ProcessStat) -> bool {
         // The number of a group stays taken for as long as anyone is in it.
         let led = |leader: &Leader| {
             *leader == Leader::of(one) || (one.group == leader.pid && one.session == self.spawner)
         };
-        if self.leaders.iter().any(led) {
-            return true;
-        }
+        // Most processes are older: nothing more need be read of them.
         let since = self.leaders.iter().map(|leader| leader.start).min().unwrap_or(0);
-        // Most processes are older, or somebody's: their environment needn't be read.
-        if one.start < since || (one.session != self.spawner && has_another_spawner(one, self.spawner, all)) {
-            return false;
-        }
-        let Some([run, job]) = procfs::environment(one.pid, [MARKER_RUN, MARKER_JOB]) else { return false };
-        run.is_some_and(|run| run == self.run.to_string())
-            && job.is_some_and(|job| job == self.job)
-            && procfs::shares_our_pid_namespace(one.pid)
+        self.leaders.iter().any(led) || (one.start >= since && mark_of(one.pid) == Some(self.mark))
     }
 
     fn spawner_is_dead(&self) -> bool {
@@ -149,20 +139,6 @@ impl Leader {
     pub(super) fn is_alive(self) -> bool {
         procfs::stat(self.pid).is_some_and(|stat| stat.start == self.start && !stat.is_zombie())
     }
-}
-
-/// What has left the session of its dead spawner is nobody's child; another daemon's has a spawner above it.
-fn has_another_spawner(one: &ProcessStat, own: i32, all: &[ProcessStat]) -> bool {
-    let mut next = one.parent;
-    // A snapshot of parents can't be relied on to have no circle.
-    for _ in 0..all.len() {
-        let Some(parent) = all.iter().find(|parent| parent.pid == next && next != own) else { return false };
-        if parent.name == SPAWNER_NAME {
-            return true;
-        }
-        next = parent.parent;
-    }
-    false
 }
 
 fn named(processes: Vec<ProcessStat>) -> Vec<Process> {

@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
 use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
+use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
 use super::{
     Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
@@ -240,6 +241,7 @@ impl Programs {
                 leaders,
                 spawner,
                 trouble: DIED.to_owned(),
+                mark: mark(self.inner.spawner.state(), context.run.0, context.job.as_str()),
             })
         };
         started.orphan.get_or_insert_with(fresh).clone()

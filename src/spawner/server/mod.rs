@@ -34,7 +34,7 @@ use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
 use crate::clock::{Clock, SystemClock};
-use crate::host::process::{Process, SPAWNER_NAME};
+use crate::host::process::Process;
 use crate::host::procfs;
 
 /// The name of the first argument that leads here.
@@ -56,9 +56,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     let [prefix, state] = args else { return ExitCode::from(2) };
     // It would be `exe`, which systemd's "left-over process" tells nobody.
-    if let Ok(name) = std::ffi::CString::new(SPAWNER_NAME) {
-        let _ = rustix::thread::set_name(&name);
-    }
+    let _ = rustix::thread::set_name(c"punk-eco-spawn");
     let Ok(mut server) = Server::new(PathBuf::from(state), clock) else { return ExitCode::FAILURE };
     let places = Places { state: Path::new(state), control_socket: Path::new(prefix) };
     match places.listen(procfs::own_pid()) {

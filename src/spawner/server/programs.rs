@@ -17,7 +17,7 @@ impl Server {
     pub(super) fn start(&mut self, request: &Start, descriptors: Vec<OwnedFd>) {
         let id = request.id;
         self.next_id = self.next_id.max(id + 1);
-        let started = match start::start(request, descriptors, self.limit.as_ref()) {
+        let started = match start::start(request, descriptors, self.limit.as_ref(), &self.state) {
             Ok(started) => started,
             Err(failure) => {
                 return self.say(&ToDaemon::Failed { id, host: failure.host, reason: failure.reason });

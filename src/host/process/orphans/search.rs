@@ -1,12 +1,14 @@
 //! What a new daemon finds of runs whose spawners died with the daemon before it, or can't be talked to.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT};
-use super::{DIED, Leader, Orphan, has_another_spawner};
+use super::super::mark::{mark, mark_of};
+use super::{DIED, Leader, Orphan};
 use crate::host::procfs::{self, ProcessStat};
 use crate::model::RunId;
 
@@ -26,6 +28,7 @@ pub(crate) struct Recorded {
 /// The runs of this state directory that have processes, but for those of the spawners in `spoken_to`. `out_of_reach`:
 /// the others that have left a socket, what each one wrote down, and what is wrong with it where it hasn't died.
 pub(crate) fn search(
+    state: &Path,
     spoken_to: &[i32],
     out_of_reach: &[(i32, Vec<Recorded>, Option<String>)],
 ) -> Vec<Orphan> {
@@ -49,21 +52,20 @@ pub(crate) fn search(
         let again = by_pid.get(spawner).filter(|one| trouble.is_none() && !one.is_zombie());
         let younger = again.map_or(u64::MAX, |one| one.start);
         for one in all.iter().filter(|one| one.session == *spawner && one.start < younger) {
-            if let Some((key, slot)) = marks(one) {
+            if let Some((key, slot)) = variables(one) {
                 let run = found.entry(key).or_default();
                 run.slot = Some(slot);
                 run.in_session.push(one);
             }
         }
     }
+    let marks: HashMap<u64, (i64, String)> =
+        found.keys().map(|key| (mark(state, key.0, &key.1), key.clone())).collect();
     let spoken_to: HashSet<i32> = procfs::family(&all, spoken_to).iter().map(|one| one.pid).collect();
-    for one in all.iter().filter(|one| !spoken_to.contains(&one.pid)) {
-        if let Some((key, _)) = marks(one)
-            && let Some(run) = found.get_mut(&key)
-        {
-            run.elsewhere |= run.recorded.iter().any(|(spawner, leader, _)| {
-                one.start >= leader.start && !has_another_spawner(one, *spawner, &all)
-            });
+    for one in all.iter().filter(|one| !one.is_zombie() && !spoken_to.contains(&one.pid)) {
+        let run = mark_of(one.pid).and_then(|mark| found.get_mut(marks.get(&mark)?));
+        if let Some(run) = run {
+            run.marked |= run.recorded.iter().all(|(_, leader, _)| one.start >= leader.start);
         }
     }
     let trouble = |spawner: i32| {
@@ -71,7 +73,7 @@ pub(crate) fn search(
         known.and_then(|(.., trouble)| trouble.clone()).unwrap_or_else(|| DIED.to_owned())
     };
     let living = found.into_iter().filter(|(_, found)| found.lives());
-    living.map(|((run, job), found)| found.into_orphan(run, job, trouble)).collect()
+    living.map(|((run, job), found)| found.into_orphan(state, run, job, trouble)).collect()
 }
 
 /// What was seen of one run.
@@ -81,18 +83,18 @@ struct Found<'a> {
     deadline: Option<Timestamp>,
     /// Marked, in the session of the spawner.
     in_session: Vec<&'a ProcessStat>,
-    /// Something that is marked has left that session.
-    elsewhere: bool,
+    /// Something bears its mark.
+    marked: bool,
     /// With their spawner, and whether they live.
     recorded: Vec<(i32, Leader, bool)>,
 }
 
 impl Found<'_> {
     fn lives(&self) -> bool {
-        self.elsewhere || !self.in_session.is_empty() || self.recorded.iter().any(|(.., lives)| *lives)
+        self.marked || !self.in_session.is_empty() || self.recorded.iter().any(|(.., lives)| *lives)
     }
 
-    fn into_orphan(self, run: i64, job: String, trouble: impl Fn(i32) -> String) -> Orphan {
+    fn into_orphan(self, state: &Path, run: i64, job: String, trouble: impl Fn(i32) -> String) -> Orphan {
         // Those that live count; where none does, the last that is dead says that the run has ended.
         let living: Vec<_> = self.recorded.iter().filter(|(.., lives)| *lives).collect();
         let (spawner, leaders) = match living.first().copied().or(self.recorded.last()) {
@@ -100,8 +102,9 @@ impl Found<'_> {
             Some((spawner, ..)) => (*spawner, living.iter().map(|(_, leader, _)| *leader).collect()),
             None => self.by_marks(),
         };
+        let mark = mark(state, run, &job);
         let (run, trouble) = (RunId(run), trouble(spawner));
-        Orphan { run, job, slot: self.slot, deadline: self.deadline, leaders, spawner, trouble }
+        Orphan { run, job, slot: self.slot, deadline: self.deadline, leaders, spawner, trouble, mark }
     }
 
     /// A program leads a group in its spawner's session, and none of its run started it.
@@ -113,8 +116,8 @@ impl Found<'_> {
     }
 }
 
-/// Which run a living process bears the marks of, and the slot.
-fn marks(one: &ProcessStat) -> Option<((i64, String), String)> {
+/// Which run a living process belongs to by its environment, and the slot.
+fn variables(one: &ProcessStat) -> Option<((i64, String), String)> {
     if one.is_zombie() || one.pid == procfs::own_pid() {
         return None;
     }
