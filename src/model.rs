@@ -36,6 +36,21 @@ impl JobName {
         Self("_daemon".into())
     }
 
+    /// Names the ledger in incidents and notices; no job can have it.
+    pub(crate) fn ledger() -> Self {
+        Self("_ledger".into())
+    }
+
+    /// What an incident can be of: a job, or a part of the daemon itself.
+    pub(crate) fn of_incident(text: &str) -> Option<Self> {
+        if text == Self::ledger().as_str() { Some(Self::ledger()) } else { Self::new(text).ok() }
+    }
+
+    /// False for the names that only the daemon itself has.
+    pub(crate) fn is_job(&self) -> bool {
+        !self.0.starts_with('_')
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -172,9 +187,11 @@ words!(SkipReason {
 pub enum NoticeKind {
     Failed,
     Recovered,
+    /// It is not started any more until somebody resumes it.
+    Held,
 }
 
-words!(NoticeKind { Failed = "failed", Recovered = "recovered" });
+words!(NoticeKind { Failed = "failed", Recovered = "recovered", Held = "held" });
 
 /// By which way a contact is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

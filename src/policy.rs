@@ -68,5 +68,8 @@ pub enum IoClass {
 /// How late one due slot may be and still be an ordinary run.
 pub const PUNCTUAL: Duration = Duration::from_secs(10);
 
+/// A longer gap between the last instant accounted for and now is no outage that anybody wants made up run by run.
+pub const FAR: Duration = Duration::from_secs(30 * 86_400);
+
 /// What a run is given between TERM and KILL.
 pub const TERM_GRACE: Duration = Duration::from_secs(10);

@@ -317,7 +317,11 @@ fn what(notice: &Notice) -> String {
     let happened = match notice.kind {
         NoticeKind::Failed => "failed",
         NoticeKind::Recovered => "recovered",
+        NoticeKind::Held => "is held",
     };
+    if !notice.job.is_job() {
+        return format!("the ledger {happened}");
+    }
     format!("{} {happened} (run {})", notice.job, notice.run)
 }
 

@@ -45,6 +45,35 @@ impl Incidents {
         }
     }
 
+    /// A part of the daemon itself fails.
+    pub fn failing(&mut self, part: &JobName, at: Timestamp, heard: bool) -> Change {
+        let incident = self.0.entry(part.clone()).or_insert_with(|| Incident {
+            job: part.clone(),
+            opened_at: at,
+            run: RunId(0),
+            failures: 0,
+            told: false,
+        });
+        incident.failures += 1;
+        let news = heard && !incident.told;
+        incident.told |= heard;
+        let tell = news.then(|| (NoticeKind::Failed, incident.clone()));
+        Change { write: Write::Incident(incident.clone()), tell }
+    }
+
+    /// It works again.
+    pub fn recovered(&mut self, part: &JobName, heard: bool) -> Option<Change> {
+        let incident = self.0.remove(part)?;
+        let write = Write::IncidentClosed { job: part.clone() };
+        let tell = (incident.told && heard).then_some((NoticeKind::Recovered, incident));
+        Some(Change { write, tell })
+    }
+
+    /// All that are open, for a ledger that has lost them.
+    pub fn open(&self) -> impl Iterator<Item = &Incident> {
+        self.0.values()
+    }
+
     pub fn ended(&mut self, end: &End<'_>) -> Option<Change> {
         if self.is_neutral(end.outcome) {
             return None;
@@ -81,8 +110,9 @@ impl Incidents {
 
     /// Closes, without a word, those of jobs that are gone: nobody waits for their recovery.
     pub fn keep_only(&mut self, is_there: impl Fn(&JobName) -> bool) -> Vec<Write> {
-        let gone: Vec<JobName> = self.0.keys().filter(|job| !is_there(job)).cloned().collect();
-        self.0.retain(|job, _| is_there(job));
+        let stays = |job: &JobName| !job.is_job() || is_there(job);
+        let gone: Vec<JobName> = self.0.keys().filter(|job| !stays(job)).cloned().collect();
+        self.0.retain(|job, _| stays(job));
         gone.into_iter().map(|job| Write::IncidentClosed { job }).collect()
     }
 }
@@ -113,6 +143,7 @@ mod tests {
             found += &match change.and_then(|change| change.tell) {
                 Some((NoticeKind::Failed, incident)) => format!("F{}", incident.failures),
                 Some((NoticeKind::Recovered, incident)) => format!("R{}", incident.failures),
+                Some((NoticeKind::Held, _)) => "H".to_owned(),
                 None => ".".to_owned(),
             };
         }

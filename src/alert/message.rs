@@ -117,9 +117,16 @@ impl Message<'_> {
         for command in self.next() {
             text += &format!("  {command}\n");
         }
-        if self.notice.kind == NoticeKind::Failed {
-            text += "\nNothing more is sent while it goes on failing; its recovery will be told.\n";
-        }
+        text += match (self.notice.kind, self.notice.job.is_job()) {
+            (NoticeKind::Failed, true) => {
+                "\nNothing more is sent while it goes on failing; its recovery will be told.\n"
+            }
+            (NoticeKind::Failed, false) => "\nThe jobs go on. The end of this trouble will be told.\n",
+            (NoticeKind::Held, _) => {
+                "\nIts slots are recorded as skipped until it is resumed; `run-now` starts it all the same.\n"
+            }
+            (NoticeKind::Recovered, _) => "",
+        };
         text
     }
 
@@ -129,9 +136,9 @@ impl Message<'_> {
         serde_json::json!({
             "id": notice.id,
             "event": notice.kind,
-            "job": notice.job,
+            "job": notice.job.is_job().then_some(&notice.job),
             "host": story.host,
-            "run": notice.run,
+            "run": notice.job.is_job().then_some(notice.run),
             "outcome": story.outcome,
             "reason": story.reason,
             "attempts": story.attempts,
@@ -149,8 +156,16 @@ impl Message<'_> {
     /// `db-backup timed out on web1`
     fn headline(&self) -> String {
         let Self { notice, story, .. } = self;
+        if !notice.job.is_job() {
+            let what = match notice.kind {
+                NoticeKind::Recovered => "is in order again",
+                _ => "is in trouble",
+            };
+            return format!("the ledger {what} on {}", story.host);
+        }
         let what = match (notice.kind, story.outcome) {
             (NoticeKind::Recovered, _) => "recovered",
+            (NoticeKind::Held, _) => "is held",
             (NoticeKind::Failed, Outcome::TimedOut) => "timed out",
             (NoticeKind::Failed, Outcome::Interrupted) => "was interrupted",
             (NoticeKind::Failed, _) => "failed",
@@ -165,6 +180,13 @@ impl Message<'_> {
         let recovered = notice.kind == NoticeKind::Recovered;
         if let Some(reason) = &story.reason {
             facts.push((if recovered { "done" } else { "reason" }, reason.clone()));
+        }
+        if !notice.job.is_job() {
+            facts.push(("since", at(story.since)));
+            if recovered {
+                facts.push(("until", at(story.ended_at)));
+            }
+            return facts;
         }
         let attempts = match story.attempts {
             0 | 1 => String::new(),
@@ -189,12 +211,23 @@ impl Message<'_> {
 
     fn next(&self) -> Vec<String> {
         let Notice { run, job, kind, .. } = self.notice;
+        if !job.is_job() {
+            return match kind {
+                NoticeKind::Recovered => vec!["punk-eco-sched audit".to_owned()],
+                _ => vec!["punk-eco-sched status".to_owned(), "df -h".to_owned()],
+            };
+        }
         let mut next =
             vec![format!("punk-eco-sched show {run}"), format!("punk-eco-sched logs {job} --run {run}")];
-        next.push(match kind {
-            NoticeKind::Failed => format!("punk-eco-sched run-now {job}"),
-            NoticeKind::Recovered => format!("punk-eco-sched history {job}"),
-        });
+        match kind {
+            NoticeKind::Failed => next.push(format!("punk-eco-sched run-now {job}")),
+            NoticeKind::Recovered => next.push(format!("punk-eco-sched history {job}")),
+            NoticeKind::Held => {
+                let at = self.story.started_at.unwrap_or(self.story.ended_at);
+                next.push(format!("punk-eco-sched why {job} {at:.0}"));
+                next.push(format!("punk-eco-sched resume {job}"));
+            }
+        }
         next
     }
 }

@@ -68,9 +68,18 @@ impl Dispatch {
 
 /// Whom a job's notices go to, and by which channels.
 pub fn routes(table: &JobTable, spec: &JobSpec) -> Vec<(String, Channel)> {
+    routes_to(table, &spec.alert)
+}
+
+/// The same for what concerns the daemon itself.
+pub fn own_routes(table: &JobTable) -> Vec<(String, Channel)> {
+    routes_to(table, table.alerts.as_ref().map_or(&[], |alerts| &alerts.to))
+}
+
+fn routes_to(table: &JobTable, contacts: &[String]) -> Vec<(String, Channel)> {
     let has_mail = table.alerts.as_ref().is_some_and(|alerts| alerts.smtp.is_some());
     let mut routes = Vec::new();
-    for name in &spec.alert {
+    for name in contacts {
         let Some(contact) = table.contacts.get(name) else { continue };
         let mail = (contact.email.is_some() && has_mail).then_some(Channel::Email);
         let webhook = contact.webhook.is_some().then_some(Channel::Webhook);

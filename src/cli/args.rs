@@ -14,7 +14,7 @@ use crate::units::HumanDuration;
     about = "Runs the jobs of jobs.yaml and keeps a record of every slot",
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done; 1 the job failed, timed out or was cancelled; 2 the command line or the file is \
+    after_help = "Exit codes: 0 done; 1 the job failed, timed out or was cancelled, or the audit found a hole; 2 the command line or the file is \
                   wrong; 3 the daemon is needed and doesn't answer; 4 not run, since it runs already."
 )]
 pub struct Cli {
@@ -64,6 +64,15 @@ pub enum Verb {
     Show(ShowArgs),
     /// Show a job's log; without --run of its latest run
     Logs(LogsArgs),
+    /// Prove that every slot has its one row; exit code 1 and a list where not
+    ///
+    /// Slots are computed again from the tables that were in force. Judged up to the last instant that the ledger has
+    /// accounted for; what a living daemon is more than 10 seconds behind with counts as unaccounted.
+    Audit(AuditArgs),
+    /// Tell what happened to a job at a time, and why
+    ///
+    /// By the table that was in force then, the ledger, and what the daemon noted of itself and of the clock.
+    Why(WhyArgs),
     /// Print the JSON Schema of jobs.yaml
     Schema,
     /// Print shell completions
@@ -208,6 +217,33 @@ pub struct LogsArgs {
     /// The last lines only
     #[arg(short = 'n', value_name = "LINES")]
     pub lines: Option<usize>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// One job instead of all
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Slots not before this time: `2026-03-28`, `2026-03-28 22:00`, yesterday, 2h or `2h ago`
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Slots not after this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The job's name
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    /// `2026-11-22 03:00` in the job's zone, 03:00 of today, 2026-11-22T03:00:00Z, 2h or `2h ago`
+    #[arg(value_name = "TIME", allow_hyphen_values = true)]
+    pub time: String,
     #[command(flatten)]
     pub json: Json,
 }

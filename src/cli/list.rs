@@ -13,6 +13,7 @@ use super::output::{self, Colour, Paint, Table};
 use super::{Context, time};
 use crate::clock::{Clock, SystemClock};
 use crate::config::JobSpec;
+use crate::engine::is_hold;
 use crate::ledger::{Ledger, PauseRecord, SqliteLedger};
 use crate::model::{Outcome, RunId, RunRecord};
 
@@ -28,6 +29,9 @@ struct Row<'a> {
     next: Option<Timestamp>,
     last: Option<Last>,
     paused: bool,
+    /// By the daemon, as a crash loop.
+    #[serde(skip)]
+    held: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +119,7 @@ fn row<'a>(
             finished_at: record.finished_at,
         }),
         paused: pauses.iter().any(paused),
+        held: pauses.iter().any(|pause| pause.job.is_some() && paused(pause) && is_hold(pause)),
     }
 }
 
@@ -137,7 +142,11 @@ fn next_in_words(job: &JobSpec, row: &Row<'_>) -> String {
         (Some(next), Some(schedule)) => time::show(next, schedule.zone()),
         _ => "-".into(),
     };
-    if row.paused { format!("{next} (paused)") } else { next }
+    match (row.held, row.paused) {
+        (true, _) => format!("{next} (held)"),
+        (false, true) => format!("{next} (paused)"),
+        (false, false) => next,
+    }
 }
 
 fn last_in_words(last: Option<&Last>, now: Timestamp) -> (String, Option<Colour>) {

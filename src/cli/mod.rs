@@ -2,6 +2,7 @@
 //! the library.
 
 pub mod args;
+mod audit;
 mod cancel;
 pub mod check;
 mod completions;
@@ -26,6 +27,7 @@ mod stored;
 #[cfg(test)]
 mod testing;
 pub mod time;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -137,6 +139,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::History(args) => stored::history(&context, &args),
         Verb::Show(args) => stored::show(&context, &args),
         Verb::Logs(args) => stored::logs(&context, &args),
+        Verb::Audit(args) => audit::run(&context, &args),
+        Verb::Why(args) => why::run(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Check(CheckArgs { no_host, json }) => {

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::ledger::{Filter, Ledger, SqliteLedger};
 
 /// A time, or how long ago it was.
-fn since(text: &str, view: &View) -> Result<jiff::Timestamp, String> {
+pub(super) fn since(text: &str, view: &View) -> Result<jiff::Timestamp, String> {
     time::parse(text, view.now, &view.zone)
         .or_else(|error| time::parse(&format!("-{text}"), view.now, &view.zone).map_err(|_| error))
 }
@@ -94,7 +94,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<u8, Failure> {
 
 impl Context {
     /// None where nothing was ever run here. One that is there and can't be read is an error.
-    fn ledger(&self) -> Result<Option<SqliteLedger>, Failure> {
+    pub(super) fn ledger(&self) -> Result<Option<SqliteLedger>, Failure> {
         let path = self.paths().state.join("ledger.db");
         if let Ok(false) = path.try_exists() {
             return Ok(None);
@@ -103,12 +103,12 @@ impl Context {
     }
 }
 
-fn view(json: bool) -> View {
+pub(super) fn view(json: bool) -> View {
     View { json, paint: Paint::stdout(), zone: TimeZone::system(), now: SystemClock.now() }
 }
 
 /// A job that left no trace must at least be in the file.
-fn known(context: &Context, job: &str, others: BTreeSet<String>) -> Result<(), Failure> {
+pub(super) fn known(context: &Context, job: &str, others: BTreeSet<String>) -> Result<(), Failure> {
     // Of a file that is wrong nothing is known: then no name is wrong either.
     let Ok(table) = context.table() else { return Ok(()) };
     let names = others.into_iter().chain(table.jobs.iter().map(|job| job.name.to_string()));

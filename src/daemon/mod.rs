@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
-pub use self::state::Occupied;
 use self::state::StateDirectory;
+pub use self::state::{Living, Occupied, living};
 use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
-use crate::engine::{Engine, EngineHandle, Opening, Parts, recover};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover};
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
@@ -97,11 +97,13 @@ async fn serve(
         ledger::Past::default()
     });
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
+    let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
+    hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: Some(Opening {
             table: record::of(&table, now),
+            record_of: record::of,
             detail: serde_json::json!({
                 "pid": owner.pid,
                 "boot": owner.boot,
@@ -215,21 +217,9 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
     if let Err(error @ LedgerError::TooNew { .. }) = SqliteLedger::open(&path, owner.clone(), &host) {
         return Err(error.into());
     }
-    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), {
+    Ok(Box::new(Buffered::new(owner.clone(), &host.clone(), clock.clone(), {
         let owner = owner.clone();
-        move |suspect| {
-            let (ledger, aside) =
-                ledger::open_or_set_aside(&path, owner.clone(), &host, clock.now(), suspect)?;
-            if let Some(aside) = aside {
-                tracing::error!(
-                    "{}: the ledger was damaged ({}); it is kept as {}, and a new one begins",
-                    path.display(),
-                    aside.reason,
-                    aside.moved_to.display()
-                );
-            }
-            Ok(ledger)
-        }
+        move |suspect| ledger::open_or_set_aside(&path, owner.clone(), &host, clock.now(), suspect)
     })))
 }
 

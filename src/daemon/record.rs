@@ -1,7 +1,6 @@
 //! The table in force, as the ledger remembers it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -9,11 +8,8 @@ use crate::config::JobTable;
 use crate::ledger::{TableJob, TableRecord};
 use crate::schedule;
 
-/// How far ahead the offsets of a zone are kept: a table is seldom in force for longer.
-const AHEAD: Duration = Duration::from_secs(2 * 366 * 86_400);
-
 pub(super) fn of(table: &JobTable, now: Timestamp) -> TableRecord {
-    let until = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let until = now.checked_add(schedule::RECORDED_AHEAD).unwrap_or(Timestamp::MAX);
     let mut zones = BTreeMap::new();
     let mut jobs = Vec::with_capacity(table.jobs.len());
     for job in &table.jobs {

@@ -90,6 +90,27 @@ pub struct Occupied {
     holder: String,
 }
 
+/// A daemon that lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Living {
+    pub pid: Option<u32>,
+    /// When it took the state directory, by the clock of then.
+    pub since: Option<Timestamp>,
+}
+
+/// Who has this state directory. Looks only, and makes nothing.
+pub fn living(path: &Path) -> Option<Living> {
+    let mut lock = File::open(path.join("lock")).ok()?;
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let since = lock.metadata().and_then(|metadata| metadata.modified()).ok();
+    Some(Living {
+        pid: holder(&mut lock).parse().ok(),
+        since: since.and_then(|since| Timestamp::try_from(since).ok()),
+    })
+}
+
 fn lock_file(path: &Path, name: &str) -> anyhow::Result<File> {
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -60,7 +60,7 @@ pub struct Problems {
     file: PathBuf,
     list: Vec<Problem>,
     /// Sorted by number; only the lines that are shown are kept.
-    lines: Vec<(u32, String)>,
+    lines: Vec<(u32, SourceLine)>,
 }
 
 impl Problems {
@@ -75,12 +75,20 @@ impl Problems {
         });
         let mut wanted = list.iter().filter_map(|problem| problem.line).peekable();
         let mut lines = Vec::new();
+        let mut masks = masks.to_vec();
+        masks.sort_unstable_by_key(|mask| (mask.from.line, mask.from.column));
+        let mut masks = masks.into_iter().peekable();
+        // Those that reach into the line that is looked at.
+        let mut near: Vec<Mask> = Vec::new();
         for (number, line) in (1..).zip(text.split('\n')) {
             while wanted.next_if(|line| *line < number).is_some() {}
             match wanted.peek() {
                 None => break,
                 Some(next) if *next == number => {
-                    lines.push((number, masked(line.trim_end_matches('\r'), number, masks)));
+                    near.extend(std::iter::from_fn(|| masks.next_if(|mask| mask.from.line <= number)));
+                    near.retain(|mask| mask.to.line >= number);
+                    let text = masked(line.trim_end_matches('\r'), number, &near);
+                    lines.push((number, SourceLine::new(text)));
                 }
                 Some(_) => {}
             }
@@ -171,8 +179,33 @@ impl Problems {
     }
 }
 
+/// A line in which any column is found quickly: a table may be one line of megabytes with a problem in each word.
+#[derive(Clone, PartialEq, Eq)]
+struct SourceLine {
+    text: String,
+    /// Where each [`SourceLine::STRIDE`]th character begins.
+    marks: Box<[usize]>,
+    /// In characters.
+    length: usize,
+}
+
+impl SourceLine {
+    const STRIDE: usize = 256;
+
+    fn new(text: String) -> Self {
+        let marks = text.char_indices().step_by(Self::STRIDE).map(|(at, _)| at).collect();
+        Self { marks, length: text.chars().count(), text }
+    }
+
+    /// The characters from the one with this number on; none behind the end.
+    fn from(&self, number: usize) -> impl Iterator<Item = char> {
+        let mark = self.marks.get(number / Self::STRIDE).copied().unwrap_or(self.text.len());
+        self.text[mark..].chars().skip(number % Self::STRIDE)
+    }
+}
+
 /// The part of a line around a column, and the blanks that bring a caret under it.
-fn excerpt(line: &str, column: usize) -> (String, String) {
+fn excerpt(line: &SourceLine, column: usize) -> (String, String) {
     const BEFORE: usize = 100;
     const LENGTH: usize = 160;
     let start = column.saturating_sub(BEFORE + 1);
@@ -181,7 +214,7 @@ fn excerpt(line: &str, column: usize) -> (String, String) {
         shown.push('…');
         caret.push(' ');
     }
-    for (index, letter) in line.chars().enumerate().skip(start).take(LENGTH) {
+    for (index, letter) in (start..).zip(line.from(start).take(LENGTH)) {
         // A control character would reach the terminal as a command.
         let letter = if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter };
         shown.push(letter);
@@ -192,12 +225,11 @@ fn excerpt(line: &str, column: usize) -> (String, String) {
             }
         }
     }
-    if line.chars().nth(start + LENGTH).is_some() {
+    if start + LENGTH < line.length {
         shown.push('…');
     }
     // A problem after the end of the line (an unclosed quote) still gets its caret.
-    let length = line.chars().count();
-    caret.extend(std::iter::repeat_n(' ', column.saturating_sub(length + 1).min(LENGTH)));
+    caret.extend(std::iter::repeat_n(' ', column.saturating_sub(line.length + 1).min(LENGTH)));
     (shown, caret)
 }
 
@@ -208,7 +240,7 @@ fn printable(text: &str) -> String {
 
 fn masked(line: &str, number: u32, masks: &[Mask]) -> String {
     let mut letters: Vec<char> = line.chars().collect();
-    for mask in masks.iter().filter(|mask| (mask.from.line..=mask.to.line).contains(&number)) {
+    for mask in masks {
         let start = if number == mask.from.line { mask.from.column as usize - 1 } else { 0 };
         let end = if number == mask.to.line { mask.to.column as usize - 1 } else { letters.len() };
         for letter in letters.iter_mut().take(end).skip(start) {

@@ -225,3 +225,19 @@ fn what_a_type_cannot_say_is_told_beside_other_mistakes() {
     check("text: a\nsmall: many\nwords: [b]\n", &["2:8 expected a whole number, found the text `many`"]);
     check("small: 1\n", &["1:1 no text", "1:1 no word"]);
 }
+
+/// What took a minute for each megabyte would hold up a reload for hours.
+#[test]
+fn a_line_of_megabytes_with_a_mistake_in_each_word_is_shown_at_each() {
+    const WORDS: usize = 30_000;
+    let words: Vec<String> = (0..WORDS).map(|word| format!("wörd{word}: 1")).collect();
+    let text = format!("{{{}}}", words.join(", "));
+    let problems = from_text::<Sample>(Path::new("f.yaml"), &text, |_| vec![]).unwrap_err();
+    assert_eq!(problems.len(), WORDS);
+    let shown = problems.to_string();
+    assert_eq!(shown.lines().filter(|line| line.trim_start().starts_with('^')).count(), WORDS);
+    let last = shown.lines().rev().find(|line| line.trim() == "^").unwrap();
+    let line = shown.lines().rev().find(|line| line.contains("…")).unwrap();
+    let column = last.chars().count() - 1;
+    assert_eq!(line.chars().skip(column).collect::<String>(), "wörd29999: 1}");
+}

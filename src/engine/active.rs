@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::message::Outbox;
 use super::runner::{self, Begin, Run};
 use super::{Accepted, Ended, Engine};
-use crate::config::JobSpec;
+use crate::config::{JobSpec, JobTable};
 use crate::ledger::{self, NewState};
 use crate::logs::RunLog;
 use crate::model::{JobName, RunId, Trigger};
@@ -69,10 +69,8 @@ impl Engine {
         let now = self.clock.now();
         let Some(active) = self.runs.get_mut(&run) else { return };
         if active.queued {
-            // A queued run uses the table in force when it starts.
-            active.spec = self.table.job(active.job.as_str()).cloned();
+            active.starts(&self.table);
         }
-        active.queued = false;
         active.started_at.get_or_insert(now);
         active.attempt = active.attempt.max(1);
         let run = Run {
@@ -107,6 +105,12 @@ impl Engine {
 }
 
 impl Active {
+    /// It waits no longer. A queued run uses the table in force when it starts.
+    pub(super) fn starts(&mut self, table: &JobTable) {
+        self.spec = table.job(self.job.as_str()).cloned();
+        self.queued = false;
+    }
+
     pub(super) fn outlives_daemon(&self) -> bool {
         self.spec.as_ref().is_none_or(|spec| spec.job.outlives_daemon())
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Engine, Message, Turn, event};
 use crate::alert::{Change, Desk, End, Story, routes};
 use crate::ledger::{Notice, Write};
-use crate::model::{JobName, Outcome, Report, RunId};
+use crate::model::{JobName, NoticeKind, Outcome, Report, RunId};
 
 /// What the courier is given for what waits when we stop: the daemon after us goes on where there is one.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
@@ -72,8 +72,17 @@ impl Engine {
         let routes = routes(&self.table, &spec);
         let end = End { job: &job, run, outcome, at, heard: !routes.is_empty() };
         let Some(Change { write, tell }) = self.incidents.ended(&end) else { return };
+        let held = self.held.remove(&run);
+        let tell = match &write {
+            // Whoever heard that it was interrupted must hear this as well.
+            Write::Incident(incident) if held.is_some() => {
+                (!routes.is_empty()).then(|| (NoticeKind::Held, incident.clone()))
+            }
+            _ => tell,
+        };
         follows.push(write);
         let Some((kind, incident)) = tell else { return };
+        let error = held.as_deref().or(error);
         let said = error.or(report.map(|report| report.summary.as_str()));
         let story = Story {
             description: spec.description.clone(),
@@ -85,11 +94,14 @@ impl Engine {
         // Plain values always serialise.
         let story = serde_json::to_value(&story).unwrap_or_default();
         for (contact, channel) in routes {
-            self.next_notice += 1;
-            let id = format!("{:x}.{:x}.{}", now.as_microsecond(), std::process::id(), self.next_notice);
-            let (job, story) = (job.clone(), story.clone());
+            let (id, job, story) = (self.next_notice_id(now), job.clone(), story.clone());
             follows.push(Write::Notice(Notice { id, at, job, run, contact, channel, kind, story }));
         }
+    }
+
+    pub(super) fn next_notice_id(&mut self, now: Timestamp) -> String {
+        self.next_notice += 1;
+        format!("{:x}.{:x}.{}", now.as_microsecond(), std::process::id(), self.next_notice)
     }
 
     fn ending(&self, run: RunId) -> Option<Ending> {

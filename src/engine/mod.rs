@@ -8,12 +8,15 @@ mod active;
 mod alerts;
 mod drift;
 mod handle;
+mod hold;
 mod message;
 pub mod plan;
 mod recovery;
 mod requests;
 mod runner;
 mod stop;
+mod time;
+mod trouble;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -28,12 +31,14 @@ use tokio_util::sync::CancellationToken;
 use self::active::Active;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
+pub use self::hold::{hold_crash_loops, is_hold};
 use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, RunEnd, Surroundings};
+use self::time::Learnt;
 use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
 use crate::config::JobTable;
@@ -47,6 +52,8 @@ const PRUNE_BATCH: usize = 500;
 /// Between two tries to write what waits in memory, where nothing else happens.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Between two batches, where there is more: for whoever else wants the ledger or the disk.
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the engine is made of; see [`Engine::start`].
 pub struct Parts {
@@ -69,6 +76,8 @@ pub struct Opening {
     pub table: TableRecord,
     /// Of the event that tells of the start.
     pub detail: serde_json::Value,
+    /// How the ledger remembers a table, for one that has lost it.
+    pub record_of: fn(&JobTable, Timestamp) -> TableRecord,
 }
 
 pub struct Engine {
@@ -87,6 +96,8 @@ pub struct Engine {
     /// Notices that the courier has, by id.
     undelivered: HashSet<String>,
     next_notice: u64,
+    /// Runs after which their job is held, and why: who is to be told, hears that instead.
+    held: HashMap<RunId, String>,
     /// Among the runs that others began.
     dry_runs: HashSet<RunId>,
     runtime: tokio::runtime::Handle,
@@ -99,7 +110,14 @@ pub struct Engine {
     pauses: Vec<ledger::PauseRecord>,
     next_request: u64,
     drift: Drift,
+    /// What the alarm was set to for the plan.
+    awaited: Option<Timestamp>,
     next_prune: Timestamp,
+    /// Nothing is dropped by age before, in time awake since boot.
+    spared_until: Option<Duration>,
+    record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
+    /// There is more to prune.
+    pruning: bool,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
@@ -124,6 +142,7 @@ struct Turn {
     /// Claims by their place in `writes`.
     claims: Vec<(usize, Token, Option<u64>)>,
     then: Vec<Then>,
+    learnt: Learnt,
 }
 
 enum Then {
@@ -149,8 +168,18 @@ impl Engine {
             let _ = wake.send(Message::Wake);
         }))?;
         let now = parts.clock.now();
-        let Recovery { recovered, writes, resume, foreign, orphans, strangers, dry_runs, incidents } =
-            parts.recovery;
+        let Recovery {
+            recovered,
+            writes,
+            resume,
+            foreign,
+            orphans,
+            strangers,
+            dry_runs,
+            incidents,
+            interrupted: _,
+            held,
+        } = parts.recovery;
         let pauses = recovered.pauses.clone();
         let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
         let mut engine = Self {
@@ -174,6 +203,7 @@ impl Engine {
             incidents: Incidents::new(incidents),
             undelivered: HashSet::new(),
             next_notice: 0,
+            held,
             dry_runs,
             runtime: parts.runtime,
             runs: HashMap::new(),
@@ -181,7 +211,11 @@ impl Engine {
             requests: HashMap::new(),
             pauses,
             next_request: 0,
+            awaited: None,
             next_prune: now,
+            spared_until: None,
+            record_of: parts.opening.as_ref().map(|opening| opening.record_of),
+            pruning: false,
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -200,6 +234,8 @@ impl Engine {
             }
             if engine.keeps_account {
                 engine.begin_alerts(&mut turn);
+                engine.spare_what_was_spared(now);
+                engine.begin_troubles(&mut turn, now);
             }
             engine.take_over(resume, foreign);
             engine.end_orphans(orphans);
@@ -213,29 +249,32 @@ impl Engine {
 
     fn run(&mut self) {
         while !self.is_done() {
+            self.awaited = self.plan.next_wake();
             let wake = self.next_wake();
             self.alarm.set(wake);
             let Ok(first) = self.inbox.recv() else { return };
             let mut messages = vec![first];
             // What came meanwhile shares one transaction.
             messages.extend(self.inbox.try_iter().take(10_000));
-            let now = self.clock.now();
             let mut turn = Turn::default();
-            self.look_at_the_clock(now, &mut turn);
+            let now = self.look_at_the_clock(&mut turn);
             for message in messages {
                 self.absorb(message, now, &mut turn);
             }
             let decisions = self.plan.handle(Event::Tick, now);
             self.decide(decisions, &mut turn, now);
+            self.tell_of_the_clock(now, &mut turn);
             self.complete(turn);
             self.prune(now);
         }
         self.close();
     }
 
-    /// Rows that wait in memory for the ledger are not to wait for the next slot as well.
+    /// Rows that wait in memory for the ledger are not to wait for the next slot as well, nor a long past that is to
+    /// be dropped.
     fn next_wake(&self) -> Option<Timestamp> {
-        let planned = self.plan.next_wake();
+        let prune = self.pruning.then_some(self.next_prune);
+        let planned = self.awaited.into_iter().chain(prune).min();
         if self.ledger.problem().is_none() {
             return planned;
         }
@@ -305,6 +344,7 @@ impl Engine {
             }
         }
         self.dispatch_of(turn.writes);
+        self.hear_of_ledger(now, &mut next);
         next
     }
 
@@ -316,6 +356,10 @@ impl Engine {
                     turn.writes.push(Write::Claim(row));
                 }
                 Decision::Start { run, .. } => {
+                    // From here on a cancel has a program to end, which this turn starts.
+                    if let Some(active) = self.runs.get_mut(&run) {
+                        active.starts(&self.table);
+                    }
                     turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
                     turn.then.push(Then::Start(run));
                 }
@@ -336,6 +380,13 @@ impl Engine {
                 Decision::Refuse { request, reason } => self.refuse(request, &reason),
                 Decision::Accounted { .. } if !self.keeps_account => {}
                 Decision::Accounted { until } => turn.writes.push(Write::Accounted { until }),
+                // What takes no slots has none to repeat.
+                Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
+                Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
+                Decision::BehindLedger { accounted, epoch } => {
+                    self.is_behind_ledger(accounted, epoch, now, turn);
+                }
+                Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {
                     tracing::warn!("{text}");
                     turn.writes.push(event(now, "notice", serde_json::json!({ "text": text })));
@@ -354,21 +405,8 @@ impl Engine {
         let _ = request.reply.send(Err(refusal));
     }
 
-    fn look_at_the_clock(&mut self, now: Timestamp, turn: &mut Turn) {
-        let Some(step) = self.drift.look(now, self.clock.since_boot()) else { return };
-        let seconds = step.as_secs_f64();
-        tracing::warn!(
-            "the clock was set {} by {:.1} s",
-            if seconds < 0.0 { "back" } else { "forward" },
-            seconds.abs()
-        );
-        turn.writes.push(event(now, "clock_stepped", serde_json::json!({ "seconds": seconds })));
-        let back = step.is_negative().then(|| step.unsigned_abs());
-        self.plan_event(Event::ClockStepped { back }, now, turn);
-    }
-
     fn prune(&mut self, now: Timestamp) {
-        if now < self.next_prune {
+        if now < self.next_prune || self.old_rows_are_spared() {
             return;
         }
         let before = now.checked_sub(self.table.keep_history).unwrap_or(Timestamp::MIN);
@@ -376,9 +414,9 @@ impl Engine {
             tracing::warn!("old rows stay in the ledger: {error}");
             0
         });
-        if dropped < PRUNE_BATCH {
-            self.next_prune = now.checked_add(PRUNE_EVERY).unwrap_or(Timestamp::MAX);
-        }
+        self.pruning = dropped == PRUNE_BATCH;
+        let pause = if self.pruning { PRUNE_PAUSE } else { PRUNE_EVERY };
+        self.next_prune = now.checked_add(pause).unwrap_or(Timestamp::MAX);
     }
 }
 

@@ -6,15 +6,14 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
+use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::host::process::Orphan;
-use crate::ledger::{self, Incident, Owner, Past, TableJob, Write};
+use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
-use crate::schedule::Schedule;
 use crate::spawner::{AdoptedProgram, Adoption};
 
 /// The role of an owner that is a `run-now` without a daemon.
@@ -33,6 +32,10 @@ pub struct Recovery {
     /// Those that only say what they would do.
     pub(super) dry_runs: HashSet<RunId>,
     pub(super) incidents: Vec<Incident>,
+    /// Runs with an attempt that the death of a daemon or of the host has interrupted, as they were.
+    pub(super) interrupted: Vec<RunRecord>,
+    /// Runs after which their job is held, and why.
+    pub(super) held: HashMap<RunId, String>,
 }
 
 /// A run that another process has in hand.
@@ -106,7 +109,7 @@ pub fn recover(
     let mut found = Recovery {
         recovered: Recovered {
             accounted: past.accounted,
-            past: past.table.iter().flat_map(|table| &table.jobs).map(past_job).collect(),
+            past: past.table.iter().flat_map(past_jobs).collect(),
             past_since: past.table.as_ref().map(|table| table.in_force_from),
             pauses: past.pauses,
             epochs: vec![],
@@ -121,6 +124,8 @@ pub fn recover(
         strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for job in past.jobs {
         let Ok(name) = JobName::new(&job.job) else { continue };
@@ -152,6 +157,8 @@ pub fn recover_for_one_run(
         strangers: vec![],
         dry_runs: dry_runs(&past.open),
         incidents: past.incidents,
+        interrupted: vec![],
+        held: HashMap::new(),
     };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
@@ -188,12 +195,13 @@ impl Recovery {
         } else if open.queued {
             How::Queued
         } else {
-            let error = Some("the daemon or the host died under it".to_owned());
+            let error = Some(hold::DIED.to_owned());
             // It only waited for its next attempt: nothing of it was interrupted.
             let waited = open.record.attempts.last().is_some_and(ended_by_itself);
             if open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none()) {
                 let outcome = Outcome::Interrupted;
                 self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error: error.clone() });
+                self.interrupted.push(open.record.clone());
             }
             match table.job(job.as_str()) {
                 Some(spec) if waited || spec.interrupted == Interrupted::Rerun => {
@@ -246,16 +254,16 @@ fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
 }
 
-/// A job as it was scheduled when the ledger was last written. One that can't be read any more (a zone that is
-/// gone) has no slots to account for.
-fn past_job(job: &TableJob) -> PastJob {
-    let zone = TimeZone::get(&job.timezone).unwrap_or(TimeZone::UTC);
-    let schedule = if job.enabled && !job.schedule.is_empty() {
-        Schedule::parse(&job.schedule, &zone, job.job.as_str()).ok()
-    } else {
-        None
-    };
-    PastJob { job: job.job.clone(), kind: job.kind.clone(), jitter: Some(job.jitter), schedule }
+/// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
+/// slots to account for.
+fn past_jobs(table: &TableRecord) -> impl Iterator<Item = PastJob> {
+    let zones = table.zones_then();
+    table.jobs.iter().map(move |job| PastJob {
+        job: job.job.clone(),
+        kind: job.kind.clone(),
+        jitter: Some(job.jitter),
+        schedule: job.schedule_then(&zones),
+    })
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Engine {
         };
         let forced = self.stopping.as_ref().is_some_and(|stopping| stopping.forced);
         if forced && end.outcome == Outcome::Cancelled {
-            let error = Some("the daemon was stopped under it".to_owned());
+            let error = Some(super::hold::STOPPED.to_owned());
             let active = self.runs.get(&run);
             let rerun = active
                 .and_then(|active| active.spec.as_ref())
@@ -189,7 +189,7 @@ impl Engine {
         names.filter_map(|name| Some((next(name)?, name))).min().map(|(slot, name)| (name.clone(), slot))
     }
 
-    fn pauses_in_force(&self) -> Vec<ledger::PauseRecord> {
+    pub(super) fn pauses_in_force(&self) -> Vec<ledger::PauseRecord> {
         let in_force: Vec<_> = self.plan.pauses().map(|(job, _)| job.map(JobName::as_str)).collect();
         self.pauses.iter().filter(|pause| in_force.contains(&pause.job.as_deref())).cloned().collect()
     }

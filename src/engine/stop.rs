@@ -119,7 +119,7 @@ impl Engine {
             _ if !self.keeps_account => Outcome::Interrupted,
             _ => {
                 let outcome = Outcome::Interrupted;
-                let error = Some("the run-now that ran it died".to_owned());
+                let error = Some(super::hold::RUN_NOW_DIED.to_owned());
                 turn.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
                 outcome
             }

@@ -1,6 +1,7 @@
 //! What every ledger must do, whatever it is kept in. Each backend's tests call [`run`].
 
 mod remembered;
+mod slot_rows;
 
 use jiff::Timestamp;
 
@@ -50,6 +51,7 @@ pub(super) fn claimed(applied: &[Applied]) -> Vec<RunId> {
 pub(super) fn run<L: Ledger>(mut make: impl FnMut() -> L) {
     run_all_but_pruning(&mut make);
     remembered::old_rows_are_dropped_in_batches(make());
+    slot_rows::what_was_dropped_by_age_is_known(make());
 }
 
 /// For a ledger whose store takes nothing: there is nothing to drop from.
@@ -68,6 +70,8 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     remembered::incidents_and_notices_stay_until_they_are_done(make());
     remembered::events_and_tables_are_kept(make());
     remembered::a_thousand_claims_are_one_batch(make());
+    slot_rows::are_visited_in_the_order_of_their_slots(make());
+    slot_rows::the_chronicle_is_in_the_order_of_writing(make());
     numbers_go_on_above_those_given(make());
 }
 

@@ -3,33 +3,37 @@
 //! Owns what is remembered and that it is remembered whole: every change goes through [`Ledger::apply`],
 //! one transaction a batch. Never decides what a job does next; that is the engine's plan.
 
+pub mod audit;
 mod buffered;
 mod damage;
 mod owner;
 mod read;
+mod salvage;
 mod schema;
+mod seen;
 mod sqlite;
+pub mod timeline;
 mod write;
 
-#[cfg(test)]
-mod buffered_tests;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod tests;
 
-pub use buffered::Buffered;
+pub use buffered::{Buffered, Lost};
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, SkipReason, Trigger};
+use crate::schedule::{Schedule, recorded};
 
 /// Who executes a run: enough to tell later whether that process still lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +117,11 @@ pub enum Write {
     Accounted {
         until: Timestamp,
     },
+    /// The clock was set back: the newest slots so far no longer tell where jobs go on, and interval slots come
+    /// again under this epoch.
+    SetBack {
+        epoch: u32,
+    },
     /// The table in force from now on.
     Table(TableRecord),
     Event(Event),
@@ -175,6 +184,10 @@ pub enum Applied {
     Done,
     Claimed(RunId),
     /// `(job, slot, epoch)` has its row already: nothing was written, nothing must be started.
+    ///
+    /// Rows of a future that did not come (the clock was ahead, and was then set back) don't count: where every
+    /// row of the slot is `skipped` and was claimed later than this claim's `at`, the claim is taken under the
+    /// slot's next free epoch.
     AlreadyClaimed(RunId),
 }
 
@@ -188,6 +201,26 @@ pub struct TableRecord {
     /// beginning with the one in force.
     pub zones: BTreeMap<String, Vec<(Timestamp, i32)>>,
     pub jobs: Vec<TableJob>,
+}
+
+impl TableRecord {
+    /// The zones of this table as they were known then. One that can't be told any more is missing.
+    pub fn zones_then(&self) -> BTreeMap<&str, TimeZone> {
+        let names: BTreeSet<&str> = self.jobs.iter().map(|job| job.timezone.as_str()).collect();
+        let then = |name: &str| recorded(name, self.zones.get(name).map_or(&[], Vec::as_slice));
+        names.into_iter().filter_map(|name| Some((name, then(name)?))).collect()
+    }
+}
+
+impl TableJob {
+    /// `None` for a job that had no slots: disabled, manual, or written in a way that this program can't read.
+    pub fn schedule_then(&self, zones: &BTreeMap<&str, TimeZone>) -> Option<Schedule> {
+        if !self.enabled || self.schedule.is_empty() {
+            return None;
+        }
+        let zone = zones.get(self.timezone.as_str()).cloned().unwrap_or(TimeZone::UTC);
+        Schedule::parse(&self.schedule, &zone, self.job.as_str()).ok()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -251,8 +284,8 @@ pub struct Past {
     pub table: Option<TableRecord>,
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
-    /// For each job: the highest epoch of its rows, its newest slot of all epochs, when it last started and
-    /// when it last succeeded, dry runs apart.
+    /// For each job: its epoch, its newest slot since the clock was last set back, when it last started and when
+    /// it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
     /// By job.
     pub incidents: Vec<Incident>,
@@ -265,6 +298,29 @@ pub struct JobPast {
     pub last_slot: Option<Timestamp>,
     pub last_started: Option<Timestamp>,
     pub last_succeeded: Option<Timestamp>,
+}
+
+/// A row as far as it answers for slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    pub run: RunId,
+    pub slot: Timestamp,
+    /// Of a range row: the last slot, and how many it answers for.
+    pub slot_last: Option<Timestamp>,
+    pub slots: u64,
+    pub epoch: u32,
+    pub outcome: Outcome,
+}
+
+/// What slots are judged by, in the order in which it was written: after a clock was set back that is not the order of
+/// the instants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chronicle {
+    pub accounted: Option<Timestamp>,
+    /// Rows of slots before this may have been dropped by age.
+    pub kept_from: Option<Timestamp>,
+    pub tables: Vec<TableRecord>,
+    pub events: Vec<Event>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +337,17 @@ pub enum LedgerError {
     Write { path: String, reason: String },
     #[error("{path}: the ledger can't be read: {reason}")]
     Read { path: String, reason: String },
+}
+
+/// What has befallen a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// It takes nothing: changes wait in memory.
+    Failing { reason: String },
+    /// Another one goes on in its place.
+    Replaced(SetAside),
+    /// It takes changes again, and all that waited are in it.
+    Written { changes: u64, lost: Lost },
 }
 
 /// A store of rows. Calls block; the engine's thread is the one writer of a daemon.
@@ -348,6 +415,18 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
 
+    /// The row that refuses a claim of `(job, slot, epoch)` made at `at`; see [`Applied::AlreadyClaimed`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError>;
+
     /// The highest number given so far, of rows that were dropped since too.
     ///
     /// # Errors
@@ -366,9 +445,58 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError>;
 
+    /// Tables and events as they were written, and how far they go.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn chronicle(&self) -> Result<Chronicle, LedgerError>;
+
+    /// The rows of one job that answer for slots from `from` on, in the order of their slots, a row at a time. A range
+    /// row that begins earlier comes first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError>;
+
     /// What an operator should know: since when and why rows are not durable.
     fn problem(&self) -> Option<String> {
         None
+    }
+
+    /// What has befallen it since this was last asked, oldest first.
+    fn news(&mut self) -> Vec<StoreNews> {
+        vec![]
+    }
+
+    /// Looks whether the store is still the one that was opened. One that somebody has taken away from its place
+    /// is put back there, whole.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] where somebody has changed it and it is not whole any more; [`LedgerError::Write`]
+    /// where it can't be put back.
+    fn look(&mut self, _now: Timestamp) -> Result<Option<SetAside>, LedgerError> {
+        Ok(None)
+    }
+
+    /// In the order of their claims.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
+        Ok(self.past()?.open)
+    }
+
+    /// Takes over runs that have no end yet, under their numbers; those that it has stay as they are.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`]
+    fn restore(&mut self, _open: &[OpenRun]) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     /// How long a call may wait for another process that holds the store. Five seconds at first.

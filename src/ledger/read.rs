@@ -6,7 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use super::write::micros;
-use super::{Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, TableRecord};
+use super::{
+    Chronicle, Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
+    TableRecord,
+};
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
 
 type Result<T> = rusqlite::Result<T>;
@@ -97,6 +100,25 @@ pub(super) fn claimed(
         .optional()
 }
 
+/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
+/// come.
+pub(super) fn refuses(
+    connection: &Connection,
+    job: &str,
+    slot: Timestamp,
+    epoch: u32,
+    at: Timestamp,
+) -> Result<Option<RunId>> {
+    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+    let stands: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM runs
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+        )?
+        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+    Ok(stands.then_some(holder))
+}
+
 pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
     connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")?
@@ -105,12 +127,28 @@ pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
 }
 
 pub(super) fn past(connection: &Connection) -> Result<Past> {
-    let accounted =
-        connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()?;
-    let table = connection
+    Ok(Past {
+        accounted: accounted(connection)?,
+        table: newest_table(connection)?,
+        open: open_runs(connection)?,
+        pauses: pauses(connection)?,
+        jobs: jobs(connection)?,
+        incidents: incidents(connection)?,
+    })
+}
+
+pub(super) fn accounted(connection: &Connection) -> Result<Option<Timestamp>> {
+    connection.query_row("SELECT until FROM accounted", (), |row| instant(row, 0)).optional()
+}
+
+pub(super) fn newest_table(connection: &Connection) -> Result<Option<TableRecord>> {
+    connection
         .query_row("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC LIMIT 1", (), table)
-        .optional()?;
-    let jobs = connection
+        .optional()
+}
+
+pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
+    connection
         .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
         .query_map((), |row| {
             Ok(JobPast {
@@ -121,15 +159,18 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
                 last_succeeded: maybe_instant(row, 4)?,
             })
         })?
-        .collect::<Result<_>>()?;
-    let open = open_runs(connection)?;
-    Ok(Past { accounted, table, open, pauses: pauses(connection)?, jobs, incidents: incidents(connection)? })
+        .collect()
 }
 
 const INCIDENT: &str = "SELECT job, opened_at, run, failures, told FROM incidents";
 
 fn incidents(connection: &Connection) -> Result<Vec<Incident>> {
     connection.prepare(&format!("{INCIDENT} ORDER BY job"))?.query_map((), incident)?.collect()
+}
+
+/// Up to the first that can't be read.
+pub(super) fn readable_incidents(connection: &Connection) -> Result<Vec<Incident>> {
+    Ok(connection.prepare(INCIDENT)?.query_map((), incident)?.map_while(Result::ok).collect())
 }
 
 pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<Incident>> {
@@ -139,7 +180,7 @@ pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<I
 
 fn incident(row: &Row<'_>) -> Result<Incident> {
     Ok(Incident {
-        job: word(row, 0, |name| JobName::new(name).ok())?,
+        job: word(row, 0, JobName::of_incident)?,
         opened_at: instant(row, 1)?,
         run: RunId(row.get(2)?),
         failures: row.get::<_, i64>(3)?.cast_unsigned(),
@@ -148,21 +189,27 @@ fn incident(row: &Row<'_>) -> Result<Incident> {
 }
 
 pub(super) fn notices(connection: &Connection) -> Result<Vec<Notice>> {
-    connection
-        .prepare("SELECT id, at, job, run, contact, channel, kind, story FROM notices ORDER BY number")?
-        .query_map((), |row| {
-            Ok(Notice {
-                id: row.get(0)?,
-                at: instant(row, 1)?,
-                job: word(row, 2, |name| JobName::new(name).ok())?,
-                run: RunId(row.get(3)?),
-                contact: row.get(4)?,
-                channel: word(row, 5, Channel::from_word)?,
-                kind: word(row, 6, NoticeKind::from_word)?,
-                story: json(row, 7)?,
-            })
-        })?
-        .collect()
+    connection.prepare(NOTICES)?.query_map((), notice)?.collect()
+}
+
+/// Up to the first that can't be read.
+pub(super) fn readable_notices(connection: &Connection) -> Result<Vec<Notice>> {
+    Ok(connection.prepare(NOTICES)?.query_map((), notice)?.map_while(Result::ok).collect())
+}
+
+const NOTICES: &str = "SELECT id, at, job, run, contact, channel, kind, story FROM notices ORDER BY number";
+
+fn notice(row: &Row<'_>) -> Result<Notice> {
+    Ok(Notice {
+        id: row.get(0)?,
+        at: instant(row, 1)?,
+        job: word(row, 2, JobName::of_incident)?,
+        run: RunId(row.get(3)?),
+        contact: row.get(4)?,
+        channel: word(row, 5, Channel::from_word)?,
+        kind: word(row, 6, NoticeKind::from_word)?,
+        story: json(row, 7)?,
+    })
 }
 
 pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {
@@ -181,7 +228,7 @@ pub(super) fn pauses(connection: &Connection) -> Result<Vec<PauseRecord>> {
 }
 
 /// In the order of their claims.
-fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
+pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
     let sql = format!("SELECT {RECORD}, epoch, role, boot, pid, start_time, dry_run {OPEN_RUNS}");
     let mut open: Vec<OpenRun> = connection
         .prepare(&sql)?
@@ -206,9 +253,7 @@ fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
 pub(super) fn events(connection: &Connection, from: Timestamp) -> Result<Vec<Event>> {
     connection
         .prepare_cached("SELECT at, kind, detail FROM events WHERE at >= ?1 ORDER BY at, id")?
-        .query_map([micros(from)], |row| {
-            Ok(Event { at: instant(row, 0)?, kind: row.get(1)?, detail: json(row, 2)? })
-        })?
+        .query_map([micros(from)], event)?
         .collect()
 }
 
@@ -221,6 +266,73 @@ pub(super) fn tables(connection: &Connection, from: Timestamp) -> Result<Vec<Tab
         )?
         .query_map([micros(from)], table)?
         .collect()
+}
+
+pub(super) fn chronicle(connection: &Connection) -> Result<Chronicle> {
+    let instant_of = |sql: &str| connection.query_row(sql, (), |row| instant(row, 0)).optional();
+    // A ledger that only a reader has opened may still be of the version before.
+    let knows =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'kept'", (), |row| {
+            row.get::<_, bool>(0)
+        })?;
+    Ok(Chronicle {
+        accounted: instant_of("SELECT until FROM accounted")?,
+        kept_from: if knows { instant_of("SELECT from_when FROM kept")? } else { None },
+        tables: connection
+            .prepare("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id")?
+            .query_map((), table)?
+            .collect::<Result<_>>()?,
+        events: connection
+            .prepare("SELECT at, kind, detail FROM events ORDER BY id")?
+            .query_map((), event)?
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// The next rows of a job in the order of their slots, after `(slot, epoch)`. Rows that [`super::Buffered`] keeps of
+/// another ledger have negative epochs: they answer for no slot here.
+pub(super) const SLOT_ROWS: &str = "SELECT id, slot, slot_last, slots, epoch, outcome FROM runs
+     WHERE job = ?1 AND (slot, epoch) > (?2, ?3) AND epoch >= 0 ORDER BY slot, epoch LIMIT ?4";
+
+/// Range rows that begin before an instant and end after it.
+pub(super) const RANGES_OVER: &str = "SELECT id, slot, slot_last, slots, epoch, outcome FROM runs
+     WHERE job = ?1 AND slot_last >= ?2 AND slot < ?2 AND epoch >= 0";
+
+pub(super) fn slot_rows(
+    connection: &Connection,
+    job: &str,
+    after: (i64, i64),
+    limit: usize,
+) -> Result<Vec<SlotRow>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(SLOT_ROWS)?
+        .query_map(params![job, after.0, after.1, limit], slot_row)?
+        .collect()
+}
+
+pub(super) fn ranges_over(connection: &Connection, job: &str, at: Timestamp) -> Result<Vec<SlotRow>> {
+    let mut rows: Vec<SlotRow> = connection
+        .prepare_cached(RANGES_OVER)?
+        .query_map(params![job, micros(at)], slot_row)?
+        .collect::<Result<_>>()?;
+    rows.sort_by_key(|row| (row.slot, row.epoch));
+    Ok(rows)
+}
+
+fn slot_row(row: &Row<'_>) -> Result<SlotRow> {
+    Ok(SlotRow {
+        run: RunId(row.get(0)?),
+        slot: instant(row, 1)?,
+        slot_last: maybe_instant(row, 2)?,
+        slots: row.get::<_, i64>(3)?.cast_unsigned(),
+        epoch: row.get(4)?,
+        outcome: word(row, 5, Outcome::from_word)?,
+    })
+}
+
+fn event(row: &Row<'_>) -> Result<Event> {
+    Ok(Event { at: instant(row, 0)?, kind: row.get(1)?, detail: json(row, 2)? })
 }
 
 fn table(row: &Row<'_>) -> Result<TableRecord> {

@@ -9,7 +9,17 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+
+/// `audit` judges only what must still be there, and finds range rows that begin before what it looks at.
+const VERSION_5: &str = "
+-- Rows of slots before this may have been dropped by age.
+CREATE TABLE kept (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    from_when  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX runs_of_ranges ON runs (job, slot_last) WHERE slot_last IS NOT NULL;
+";
 
 /// Which jobs are failing, and who is still to be told of what: written with the end of the run that is its cause.
 const VERSION_4: &str = "

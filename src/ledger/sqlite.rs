@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{self, Mismatch};
+use super::seen::{Seen, Sight};
 use super::{
-    Applied, Event, Filter, Incident, Ledger, LedgerError, Notice, Owner, Past, PauseRecord, TableRecord,
-    Write, damage, read, write,
+    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, Owner, Past,
+    PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, read, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -33,6 +34,8 @@ pub struct SqliteLedger {
     path: PathBuf,
     host: String,
     owner: Owner,
+    /// The files as they were when they were last ours; nothing for a reader, or in memory.
+    seen: Option<Seen>,
 }
 
 impl SqliteLedger {
@@ -59,7 +62,8 @@ impl SqliteLedger {
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(PATIENCE).map_err(failed)?;
         prepare(&mut connection, suspect).map_err(|mismatch| opening(path, mismatch))?;
-        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner })
+        let seen = Seen::of(path);
+        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner, seen })
     }
 
     /// Opens an existing ledger for reading, also beside a daemon that writes and without the right to write.
@@ -80,7 +84,7 @@ impl SqliteLedger {
         let connection = connect_read_only(path).map_err(failed)?;
         schema::check(&connection).map_err(|mismatch| opening(path, mismatch))?;
         let owner = Owner { role: "reader".into(), boot: String::new(), pid: 0, start_time: 0 };
-        Ok(Self { connection, path: path.to_owned(), host: String::new(), owner })
+        Ok(Self { connection, path: path.to_owned(), host: String::new(), owner, seen: None })
     }
 
     /// A ledger that is gone with the process: what [`super::Buffered`] keeps until the disk takes it.
@@ -93,12 +97,22 @@ impl SqliteLedger {
         let mut connection = Connection::open_in_memory().map_err(failed)?;
         prepare(&mut connection, false).map_err(|mismatch| opening(path, mismatch))?;
         continue_after(&connection, after).map_err(failed)?;
-        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner })
+        Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner, seen: None })
     }
 
     /// Takes a row over from another ledger as it is, with its number.
     pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
         write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
+    }
+
+    /// What is asked of each job at every start, from a ledger that is damaged.
+    pub(super) fn restore_jobs(&self, jobs: &[JobPast]) -> Result<(), LedgerError> {
+        let restore = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            write::restore_jobs(&transaction, jobs)?;
+            transaction.commit()
+        };
+        restore().map_err(|error| self.writing(error))
     }
 
     /// # Errors
@@ -123,6 +137,29 @@ impl SqliteLedger {
         }
     }
 
+    /// The open file is still whole, whatever became of its name: its content goes to that name again, and what
+    /// is found there is kept beside it.
+    fn put_back(&mut self, what: &str, now: Timestamp) -> Result<SetAside, LedgerError> {
+        let rescued = beside(&self.path, ".rescued");
+        let copied = damage::copy(&self.connection, &rescued);
+        let failed = |reason: String| LedgerError::Write {
+            path: show(&self.path),
+            reason: format!("{what}, and it can't be put back: {reason}"),
+        };
+        match copied {
+            Err(error) if damage::is_damage(&error) => return Err(self.reading(error)),
+            Err(error) => return Err(failed(explain(&error, &self.path))),
+            Ok(()) => {}
+        }
+        let moved_to = damage::set_aside(&self.path, now).map_err(|error| failed(error.to_string()))?;
+        // Closed before the new one opens: it takes files away by their names.
+        self.connection = Connection::open_in_memory().map_err(|error| failed(error.to_string()))?;
+        damage::move_into_place(&rescued, &self.path).map_err(|error| failed(error.to_string()))?;
+        *self = Self::open_suspected(&self.path, self.owner.clone(), &self.host, false)?;
+        let kept = "all its rows were written to its place again".to_owned();
+        Ok(SetAside { moved_to, reason: what.to_owned(), kept })
+    }
+
     /// One snapshot for all that `inner` reads.
     fn snapshot<T>(&self, inner: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
         let read = || {
@@ -144,7 +181,38 @@ impl Ledger for SqliteLedger {
             transaction.commit()?;
             Ok(applied)
         };
-        write().map_err(|error| self.writing(error))
+        let applied = write().map_err(|error| self.writing(error));
+        if let Some(seen) = &mut self.seen {
+            seen.note_change(&self.path);
+        }
+        applied
+    }
+
+    fn look(&mut self, now: Timestamp) -> Result<Option<SetAside>, LedgerError> {
+        let Some(seen) = &mut self.seen else { return Ok(None) };
+        match seen.look(&self.path) {
+            Sight::Same => Ok(None),
+            Sight::Changed => {
+                // Another connection, so that what this one remembers does not hide what the file holds.
+                let looked = connect_read_only(&self.path).and_then(|fresh| damage::look_for(&fresh));
+                looked.map(|()| None).map_err(|error| self.reading(error))
+            }
+            Sight::Gone(what) => self.put_back(&what, now).map(Some),
+        }
+    }
+
+    fn open_runs(&self) -> Result<Vec<OpenRun>, LedgerError> {
+        self.snapshot(read::open_runs)
+    }
+
+    fn restore(&mut self, open: &[OpenRun]) -> Result<(), LedgerError> {
+        let connection = &mut self.connection;
+        let mut restore = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            open.iter().try_for_each(|open| write::restore(&transaction, open))?;
+            transaction.commit()
+        };
+        restore().map_err(|error| self.writing(error))
     }
 
     fn past(&self) -> Result<Past, LedgerError> {
@@ -206,6 +274,16 @@ impl Ledger for SqliteLedger {
         self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
     }
 
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::refuses(connection, job.as_str(), slot, epoch, at))
+    }
+
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
         self.snapshot(read::last_run)
     }
@@ -216,6 +294,31 @@ impl Ledger for SqliteLedger {
 
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
         self.snapshot(|connection| read::tables(connection, from))
+    }
+
+    fn chronicle(&self) -> Result<Chronicle, LedgerError> {
+        self.snapshot(read::chronicle)
+    }
+
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut rows = self.snapshot(|connection| read::ranges_over(connection, job.as_str(), from))?;
+        // No epoch lies before this one, so that rows at `from` itself are found.
+        let mut after = (write::micros(from), -1);
+        loop {
+            for row in std::mem::take(&mut rows) {
+                if each(row).is_break() {
+                    return Ok(());
+                }
+            }
+            rows = self.snapshot(|connection| read::slot_rows(connection, job.as_str(), after, CHUNK))?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = (write::micros(last.slot), i64::from(last.epoch));
+        }
     }
 
     fn patience(&self, wait: Duration) {
@@ -235,7 +338,11 @@ impl Ledger for SqliteLedger {
             transaction.commit()?;
             Ok(deleted)
         };
-        prune().map_err(|error| self.writing(error))
+        let pruned = prune().map_err(|error| self.writing(error));
+        if let Some(seen) = &mut self.seen {
+            seen.note_change(&self.path);
+        }
+        pruned
     }
 }
 
@@ -265,7 +372,7 @@ fn continue_after(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
 }
 
 /// SQLite gives the files beside the ledger the mode of the ledger; so it is made here, with the right one.
-fn make_file(path: &Path) -> Result<(), String> {
+pub(super) fn make_file(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new()
         .recursive(true)

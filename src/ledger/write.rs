@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write};
+use super::{Applied, Incident, JobPast, NewRow, NewState, OpenRun, Owner, TableRecord, Write, read};
 use crate::model::{Outcome, Report, RunId, RunRecord};
 
 type Result<T> = rusqlite::Result<T>;
@@ -75,6 +75,11 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
                 )?
                 .execute([micros(*until)])?;
         }
+        Write::SetBack { epoch } => {
+            connection
+                .prepare_cached("UPDATE jobs SET last_slot = NULL, epoch = max(epoch, ?1)")?
+                .execute([epoch])?;
+        }
         Write::Table(table) => insert_table(connection, table)?,
         Write::Event(event) => {
             connection
@@ -134,7 +139,8 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
         NewState::Skipped(reason) => (Outcome::Skipped, Some(reason.word()), None),
     };
     let last_slot = row.slot_last.or(row.slot);
-    let inserted = connection
+    let insert = |epoch: i64| {
+        connection
         .prepare_cached(
             "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
                                reason, started_at, host, owner, requested_by, dry_run)
@@ -148,7 +154,7 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             row.slot.map(micros),
             row.slot_last.map(micros),
             row.slots.cast_signed(),
-            row.epoch,
+            epoch,
             micros(last_slot.unwrap_or(row.at)),
             micros(row.at),
             outcome.word(),
@@ -158,12 +164,20 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             owner,
             row.requested_by,
             row.dry_run,
-        ])?;
-    if inserted == 0 {
-        let holder = connection
-            .prepare_cached("SELECT id FROM runs WHERE job = ?1 AND slot = ?2 AND epoch = ?3")?
-            .query_row(params![row.job.as_str(), row.slot.map(micros), row.epoch], |row| row.get(0))?;
-        return Ok(Applied::AlreadyClaimed(RunId(holder)));
+        ])
+    };
+    if insert(row.epoch.into())? == 0
+        && let Some(slot) = row.slot
+    {
+        let job = row.job.as_str();
+        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
+            return Ok(Applied::AlreadyClaimed(holder));
+        }
+        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        let highest: i64 = connection
+            .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
+            .query_row(params![job, micros(slot)], |row| row.get(0))?;
+        insert(highest + 1)?;
     }
     let run = connection.last_insert_rowid();
     connection
@@ -284,31 +298,62 @@ fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {
     Ok(())
 }
 
-/// By `moment`, which has an index and is hardly ever after the end: so nothing newer is looked at.
+/// By `moment`, which has an index and is hardly ever after the end: so nothing newer is looked at. The rows of the
+/// last boot stay: they keep its `@reboot` jobs from running once more, however long ago it was.
 pub(super) const PRUNABLE: &str = "SELECT id FROM runs
-     WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1
+     WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1 AND slot IS NOT ?3
      ORDER BY moment, id LIMIT ?2";
 
 /// Deletes old rows, and the events and tables that explain no row that is left.
 pub(super) fn prune(connection: &Connection, before: Timestamp, batch: usize) -> Result<usize> {
-    let before = micros(before);
+    let (before_text, before) = (before.to_string(), micros(before));
+    let boot = last_boot(connection)?;
     let old: Vec<i64> = connection
         .prepare_cached(PRUNABLE)?
-        .query_map(params![before, i64::try_from(batch).unwrap_or(i64::MAX)], |row| row.get(0))?
+        .query_map(params![before, i64::try_from(batch).unwrap_or(i64::MAX), boot], |row| row.get(0))?
         .collect::<Result<_>>()?;
     for run in &old {
         connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute([run])?;
         connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run])?;
     }
-    connection.prepare_cached("DELETE FROM events WHERE at < ?1")?.execute([before])?;
-    // The newest table before that instant was in force at it.
+    if !old.is_empty() {
+        connection
+            .prepare_cached(
+                "INSERT INTO kept (one, from_when) VALUES (1, ?1)
+                 ON CONFLICT (one) DO UPDATE SET from_when = max(from_when, excluded.from_when)",
+            )?
+            .execute([before])?;
+    }
+    // The last start tells of the boot; a clock that was set back from a later time explains rows that stay.
+    connection
+        .prepare_cached(
+            "DELETE FROM events WHERE at < ?1
+                 AND id IS NOT (SELECT max(id) FROM events WHERE kind = 'daemon_started')
+                 AND NOT (kind IN ('clock_stepped', 'clock_behind_ledger')
+                     AND ifnull(ifnull(detail ->> 'from', detail ->> 'accounted'), '') >= ?2)",
+        )?
+        .execute(params![before, before_text])?;
+    // The newest table before that instant was in force at it. The one that came last is in force, whatever
+    // its date: the clock may have been behind when it came.
     connection
         .prepare_cached(
             "DELETE FROM tables WHERE in_force_from < (
-                 SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1)",
+                 SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1)
+             AND id < (SELECT max(id) FROM tables)",
         )?
         .execute([before])?;
     Ok(old.len())
+}
+
+/// When this host booted, as the daemon that started last found it.
+fn last_boot(connection: &Connection) -> Result<Option<i64>> {
+    let told = connection
+        .prepare_cached(
+            "SELECT detail ->> 'boot_time' FROM events WHERE kind = 'daemon_started' ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row((), |row| row.get::<_, Option<String>>(0))
+        .optional()?;
+    Ok(told.flatten().and_then(|boot| boot.parse().ok()).map(micros))
 }
 
 pub(super) fn adopt_row(connection: &Connection, record: &RunRecord, owner: &Owner) -> Result<()> {
@@ -351,6 +396,39 @@ pub(super) fn adopt_row(connection: &Connection, record: &RunRecord, owner: &Own
                 attempt.error,
             ],
         )?;
+    }
+    Ok(())
+}
+
+/// A run without an end, from a ledger that is damaged. Under an epoch of its own where another row has its slot.
+pub(super) fn restore(connection: &Connection, open: &OpenRun) -> Result<()> {
+    let OpenRun { record, epoch, owner, dry_run, .. } = open;
+    let known = connection
+        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
+        .query_row([record.run.0], |_| Ok(()))
+        .optional()?;
+    if known.is_some() {
+        return Ok(());
+    }
+    adopt_row(connection, record, owner)?;
+    connection
+        .prepare_cached("UPDATE OR IGNORE runs SET epoch = ?2, dry_run = ?3 WHERE id = ?1")?
+        .execute(params![record.run.0, epoch, dry_run])?;
+    Ok(())
+}
+
+pub(super) fn restore_jobs(connection: &Connection, jobs: &[JobPast]) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT OR IGNORE INTO jobs (job, epoch, last_slot, last_started, last_succeeded) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for job in jobs {
+        statement.execute(params![
+            job.job,
+            job.epoch,
+            job.last_slot.map(micros),
+            job.last_started.map(micros),
+            job.last_succeeded.map(micros),
+        ])?;
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns the meaning of an expression (`parse`, `field`, `expression`), its slots on the time line of a zone
 //! (`occurrence`), what looks like a slip (`lint`) and the words for it (`explain`). Pure: reads no clock
-//! and looks up no zone; both are handed in.
+//! and looks up no zone; both are handed in. Only a zone of the past is looked up here, by its name and what was
+//! recorded of it (`recorded`).
 
 mod explain;
 mod expression;
@@ -10,6 +11,7 @@ mod field;
 mod lint;
 mod occurrence;
 mod parse;
+mod recorded;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use expression::Expression;
 pub use lint::Lint;
 pub use occurrence::offsets;
+pub use recorded::{RECORDED_AHEAD, recorded};
 
 /// The schedule of one job: one expression or several, in one zone. A slot that several give counts once.
 ///

@@ -19,13 +19,14 @@ use super::expression::{Calendar, Expression};
 /// No offset is further from UTC, in seconds (tz databases and jiff allow up to 25:59:59).
 const FARTHEST_OFFSET: i64 = 26 * 3600;
 
+pub(super) const MOST_OFFSETS: usize = 64;
+
 /// The offsets, in seconds east of UTC, in force from `from` until `until`: each with the instant from
-/// which it holds, the first with `from` itself. At most 64, so that a record of them stays small.
+/// which it holds, the first with `from` itself. At most [`MOST_OFFSETS`], so that a record of them stays small.
 pub fn offsets(zone: &TimeZone, from: Timestamp, until: Timestamp) -> Vec<(Timestamp, i32)> {
-    const MOST: usize = 64;
     let mut offsets = vec![(from, zone.to_offset(from).seconds())];
     for transition in zone.following(from) {
-        if transition.timestamp() >= until || offsets.len() == MOST {
+        if transition.timestamp() >= until || offsets.len() == MOST_OFFSETS {
             break;
         }
         let offset = transition.offset().seconds();

@@ -283,13 +283,15 @@ impl Link {
         let end = piece.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let (whole, unfinished) = piece.bytes.split_at(end);
         if !whole.is_empty() {
-            one.lines += program.log.output(stream(piece.stream), piece.at, whole);
-            one.safe = Position { offset: one.taken + whole.len() as u64, lines: one.lines };
+            let lines = program.log.output(stream(piece.stream), piece.at, whole);
+            one.lines = one.lines.saturating_add(lines);
+            one.safe = Position { offset: one.taken.saturating_add(whole.len() as u64), lines: one.lines };
         }
         if !unfinished.is_empty() {
-            one.lines += program.log.output(stream(piece.stream), piece.at, unfinished);
+            let lines = program.log.output(stream(piece.stream), piece.at, unfinished);
+            one.lines = one.lines.saturating_add(lines);
         }
-        one.taken += piece.bytes.len() as u64;
+        one.taken = one.taken.saturating_add(piece.bytes.len() as u64);
         let ack = Ack { id: piece.id, stream: piece.stream, taken: one.taken, safe: one.safe };
         let mut bytes = vec![];
         put_ack(&mut bytes, &ack);

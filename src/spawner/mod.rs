@@ -6,6 +6,8 @@
 //! did well: that is the job's business.
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod link;
 mod outgoing;
 mod protocol;

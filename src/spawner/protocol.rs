@@ -18,7 +18,7 @@ pub(crate) const VERSION: u32 = 1;
 /// Un-acknowledged output of one stream; beyond it the program's pipe is left to fill.
 pub(crate) const WINDOW: u64 = 128 * 1024;
 
-const HEAD: usize = 6;
+pub(crate) const HEAD: usize = 6;
 const LONGEST: usize = 64 << 20;
 
 pub(crate) mod kind {

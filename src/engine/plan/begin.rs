@@ -13,8 +13,9 @@ use super::slots::{self, Sweep};
 use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
 use crate::config::{JobSpec, JobTable};
 use crate::model::{JobName, SkipReason};
-use crate::policy::PUNCTUAL;
+use crate::policy::{FAR, PUNCTUAL};
 use crate::schedule::Schedule;
+use crate::units::HumanDuration;
 
 impl Plan {
     /// Takes up where the ledger ends. The decisions are as those of [`Plan::handle`].
@@ -24,6 +25,9 @@ impl Plan {
         now: Timestamp,
         host: &str,
     ) -> (Self, Vec<Decision>) {
+        // As after a small step at run time: time stands still until it has caught up.
+        let small = |at: &Timestamp| *at > now && *at <= slots::later(now, PUNCTUAL);
+        let now = recovered.accounted.filter(small).unwrap_or(now);
         let mut plan = Self {
             dependents: dependents(&table),
             table: table.clone(),
@@ -37,6 +41,8 @@ impl Plan {
             runs: Runs::default(),
             after_held: Default::default(),
             latest: now,
+            epoch: recovered.epochs.iter().map(|(_, epoch)| *epoch).max().unwrap_or(0),
+            far: None,
             sequence: 0,
             stopping: false,
         };
@@ -85,7 +91,6 @@ impl Plan {
             let mut state = self.fresh(spec);
             let mut next = from_now(spec, now);
             if let Some(before) = old.remove(&spec.name) {
-                state.epoch = before.epoch;
                 state.started = before.started;
                 state.succeeded = before.succeeded;
                 self.jobs.insert(spec.name.clone(), state);
@@ -124,7 +129,7 @@ impl Plan {
 
     fn fresh(&self, spec: &Arc<JobSpec>) -> JobState {
         let share = slots::share(&self.host, spec);
-        JobState { spec: spec.clone(), next: None, share, epoch: 0, started: 0, succeeded: 0 }
+        JobState { spec: spec.clone(), next: None, share, started: 0, succeeded: 0 }
     }
 
     /// The last slots of a schedule that is no longer in force: those before now that were not yet due.
@@ -161,7 +166,7 @@ impl Plan {
             until: slots::earlier(now, slots::TICK),
             now,
             share: state.map_or_else(Default::default, |state| state.share),
-            missed: state.map_or_else(Default::default, |state| state.spec.missed),
+            missed: state.map_or_else(Default::default, |state| self.missed(&state.spec, first)),
             budget: usize::MAX,
         };
         match state {
@@ -186,20 +191,30 @@ impl Plan {
     ) {
         let horizon = slots::later(now, PUNCTUAL);
         let accounted = recovered.accounted.filter(|at| *at <= horizon);
-        if let Some(at) = recovered.accounted.filter(|at| *at > horizon) {
+        if let Some(at) = accounted.filter(|at| now.duration_since(*at).unsigned_abs() > FAR && *at < now) {
+            self.far = Some(now);
+            out.push(Decision::FarBehind { accounted: at });
             out.push(Decision::Notice(format!(
-                "the ledger's last instant, {at}, lies in the future: the clock was wrong then or is wrong now \
-                 ({now}); it is not believed, and scheduling goes on from now"
+                "the ledger's last instant, {at}, lies {} ago: each job runs at most once for the slots since then, and \
+                 old rows are kept for a day",
+                HumanDuration(Duration::from_secs(now.duration_since(at).unsigned_abs().as_secs()))
             )));
         }
         let slots: HashMap<&JobName, Timestamp> =
             recovered.slots.iter().map(|(job, slot)| (job, *slot)).collect();
-        let epochs: HashMap<&JobName, u32> =
-            recovered.epochs.iter().map(|(job, epoch)| (job, *epoch)).collect();
+        // Where other jobs' jitter held back what is accounted for, a row can be the later word.
+        let known = recovered.past.iter().filter_map(|one| slots.get(&one.job).copied());
+        let future = known.chain(recovered.accounted).filter(|at| *at > horizon).max();
+        // Intervals come by those slots again.
+        self.epoch += u32::from(future.is_some());
         // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
         // undone when that came into force. Of the others rather one row too many than one too few.
+        // It lags by no more than the longest jitter: a table that came later still came before the clock was set back.
+        let lag = recovered.past.iter().filter_map(|one| one.jitter).max().unwrap_or_default();
         let since = |one: &PastJob, accounted: Timestamp| match (recovered.past_since, one.jitter) {
-            (Some(since), Some(Duration::ZERO)) => accounted.max(slots::earlier(since, slots::TICK)),
+            (Some(since), Some(Duration::ZERO)) if since <= slots::later(accounted, lag) => {
+                accounted.max(slots::earlier(since, slots::TICK))
+            }
             _ => accounted,
         };
         let mut past: HashMap<&JobName, &PastJob> = HashMap::new();
@@ -215,14 +230,13 @@ impl Plan {
         }
         for spec in &self.table.clone().jobs {
             let last = slots.get(&spec.name).copied();
-            let mut epoch = epochs.get(&spec.name).copied().unwrap_or(0);
             let mut next = from_now(spec, now);
             let before = past.get(&spec.name).and_then(|one| Some((*one, one.schedule.as_ref()?)));
             if let (Some(at), Some((one, schedule))) = (accounted, before) {
                 let mut from = since(one, at);
                 // Slots are claimed in their order, so those up to the newest row have theirs, though `accounted`
-                // waited for another job's jitter. Not so in a later epoch, which comes by the same hours again.
-                if let Some(last) = last.filter(|slot| epoch == 0 && *slot <= horizon) {
+                // waited for another job's jitter.
+                if let Some(last) = last.filter(|slot| *slot <= horizon) {
                     from = from.max(last);
                 }
                 let first = schedule.next_after(from);
@@ -231,19 +245,14 @@ impl Plan {
                     _ => self.judge_past(one, schedule, first, now, found),
                 }
             }
-            // Rows of the future: the clock was set back meanwhile, and intervals come by those slots again.
-            let future = [recovered.accounted, last].into_iter().flatten().filter(|at| *at > horizon).max();
-            if let (Some(future), Some(schedule)) = (future, &spec.schedule)
-                && schedule
-                    .next_interval_after(slots::earlier(now, slots::TICK))
-                    .is_some_and(|slot| slot <= future)
-            {
-                epoch += 1;
-            }
-            if let Some(state) = self.jobs.get_mut(&spec.name) {
-                state.epoch = epoch;
-            }
             self.place(&spec.name, next);
+        }
+        if let Some(accounted) = future {
+            out.push(Decision::BehindLedger { accounted, epoch: self.epoch });
+            out.push(Decision::Notice(format!(
+                "the ledger's last instant, {accounted}, lies in the future: the clock was wrong then or is wrong now \
+                 ({now}); it is not believed, and scheduling goes on from now"
+            )));
         }
     }
 

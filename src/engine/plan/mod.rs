@@ -10,7 +10,11 @@
 //!   claimed and wait when a pause begins go on.
 //! - A long past is looked at in portions ([`BUDGET`]), so that a year of per-second slots neither hangs the daemon
 //!   nor fills its memory; each portion becomes range rows of its own, with exact numbers.
-//! - `run_all` runs at most 10 000 slots of a job at once; older ones are `missed`.
+//! - `run_all` runs at most 10 000 slots of a job at once; older ones are `missed`. After a gap of more than 30 days
+//!   it acts as `run_once`: a clock that was set by years must not bring about years of runs.
+//! - A clock that is set back by more than 10 s ends a stretch of time: each slot of it that was not yet due (by its
+//!   jitter) is settled then, and the slots from the new time on come again.
+//! - At most 10 000 runs of a job wait at once; what comes on top of them overlaps.
 //! - `@reboot` is due at start, however long ago the machine booted, and follows `jitter` from the boot's time.
 
 mod begin;
@@ -61,6 +65,10 @@ pub struct Plan {
     after_held: BTreeSet<JobName>,
     /// The latest instant seen since the clock was last set back.
     latest: Timestamp,
+    /// One more each time that the clock is set back: interval slots are claimed under it.
+    epoch: u32,
+    /// Slots up to here passed in a gap too long for `run_all`.
+    far: Option<Timestamp>,
     /// Counts starts and successes, so that `after` needs no clock.
     sequence: u64,
     stopping: bool,
@@ -73,7 +81,6 @@ struct JobState {
     next: Option<Timestamp>,
     /// How long after its nominal time a slot is due, on this host.
     share: Duration,
-    epoch: u32,
     /// Place in `sequence` of the last start and the last success; 0: never.
     started: u64,
     succeeded: u64,
@@ -91,14 +98,17 @@ impl Plan {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Decision> {
         let mut out = vec![];
         let back = if let Event::ClockStepped { back } = &event { *back } else { None };
-        self.observe(now, back);
+        self.observe(now, back, &mut out);
+        if let Event::Gap { of } = &event {
+            self.note_gap(*of, now, &mut out);
+        }
         // After a step back that is too small to count, time stands still until it has caught up.
         let now = now.max(self.latest);
         if !matches!(event, Event::Claimed { .. } | Event::AlreadyClaimed { .. } | Event::Reload(_)) {
             self.settle(now, &mut out);
         }
         match event {
-            Event::Tick | Event::ClockStepped { .. } => {}
+            Event::Tick | Event::ClockStepped { .. } | Event::Gap { .. } => {}
             Event::Claimed { token, run } => self.claimed(token, run, &mut out),
             Event::AlreadyClaimed { token } => self.runs.refused(token),
             Event::Ended { run, outcome } => self.ended(run, outcome, now, &mut out),
@@ -135,6 +145,11 @@ impl Plan {
     /// Nominal time of a job's next slot.
     pub fn next_slot(&self, job: &str) -> Option<Timestamp> {
         self.jobs.get(job)?.next
+    }
+
+    /// When a slot of a job is due on this host: its nominal time, and the job's share of its `jitter`.
+    pub fn due(&self, job: &JobName, slot: Timestamp) -> Timestamp {
+        self.jobs.get(job).map_or(slot, |state| slots::later(slot, state.share))
     }
 
     pub fn table(&self) -> &Arc<JobTable> {

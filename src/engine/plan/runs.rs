@@ -13,6 +13,10 @@ use crate::config::JobSpec;
 use crate::model::{JobName, RunId, SkipReason};
 use crate::policy::Overlap;
 
+/// Runs of one job that may wait at once. Where its slots come faster than its runs end, `allow` and `run_all` would
+/// otherwise pile up runs for as long as the daemon lives.
+pub(super) const MOST_WAITING: usize = 10_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     last_token: u64,
@@ -85,6 +89,9 @@ impl Runs {
         let token = self.token();
         let mut replaces = vec![];
         let of_job = self.by_job.get(&spec.name);
+        if of_job.is_some_and(|of_job| of_job.waiting.len() >= MOST_WAITING) {
+            return (token, Verdict::Overlaps);
+        }
         if let Some(of_job) = of_job
             && !serial
         {
@@ -287,6 +294,9 @@ impl Runs {
     /// A run that stands in the way of a manual one, where overlap forbids that.
     pub(super) fn in_the_way(&self, spec: &JobSpec) -> Option<RunId> {
         let of_job = self.by_job.get(&spec.name)?;
+        if of_job.waiting.len() >= MOST_WAITING {
+            return of_job.running.iter().chain(&of_job.waiting).find_map(|token| self.runs[token].id);
+        }
         let mut tokens: Box<dyn Iterator<Item = &Token>> = match spec.overlap {
             Overlap::Skip => Box::new(of_job.running.iter().chain(&of_job.waiting)),
             Overlap::Queue => Box::new(of_job.waiting.iter().filter(|token| !self.runs[*token].serial)),

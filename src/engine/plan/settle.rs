@@ -11,8 +11,9 @@ use super::{BUDGET, Decision, Plan, row};
 use crate::config::JobSpec;
 use crate::ledger::{NewRow, NewState};
 use crate::model::{JobName, SkipReason, Trigger};
-use crate::policy::{MissedPolicy, PUNCTUAL};
+use crate::policy::{FAR, Missed, MissedPolicy, PUNCTUAL};
 use crate::schedule::Schedule;
+use crate::units::HumanDuration;
 
 /// A slot that is to run if overlap lets it.
 pub(super) struct Candidate {
@@ -33,7 +34,7 @@ pub(super) struct Found {
 impl Plan {
     /// Notices a clock that was set back. A step of at most 10 s changes nothing: the next slots follow the last.
     /// `back`: by how much, where somebody measured it better than from one event to the next.
-    pub(super) fn observe(&mut self, now: Timestamp, back: Option<Duration>) {
+    pub(super) fn observe(&mut self, now: Timestamp, back: Option<Duration>, out: &mut Vec<Decision>) {
         if now >= self.latest {
             self.latest = now;
             return;
@@ -42,19 +43,75 @@ impl Plan {
         if seen.max(back.unwrap_or_default()) <= PUNCTUAL {
             return;
         }
+        let from = self.latest;
+        self.close_all(from, out);
         self.latest = now;
-        let set_back: Vec<JobName> =
+        self.far = None;
+        self.epoch += 1;
+        let mut set_back: Vec<JobName> =
             self.jobs.iter().filter(|(_, state)| state.next.is_some()).map(|(job, _)| job.clone()).collect();
+        set_back.sort_unstable();
+        let mut again = vec![];
         for job in set_back {
-            let Some(state) = self.jobs.get_mut(&job) else { continue };
+            let Some(state) = self.jobs.get(&job) else { continue };
             let Some(schedule) = &state.spec.schedule else { continue };
-            let from = slots::earlier(now, state.share);
-            let repeats = schedule.next_interval_after(from);
+            let repeats = schedule.next_interval_after(slots::earlier(now, slots::TICK));
             if repeats.is_some_and(|slot| state.next.is_some_and(|next| slot < next)) {
-                state.epoch += 1;
+                again.push(job.clone());
             }
-            let next = schedule.next_after(from);
+            let next = slots::next_from(schedule, now);
             self.place(&job, next);
+        }
+        out.push(Decision::SetBack { from, epoch: self.epoch, again });
+        out.push(Decision::Accounted { until: self.accounted(now) });
+    }
+
+    /// The clock is about to go back: slots up to `until` that are not due yet, or that a long past kept from being
+    /// looked at, get their rows now. Nobody comes by them again under this epoch.
+    fn close_all(&mut self, until: Timestamp, out: &mut Vec<Decision>) {
+        let open = |state: &super::JobState| state.next.is_some_and(|next| next <= until);
+        let mut open: Vec<JobName> =
+            self.jobs.iter().filter(|(_, state)| open(state)).map(|(job, _)| job.clone()).collect();
+        open.sort_unstable();
+        let mut found = Found::default();
+        for job in open {
+            let Some(state) = self.jobs.get(&job) else { continue };
+            let spec = state.spec.clone();
+            let Some(schedule) = &spec.schedule else { continue };
+            let sweep = Sweep {
+                schedule,
+                first: state.next,
+                until,
+                now: until,
+                share: state.share,
+                missed: self.missed(&spec, state.next),
+                budget: usize::MAX,
+            };
+            let swept = sweep.run(|due| self.fate(&job, due, until));
+            self.place(&job, swept.next);
+            self.found(&spec, schedule, swept, until, &mut found);
+        }
+        self.carry_out(found, until, out);
+    }
+
+    /// After a long gap each job runs once at most.
+    pub(super) fn note_gap(&mut self, of: Duration, now: Timestamp, out: &mut Vec<Decision>) {
+        if of > FAR {
+            self.far = Some(now);
+            out.push(Decision::Notice(format!(
+                "the clock reads {} later than it did a moment ago ({now}): each job runs at most once for the slots of \
+                 that time, and old rows are kept for a day",
+                HumanDuration(Duration::from_secs(of.as_secs()))
+            )));
+        }
+    }
+
+    /// What becomes of slots of a job that were missed, the first of them here.
+    pub(super) fn missed(&self, spec: &JobSpec, first: Option<Timestamp>) -> Missed {
+        let far = self.far.is_some_and(|far| first.is_some_and(|first| first <= far));
+        match spec.missed.policy {
+            MissedPolicy::RunAll if far => Missed { policy: MissedPolicy::RunOnce, ..spec.missed },
+            _ => spec.missed,
         }
     }
 
@@ -79,7 +136,7 @@ impl Plan {
                 until: slots::earlier(now, state.share),
                 now,
                 share: state.share,
-                missed: spec.missed,
+                missed: self.missed(&spec, state.next),
                 budget: budget.max(2),
             };
             let swept = sweep.run(|due| self.fate(&job, due, now));
@@ -100,6 +157,9 @@ impl Plan {
         if any {
             out.push(Decision::Accounted { until: self.accounted(now) });
         }
+        if all_done {
+            self.far = None;
+        }
         if all_done && self.pauses.first_end().is_some_and(|end| end <= now) {
             self.pauses.forget_ended(now);
             self.release_after(now, out);
@@ -115,7 +175,7 @@ impl Plan {
         now: Timestamp,
         found: &mut Found,
     ) {
-        let current = self.jobs.get(&spec.name).map_or(0, |state| state.epoch);
+        let current = self.epoch;
         let epoch = |slot| if current > 0 && slots::is_interval(schedule, slot) { current } else { 0 };
         let kind = spec.kind.name;
         for mut row in skipped_rows(&spec.name, kind, swept.skipped, now) {
@@ -123,7 +183,7 @@ impl Plan {
             found.rows.push(row);
         }
         let trigger = swept.trigger.unwrap_or(Trigger::Schedule);
-        let serial = trigger == Trigger::CatchUp && spec.missed.policy == MissedPolicy::RunAll;
+        let serial = trigger == Trigger::CatchUp && swept.policy == MissedPolicy::RunAll;
         found.candidates.extend(swept.runs.into_iter().map(|slot| Candidate {
             slot,
             spec: spec.clone(),

@@ -43,6 +43,8 @@ pub(super) struct Swept {
     /// In order.
     pub(super) runs: Vec<Timestamp>,
     pub(super) trigger: Option<Trigger>,
+    /// By which those that were missed were judged.
+    pub(super) policy: MissedPolicy,
     /// The first slot that was not judged.
     pub(super) next: Option<Timestamp>,
     pub(super) looked_at: usize,
@@ -63,6 +65,7 @@ pub(super) struct Stretch {
 impl Sweep<'_> {
     /// `fate` tells the slots that nobody would have run whatever their lateness: paused, stopping, removed.
     pub(super) fn run(&self, fate: impl Fn(Timestamp) -> Option<SkipReason>) -> Swept {
+        let policy = self.missed.policy;
         let keep = if self.missed.policy == MissedPolicy::RunAll { RUN_ALL_AT_MOST } else { 1 };
         let mut skipped = Skipped::default();
         let mut kept: VecDeque<(usize, Timestamp)> = VecDeque::new();
@@ -91,7 +94,7 @@ impl Sweep<'_> {
             // More are due than the budget allows: what is kept is judged with the rest.
             let next = kept.front().map(|(_, slot)| *slot).or(next);
             let superseded = self.superseded(self.newest_may_run());
-            return Swept { skipped: skipped.named(superseded), next, looked_at, ..Swept::default() };
+            return Swept { skipped: skipped.named(superseded), next, looked_at, policy, ..Swept::default() };
         }
         let punctual = eligible == 1 && kept.iter().all(|(_, slot)| self.lateness(*slot) <= PUNCTUAL);
         let trigger = if punctual { Trigger::Schedule } else { Trigger::CatchUp };
@@ -105,7 +108,7 @@ impl Sweep<'_> {
             }
         }
         let superseded = self.superseded(!runs.is_empty());
-        Swept { skipped: skipped.named(superseded), runs, trigger: Some(trigger), next, looked_at }
+        Swept { skipped: skipped.named(superseded), runs, trigger: Some(trigger), policy, next, looked_at }
     }
 
     fn superseded(&self, newest_runs: bool) -> SkipReason {

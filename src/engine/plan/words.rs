@@ -20,7 +20,11 @@ pub enum Event {
     Tick,
     /// The wall clock was set (the loop measured it against the time since boot): `back` tells how far back.
     ClockStepped {
-        back: Option<std::time::Duration>,
+        back: Option<Duration>,
+    },
+    /// So much time has passed at once: the clock was set forward, or the machine slept.
+    Gap {
+        of: Duration,
     },
     /// What the ledger answered to [`Decision::Claim`].
     Claimed {
@@ -89,6 +93,22 @@ pub enum Decision {
     Accounted {
         until: Timestamp,
     },
+    /// The clock was set back, from this instant: slots go on under this epoch, and the interval slots of these jobs
+    /// come again.
+    SetBack {
+        from: Timestamp,
+        epoch: u32,
+        again: Vec<JobName>,
+    },
+    /// At start: the ledger's last instant lies in the future and is not believed. As a `SetBack` for what follows.
+    BehindLedger {
+        accounted: Timestamp,
+        epoch: u32,
+    },
+    /// At start: the ledger's last instant lies more than [`crate::policy::FAR`] ago.
+    FarBehind {
+        accounted: Timestamp,
+    },
     /// Something that the operator should read in the daemon's log.
     Notice(String),
 }
@@ -113,7 +133,7 @@ pub struct Recovered {
     pub open: Vec<OpenRun>,
     pub pauses: Vec<PauseRecord>,
     pub epochs: Vec<(JobName, u32)>,
-    /// The newest slot of each job that has a row, of all epochs.
+    /// The newest slot of each job that has a row, since the clock was last set back.
     pub slots: Vec<(JobName, Timestamp)>,
     /// For `after`: each job, when it last started and when it last succeeded.
     pub last: Vec<(JobName, Option<Timestamp>, Option<Timestamp>)>,

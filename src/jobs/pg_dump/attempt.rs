@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::failure::{Failure, cant, incomplete, unwritable};
+use super::failure::{Failure, cant, explain, incomplete, unwritable};
 use super::options::{Format, PgDump};
-use super::tools::{self, Call, Tools};
+use super::tools::{Call, Tools};
 use crate::backup::codec::Compression;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
 use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
@@ -240,11 +240,11 @@ impl Dump<'_> {
         let exit = running.wait().await;
         match worked {
             Err(StreamError::Stopped) if lost == Some(true) => {
-                Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr)))
+                Err(Failure::Program(explain(&name, self.connection, exit.status, &exit.stderr)))
             }
             Err(error) => Err(Failure::Stream(error).of(&name, self.connection)),
             Ok(made) if exit.status == Status::Code(0) => Ok(made),
-            Ok(_) => Err(Failure::Program(tools::explain(&name, self.connection, exit.status, &exit.stderr))),
+            Ok(_) => Err(Failure::Program(explain(&name, self.connection, exit.status, &exit.stderr))),
         }
     }
 

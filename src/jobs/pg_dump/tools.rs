@@ -1,4 +1,4 @@
-//! PostgreSQL's own programs: which ones to use, how to call them, what their failure means.
+//! PostgreSQL's own programs: which ones to use, how to call them.
 //!
 //! Of a server in a container, they are the container's own; everything else is the same.
 
@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use crate::backup::codec::Compression;
-use crate::host::docker::client;
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::host::process::{Output, Program, Programs, Status, Stdin};
+use crate::host::process::{Output, Program, Programs, Stdin};
 use crate::jobs::{JobError, Lack};
 
 use super::inside::Inside;
 use super::options::{Format, PgDump};
-
-/// Lines of a failing program that its error repeats.
-const TOLD: usize = 5;
 
 /// Where Debian and its kin keep the programs of each version.
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -221,45 +217,6 @@ pub(super) fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<St
     })
 }
 
-/// What a program that didn't end well has said last.
-pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
-    let ended = match status {
-        // The client's own words: Docker, or the container, and not the program.
-        Status::Code(client::FAILED | client::NO_PROGRAM) if connection.container.is_some() => {
-            "failed".to_owned()
-        }
-        Status::Code(code @ 129..160) if connection.container.is_some() => {
-            return explain(name, connection, Status::Signal(code - 128), stderr);
-        }
-        Status::Code(code) => format!("ended with code {code}"),
-        Status::Signal(signal) => match signal_hook::low_level::signal_name(signal) {
-            Some(name) => format!("was ended by signal {signal} ({name})"),
-            None => format!("was ended by signal {signal}"),
-        },
-        Status::Unknown => "ended, and nobody knows how".to_owned(),
-    };
-    let said = String::from_utf8_lossy(stderr);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    // What went wrong stands in the first line that says so; details and the query follow it.
-    let from = lines.iter().position(|line| line.contains(": error: "));
-    let from = from.unwrap_or(lines.len().saturating_sub(TOLD));
-    let told = lines.iter().skip(from).take(TOLD).copied().collect::<Vec<_>>().join("; ");
-    let said = if told.is_empty() { "it said nothing".to_owned() } else { told };
-    let error = anyhow!("{name} of {} at {} {ended}: {said}", connection.database, connection.address());
-    let lasting = [
-        "executable file not found",
-        "permission denied",
-        "server version mismatch",
-        "unrecognized option",
-        "unrecognized configuration",
-    ];
-    if lasting.iter().any(|text| said.contains(text)) {
-        JobError::Permanent(error)
-    } else {
-        JobError::Retryable(error)
-    }
-}
-
 /// A pg_dump that the PATH names is the operator's choice, and is used. Debian's /usr/bin/pg_dump names none: it is
 /// a script that looks for a cluster of this host. Then it is the installed one of the server's version, or the next
 /// newer one, or else the newest (whose age the caller sees).
@@ -374,43 +331,5 @@ mod tests {
         assert!(tools.fit(&ServerFacts { major: 13, ..facts }, "db:5432").is_ok());
         assert_eq!(version_of("pg_dump (PostgreSQL) 18beta1").unwrap().1, 18);
         assert_eq!(version_of("something else"), None);
-    }
-
-    #[test]
-    fn a_failed_program_is_told_by_its_last_words() {
-        let connection = Connection {
-            host: "db".into(),
-            port: 5432,
-            database: "shop".into(),
-            user: "me".into(),
-            password: None,
-            container: None,
-            tls: crate::host::postgres::Tls::Prefer,
-        };
-        let check = |status, stderr: &str, lasting: bool, expected: &str| {
-            let error = explain("pg_dump", &connection, status, stderr.as_bytes());
-            assert_eq!(
-                (error.to_string().as_str(), matches!(error, JobError::Permanent(_))),
-                (expected, lasting)
-            );
-        };
-        check(
-            Status::Signal(9),
-            "",
-            false,
-            "pg_dump of shop at db:5432 was ended by signal 9 (SIGKILL): it said nothing",
-        );
-        check(
-            Status::Code(1),
-            "1\n2\n3\n4\n\npermission denied for table t\n",
-            true,
-            "pg_dump of shop at db:5432 ended with code 1: 1; 2; 3; 4; permission denied for table t",
-        );
-        check(
-            Status::Code(1),
-            "pg_dump: warning: 1\npg_dump: error: query failed: FATAL: 2\n3\n4\n5\n6\n7\n",
-            false,
-            "pg_dump of shop at db:5432 ended with code 1: pg_dump: error: query failed: FATAL: 2; 3; 4; 5; 6",
-        );
     }
 }

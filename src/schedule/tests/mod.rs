@@ -2,6 +2,7 @@ mod debian_cron;
 mod properties;
 mod slots;
 mod text;
+mod zones;
 
 use super::*;
 

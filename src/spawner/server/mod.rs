@@ -5,6 +5,8 @@
 
 mod connection;
 mod daemon;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod program;
 mod programs;
 mod record;

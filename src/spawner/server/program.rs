@@ -144,7 +144,7 @@ impl Program {
         self.streams[stream].watched = false;
     }
 
-    fn take(&mut self, index: usize, at: Timestamp, bytes: &[u8], out: Option<&mut Vec<u8>>) {
+    pub(super) fn take(&mut self, index: usize, at: Timestamp, bytes: &[u8], out: Option<&mut Vec<u8>>) {
         self.written += bytes.len() as u64;
         let stream = &mut self.streams[index];
         let passed = match stream.kind {
@@ -259,7 +259,7 @@ impl Program {
 fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8], tail: usize) {
     let bytes = &bytes[bytes.len().saturating_sub(tail)..];
     // Cut only now and then: shifting the tail for each short line would cost more than reading it.
-    if kept.len() + bytes.len() > 2 * tail {
+    if kept.len() + bytes.len() > tail.saturating_mul(2) {
         let excess = (kept.len() + bytes.len()).saturating_sub(tail).min(kept.len());
         kept.drain(..excess);
     }

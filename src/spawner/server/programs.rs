@@ -16,7 +16,12 @@ use crate::policy::TERM_GRACE;
 impl Server {
     pub(super) fn start(&mut self, request: &Start, descriptors: Vec<OwnedFd>) {
         let id = request.id;
-        self.next_id = self.next_id.max(id + 1);
+        if self.programs.contains_key(&id) {
+            // Its pipes and its exit would never be seen again.
+            let reason = format!("number {id} is another program's, which the daemon should know");
+            return self.say(&ToDaemon::Failed { id, host: false, reason });
+        }
+        self.next_id = self.next_id.max(id.saturating_add(1));
         let started = match start::start(request, descriptors, self.limit.as_ref(), &self.state) {
             Ok(started) => started,
             Err(failure) => {

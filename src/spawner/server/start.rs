@@ -33,6 +33,9 @@ pub(super) fn start(
     limit: Option<&(Rlimit, Rlimit)>,
     state: &Path,
 ) -> Result<Started, Failure> {
+    let Some((name, arguments)) = request.argv.split_first() else {
+        return Err(Failure { host: false, reason: "no program was named".to_owned() });
+    };
     let mut descriptors = descriptors.into_iter();
     let host = |error: io::Error| Failure { host: true, reason: error.to_string() };
     // Descriptors 0 to 2 of the spawner are /dev/null, so that inheriting them costs nothing.
@@ -47,7 +50,7 @@ pub(super) fn start(
     let mut command = match &report {
         None => {
             let mut command = command(&request.path);
-            command.arg0(&request.argv[0]);
+            command.arg0(name);
             if let Some(cwd) = &request.cwd {
                 command.current_dir(cwd);
             }
@@ -63,11 +66,11 @@ pub(super) fn start(
             };
             let mut command = command(Path::new("/proc/self/exe"));
             command.arg(exec::VERB).arg(serde_json::to_string(&become_program).unwrap_or_default());
-            command.arg(&request.path).arg(&request.argv[0]);
+            command.arg(&request.path).arg(name);
             command
         }
     };
-    command.args(&request.argv[1..]).env_clear();
+    command.args(arguments).env_clear();
     command.envs(request.env.iter().map(|(name, value)| (name, value)));
     command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
 

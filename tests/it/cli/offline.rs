@@ -2,7 +2,7 @@
 
 use super::{Place, ended};
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 19] = [
     "daemon",
     "check",
     "list",
@@ -17,6 +17,8 @@ const VERBS: [&str; 17] = [
     "history",
     "show",
     "logs",
+    "audit",
+    "why",
     "schema",
     "completions",
     "man",

@@ -10,7 +10,7 @@ use crate::support::postgres::PASSWORD;
 
 /// A lock that doesn't need the engine to be held.
 fn lock(shop: &Shop) {
-    let name = &shop.inside.container.name;
+    let name = &shop.server.container.name;
     let password = format!("PGPASSWORD={PASSWORD}");
     let user = format!("PGUSER={}", crate::support::postgres::USER);
     let hold = "BEGIN; LOCK TABLE sales; SELECT pg_sleep(600)";
@@ -45,7 +45,7 @@ fn an_engine_that_is_killed_under_a_dump_leaves_no_pg_dump_behind() {
     engine.kill();
     let row = shop.host.wait_for_outcome("db-backup", "failed");
     assert!(!lives(left), "pg_dump {left} goes on, though its run has failed");
-    let name = &shop.inside.container.name;
+    let name = &shop.server.container.name;
     let error =
         last_error(&row).replace(name, "DB").replace(&engine.socket().display().to_string(), "SOCKET");
     assert_eq!(

@@ -103,7 +103,7 @@ fn a_dump_whose_spawner_is_killed_is_ended_at_once_and_tried_again() {
     drop(lock);
     let row = shop.host.wait_for_outcome("db-backup", "succeeded");
     assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
-    let name = &shop.inside.container.name;
+    let name = &shop.server.container.name;
     assert_eq!(
         row["attempts"][0]["error"],
         format!("pg_dump of shop at container {name} ended, and nobody knows how: it said nothing")
@@ -132,7 +132,7 @@ fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() 
     drop(lock);
     let row = shop.host.wait_for_outcome("db-backup", "succeeded");
     assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
-    let name = &shop.inside.container.name;
+    let name = &shop.server.container.name;
     assert_eq!(
         row["attempts"][0]["error"],
         format!("pg_dump of shop at container {name} was ended by signal 9 (SIGKILL): it said nothing")

@@ -15,7 +15,7 @@ const THRICE: &str = "    retries: { attempts: 3, backoff: 10ms }\n";
 fn a_server_that_is_away_is_asked_again_and_one_that_refuses_is_not() {
     let shop = Shop::on(Postgres::start_with("scram-sha-256"));
     let daemon = shop.host.daemon();
-    let port = shop.postgres.port;
+    let port = shop.server.port;
     let check = |connection: &str, attempts: usize, expected: &str| {
         shop.table(THRICE, "", connection);
         assert!(shop.host.cli(&["reload"]).status.success());
@@ -82,7 +82,7 @@ fn a_server_newer_than_pg_dump_and_a_pg_dump_that_lies_are_found_out() {
     });
     wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
     let program = shop.host.path("bin/pg_dump").display().to_string();
-    let version = shop.postgres.sql("shop", "SHOW server_version");
+    let version = shop.server.sql("shop", "SHOW server_version");
     let major = version.split('.').next().unwrap();
     assert_eq!(
         shop.error(),
@@ -118,7 +118,7 @@ fn a_pg_dump_that_is_killed_half_way_is_named_with_its_signal_and_tried_again() 
     let row = shop.host.wait_for("db-backup", "ends", |row| row["outcome"] != "running");
     assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
     assert_eq!(
-        row["attempts"][0]["error"].as_str().unwrap().replace(&shop.postgres.port.to_string(), "PORT"),
+        row["attempts"][0]["error"].as_str().unwrap().replace(&shop.server.port.to_string(), "PORT"),
         "pg_dump of shop at 127.0.0.1:PORT was ended by signal 9 (SIGKILL): it said nothing"
     );
     assert_eq!(shop.names().len(), 3, "{:?}", shop.names());

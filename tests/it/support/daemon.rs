@@ -167,6 +167,10 @@ impl Daemon<'_> {
         self.wait()
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let mut ended = None;
         wait_until("the daemon ends", || {

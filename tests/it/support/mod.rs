@@ -10,6 +10,7 @@ pub(crate) mod nginx;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod shop;
 pub(crate) mod smtp;
 pub(crate) mod systemd;
 pub(crate) mod web;

@@ -68,7 +68,8 @@ fn small_steps_add_up() {
          09:59:53 tick",
         "10:00:02 a 10:00:02 schedule started as 1
          10:00:03 a 10:00:03 schedule started as 2
-         09:59:53 a 09:59:53 epoch 1 schedule started as 3",
+         09:59:52 a 09:59:52 epoch 1 schedule started as 3
+         09:59:53 a 09:59:53 epoch 1 schedule started as 4",
     );
 }
 
@@ -86,13 +87,13 @@ fn a_step_measured_better_than_from_event_to_event_counts_in_full() {
 }
 
 #[test]
-fn a_set_back_without_slots_to_repeat_begins_no_epoch() {
+fn a_set_back_without_slots_to_repeat_repeats_none() {
     check(
         [job("a", "*/5 * * * *")],
-        "10:04 tick
+        "10:04 jump
          10:02 back
          10:05 tick",
-        "10:05 a 10:05 schedule started as 1",
+        "10:05 a 10:05 epoch 1 schedule started as 1",
     );
 }
 
@@ -147,8 +148,10 @@ fn the_alarm_is_right_after_steps() {
     };
     assert_eq!(wake(&mut world, "10:00:02 tick"), "10:05:57.642");
     assert_eq!(wake(&mut world, "11:00 jump"), "11:00:57.642");
-    assert_eq!(wake(&mut world, "10:30:20 back"), "10:30:57.642");
-    assert_eq!(wake(&mut world, "10:30:15 back"), "10:30:57.642");
+    // The slot of 10:30 had its row before, and the clock does not come by it again.
+    assert_eq!(wake(&mut world, "10:30:20 back"), "10:35:57.642");
+    assert_eq!(wake(&mut world, "10:30:15 back"), "10:35:57.642");
+    assert_eq!(wake(&mut world, "10:29:59 back"), "10:30:57.642");
 }
 
 #[test]
@@ -211,5 +214,199 @@ fn reboot_jobs_are_claimed_at_start_with_the_boots_time() {
          10:30 b 10:30 skipped overlap
          10:32:07.724 d 09:00 schedule started as 3
          11:00 b 11:00 skipped overlap",
+    );
+}
+
+#[test]
+fn time_stands_still_after_a_small_step_back() {
+    // Not one slot twice, nor before the clock shows its time again; and what is due by then is no more than punctual.
+    check(
+        [job("a", "*/2 * * * * *").overlap(Overlap::Allow), job("b", "4 0 10 * * *")],
+        "10:00:05 tick
+         09:59:55 back
+         09:59:58 stepped 10
+         10:00:02 tick
+         10:00:05.9 tick
+         10:00:08 tick",
+        "10:00:02 a 10:00:02 schedule started as 1
+         10:00:04 a 10:00:04 schedule started as 2
+         10:00:04 b 10:00:04 schedule started as 3
+         10:00:06 a 10:00:06 schedule started as 4
+         10:00:08 a 10:00:08 schedule started as 5",
+    );
+}
+
+#[test]
+fn ten_seconds_back_are_few_and_more_are_not() {
+    let slot = |back: &str, expected: &str| {
+        check(
+            [job("a", "*/5 * * * *").overlap(Overlap::Allow)],
+            &format!("10:05 tick\n10:05:01 jump\n{back} back\n10:05:02 tick"),
+            &format!("10:05 a 10:05 schedule started as 1{expected}"),
+        );
+    };
+    slot("10:04:51", "");
+    slot("10:04:50.999", "\n10:05 a 10:05 epoch 1 schedule started as 2");
+}
+
+#[test]
+fn a_step_to_exactly_a_slot_comes_by_it() {
+    check(
+        [job("a", "*/5 * * * *").overlap(Overlap::Allow), job("b", "5 10 * * *")],
+        "10:10 tick
+         10:05 back
+         10:15 jump",
+        "10:05 a 10:05 schedule started as 1
+         10:05 b 10:05 schedule started as 2
+         10:10 a 10:10 schedule started as 3
+         10:05 a 10:05 epoch 1 schedule started as 4
+         10:05 b 10:05 already
+         10:15 a 10:10 epoch 1 skipped coalesced
+         10:15 a 10:15 epoch 1 catch_up started as 5",
+    );
+}
+
+#[test]
+fn what_jitter_held_back_is_settled_before_the_clock_goes_back() {
+    // On this host a is due 57.6 s after its slots.
+    check(
+        [job("a", "*/5 * * * *").jitter(60).overlap(Overlap::Allow)],
+        "10:05:40 jump
+         10:05:20 back
+         10:06 tick
+         10:04 back
+         10:06 tick",
+        "10:05:20 a 10:05 schedule started as 1
+         10:05:57.642 a 10:05 epoch 1 schedule started as 2",
+    );
+}
+
+#[test]
+fn rows_of_a_future_that_did_not_come_keep_no_slot_from_running() {
+    // The clock is a day ahead for a minute; each slot of that day comes all the same, those of a range row too.
+    let dense = format!("{} * * * *", (0..60).map(|minute| minute.to_string()).collect::<Vec<_>>().join(","));
+    let dense = dense.replacen("* * *", "0-23 * *", 1);
+    assert!(dense.ends_with(",59 0-23 * * *"), "{dense}");
+    let jobs = [job("daily", "0 12 * * *"), job("dense", &dense)].map(|job| job.missed(MissedPolicy::Skip));
+    let mut world = World::new(vec![table(64, jobs)], Recovered::default(), at("10:00:30"));
+    for line in ["02T10:00:30 jump", "10:01:30 back"] {
+        world.play(line);
+    }
+    assert_eq!(
+        world.transcript,
+        "02T10:00:30 dense 10:01..02T09:59 (1439) skipped missed\n\
+         02T10:00:30 dense 02T10:00 skipped missed\n\
+         02T10:00:30 daily 12:00 skipped missed\n"
+    );
+    world.transcript.clear();
+    world.play("10:02 tick");
+    world.play("10:02:30 ok 1");
+    world.play("10:03 tick");
+    world.play("10:03:30 ok 2");
+    assert_eq!(
+        world.transcript,
+        "10:02 dense 10:02 schedule started as 1\n10:03 dense 10:03 schedule started as 2\n"
+    );
+    world.play("11:59:59 jump");
+    world.play("12:00 tick");
+    let daily: Vec<&str> = world.transcript.lines().filter(|line| line.contains("daily")).collect();
+    assert_eq!(daily, ["12:00 daily 12:00 taken as epoch 1 schedule started as 3"]);
+    // What ran is not run again, whatever the clock does next.
+    world.transcript.clear();
+    world.play("12:00:05 ok 3");
+    world.play("11:59 back");
+    world.play("12:00 tick");
+    assert!(world.transcript.contains("12:00 daily 12:00 already"), "{}", world.transcript);
+}
+
+#[test]
+fn after_a_long_gap_no_job_runs_more_than_once() {
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let catch_ups = |gap: Duration| {
+        let mut world = World::new(
+            vec![table(64, [job("a", "0 6 * * *").missed(MissedPolicy::RunAll)])],
+            Recovered::default(),
+            at("10:00"),
+        );
+        world.now += gap;
+        world.handle(Event::Gap { of: gap });
+        let runs = world.transcript.lines().filter(|line| line.contains(" catch_up ")).count();
+        let coalesced = world.transcript.lines().filter(|line| line.ends_with("skipped coalesced")).count();
+        // Once it is over, the policy is what it was.
+        world.transcript.clear();
+        while let Some(run) = world.runs.iter().find(|(_, run)| run.started).map(|(run, _)| *run) {
+            world.end(run, Outcome::Succeeded);
+        }
+        world.now += days(3);
+        world.handle(Event::Tick);
+        let after = world.transcript.lines().filter(|line| line.contains(" catch_up ")).count();
+        (runs, coalesced, after)
+    };
+    assert_eq!(catch_ups(days(30)), (30, 0, 3));
+    assert_eq!(catch_ups(days(30) + Duration::from_secs(1)), (1, 29, 3));
+}
+
+#[test]
+fn a_ledger_of_long_ago_is_said_and_runs_each_job_once_at_most() {
+    let jobs = || {
+        table(
+            64,
+            [
+                job("a", "0 6 * * *").missed(MissedPolicy::RunAll),
+                job("b", "0 7 1 1 *").missed(MissedPolicy::RunAll),
+            ],
+        )
+    };
+    let world = World::new(vec![jobs()], recovered("10:00", &jobs()), at("2026-02-01T05:00"));
+    let lines: Vec<&str> = world.transcript.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "2026-02-01T05:00 far behind",
+            "2026-02-01T05:00 notice the ledger's last instant, 2026-01-01T10:00:00Z, lies 30d19h ago: each job runs \
+             at most once for the slots since then, and old rows are kept for a day",
+            "2026-02-01T05:00 a 02T06:00 skipped coalesced",
+        ]
+    );
+    // The other is of one slot a year, which had passed before.
+    let last = "2026-02-01T05:00 a 31T06:00 catch_up started as 1";
+    assert_eq!((lines.len(), lines[lines.len() - 1]), (2 + 30, last));
+}
+
+#[test]
+fn a_boot_in_1970_replays_nothing_once_the_clock_is_right() {
+    let jobs = [job("hourly", "0 * * * *"), job("daily", "0 6 * * *")]
+        .map(|job| job.missed(MissedPolicy::RunAll).overlap(Overlap::Allow));
+    let jobs = table(64, jobs);
+    let past =
+        Recovered { slots: vec![(JobName::new("daily").unwrap(), at("06:00"))], ..recovered("09:00", &jobs) };
+    let mut world = World::new(vec![jobs], past, at("1970-01-01T00:00:30"));
+    world.play("1970-01-01T00:01 tick");
+    world.transcript.clear();
+    let gap = at("02T10:30").duration_since(world.now).unsigned_abs();
+    world.now = at("02T10:30");
+    world.handle(Event::Gap { of: gap });
+    world.handle(Event::ClockStepped { back: None });
+    // It is looked at in portions; the alarm rings at once while some are left.
+    let mut turns = 1;
+    while world.plan.next_wake().is_some_and(|wake| wake <= world.now) {
+        world.handle(Event::Tick);
+        turns += 1;
+    }
+    assert_eq!(turns, 3);
+    world.play("02T11:00 tick");
+    let lines: Vec<&str> = world.transcript.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "02T10:30 hourly 1970-01-01T01:00..1998-07-09T15:00 (249999) epoch 1 skipped coalesced",
+            "02T10:30 daily 1970-01-01T06:00 skipped coalesced",
+            "02T10:30 daily 1970-01-02T06:00..06:00 (20454) skipped coalesced",
+            "02T10:30 hourly 1998-07-09T16:00..2024-09-15T01:00 (229546) epoch 1 skipped coalesced",
+            "02T10:30 daily 02T06:00 catch_up started as 1",
+            "02T10:30 hourly 2024-09-15T02:00..02T09:00 (11384) epoch 1 skipped coalesced",
+            "02T10:30 hourly 02T10:00 epoch 1 catch_up started as 2",
+            "02T11:00 hourly 02T11:00 epoch 1 schedule started as 3",
+        ]
     );
 }

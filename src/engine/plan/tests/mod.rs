@@ -4,6 +4,7 @@ mod after;
 mod clock;
 mod missed;
 mod overlap;
+mod overload;
 mod pause;
 mod properties;
 mod tables;
@@ -167,13 +168,19 @@ struct World {
     plan: Plan,
     now: Timestamp,
     tables: Vec<Arc<JobTable>>,
-    ledger: HashMap<(JobName, Timestamp, u32), RunId>,
+    /// By job and slot: the rows' epochs, whether each was skipped, and when it was claimed.
+    ledger: HashMap<(JobName, Timestamp), BTreeMap<u32, (bool, Timestamp)>>,
     rows: Vec<NewRow>,
     /// Runs that have not ended.
     runs: BTreeMap<RunId, Playing>,
     last_run: i64,
     pauses: BTreeMap<Option<JobName>, PauseRecord>,
     accounted: Option<Timestamp>,
+    /// As the ledger keeps them of each job: its epoch, and its newest slot since the clock was set back.
+    epochs: BTreeMap<JobName, u32>,
+    newest: BTreeMap<JobName, Timestamp>,
+    /// How often the plan took the clock as set back.
+    cuts: usize,
     shows_accounted: bool,
     transcript: String,
 }
@@ -208,6 +215,9 @@ impl World {
             runs,
             pauses: BTreeMap::new(),
             accounted: None,
+            epochs: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            cuts: 0,
             shows_accounted: false,
             transcript: String::new(),
         };
@@ -251,6 +261,12 @@ impl World {
                     self.say(format!("cancel {run}"));
                 }
                 Decision::Refuse { reason, .. } => self.say(format!("refuse {reason:?}")),
+                Decision::SetBack { epoch, .. } | Decision::BehindLedger { epoch, .. } => {
+                    self.epochs.values_mut().for_each(|of| *of = epoch.max(*of));
+                    self.newest.clear();
+                    self.cuts += 1;
+                }
+                Decision::FarBehind { .. } => self.say("far behind".to_owned()),
                 Decision::Notice(text) => self.say(format!("notice {text}")),
                 Decision::Accounted { until } => {
                     self.accounted = Some(until);
@@ -269,14 +285,25 @@ impl World {
         let slot = row.slot.map(|slot| format!(" {}", show(slot))).unwrap_or_default();
         let range = row.slot_last.map(|last| format!("..{} ({})", show(last), row.slots)).unwrap_or_default();
         let epoch = if row.epoch > 0 { format!(" epoch {}", row.epoch) } else { String::new() };
-        let what = format!("{}{slot}{range}{epoch}", row.job);
+        let mut what = format!("{}{slot}{range}{epoch}", row.job);
         if let Some(slot) = row.slot {
-            let key = (row.job.clone(), slot, row.epoch);
-            if self.ledger.contains_key(&key) {
-                self.say(format!("{what} already"));
-                return Event::AlreadyClaimed { token };
+            let rows = self.ledger.entry((row.job.clone(), slot)).or_default();
+            let stands = |(skipped, claimed_at): &(bool, Timestamp)| !skipped || *claimed_at <= row.at;
+            let mut epoch = row.epoch;
+            if rows.contains_key(&epoch) {
+                if rows.values().any(stands) {
+                    self.say(format!("{what} already"));
+                    return Event::AlreadyClaimed { token };
+                }
+                epoch = rows.keys().max().unwrap() + 1;
+                what.push_str(&format!(" taken as epoch {epoch}"));
             }
-            self.ledger.insert(key, RunId(0));
+            rows.insert(epoch, (matches!(row.state, NewState::Skipped(_)), row.at));
+            let newest = row.slot_last.unwrap_or(slot);
+            let before = self.newest.entry(row.job.clone()).or_insert(newest);
+            *before = newest.max(*before);
+            let epoch = self.epochs.entry(row.job.clone()).or_default();
+            *epoch = row.epoch.max(*epoch);
         }
         self.rows.push(row.clone());
         let state = match row.state {

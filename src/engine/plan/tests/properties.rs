@@ -23,6 +23,15 @@ enum Step {
     Reload(Index),
     /// The daemon is killed, and begins again so many seconds later with this table.
     Restart(Index, u32),
+    /// The same, and somebody sets the clock back by so many seconds meanwhile.
+    RestartBack(Index, u32),
+}
+
+/// Time by one table, within one stretch that no step of the clock cuts.
+struct Piece {
+    table: Arc<JobTable>,
+    from: Timestamp,
+    until: Timestamp,
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -102,7 +111,22 @@ fn step_of_tables() -> impl Strategy<Value = Step> {
 }
 
 fn step_of_clocks() -> impl Strategy<Value = Step> {
-    prop_oneof![12 => step(), 2 => (1_u32..900).prop_map(Step::Back)]
+    prop_oneof![12 => step(), 2 => back()]
+}
+
+/// Small ones, which add up, among larger ones.
+fn back() -> impl Strategy<Value = Step> {
+    prop_oneof![1_u32..15, 10_u32..900].prop_map(Step::Back)
+}
+
+fn step_of_all() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => step(),
+        3 => back(),
+        1 => any::<Index>().prop_map(Step::Reload),
+        1 => (any::<Index>(), 1_u32..2000).prop_map(|(table, seconds)| Step::Restart(table, seconds)),
+        1 => (any::<Index>(), 1_u32..2000).prop_map(|(table, seconds)| Step::RestartBack(table, seconds)),
+    ]
 }
 
 impl World {
@@ -164,6 +188,11 @@ impl World {
                 self.now += seconds(*offline);
                 self.restart(&to, since);
             }
+            Step::RestartBack(to, by) => {
+                let to = self.tables[to.index(self.tables.len())].clone();
+                self.now -= seconds(*by);
+                self.restart(&to, since);
+            }
         }
         let waiting = self.runs.values().any(|playing| !playing.started);
         let running = self.runs.values().any(|playing| playing.started);
@@ -171,12 +200,6 @@ impl World {
     }
 
     fn restart(&mut self, to: &Arc<JobTable>, since: Timestamp) {
-        let names = || NAMES.iter().map(|name| JobName::new(name).unwrap());
-        let of = |job: &JobName| self.rows.iter().filter(move |row| row.job == *job).collect::<Vec<_>>();
-        let newest = |job: JobName| {
-            let newest = of(&job).iter().filter_map(|row| row.slot_last.or(row.slot)).max();
-            newest.map(|slot| (job, slot))
-        };
         let open = |(run, playing): (&RunId, &Playing)| OpenRun {
             run: *run,
             job: playing.job.clone(),
@@ -192,7 +215,8 @@ impl World {
             past_since: Some(since),
             open: self.runs.iter().map(open).collect(),
             pauses: self.pauses.values().cloned().collect(),
-            slots: names().filter_map(newest).collect(),
+            slots: self.newest.clone().into_iter().collect(),
+            epochs: self.epochs.clone().into_iter().collect(),
             ..past
         };
         let (plan, decisions) = Plan::new(to.clone(), recovered, self.now, "host");
@@ -295,43 +319,97 @@ proptest! {
         }
     }
 
-    /// Each interval slot has one row for each time that the clock came by it, each fixed-time slot one in all.
+    /// Each interval slot has one row for each time that the clock came by it; each fixed-time slot has one at least,
+    /// and runs once at most. By jitter too, which lets slots wait while the clock goes back.
     #[test]
     fn every_slot_has_one_row_each_time_the_clock_passes_it(
-        tables in tables(false),
+        tables in tables(true),
         steps in prop::collection::vec(step_of_clocks(), 1..40),
     ) {
-        let start = at("10:00:00.5");
-        let mut world = World::new(tables[..1].to_vec(), Recovered::default(), start);
-        let mut passes = vec![(start, start)];
-        for step in &steps {
-            let before = world.now;
-            world.step(step, start);
-            let pass = passes.last_mut().unwrap();
-            if world.now < before && (matches!(step, Step::Back(11..)) || pass.1.duration_since(world.now).as_secs() > 10)
-                && world.now < pass.1
-            {
-                passes.push((world.now, world.now));
-            } else {
-                pass.1 = pass.1.max(world.now);
-            }
+        check_pieces(tables, &steps, 1)?;
+    }
+
+    /// The same through reloads and restarts, and with clocks that are set while no daemon looks.
+    #[test]
+    fn every_slot_of_every_stretch_of_time_has_its_rows(
+        tables in tables(false),
+        steps in prop::collection::vec(step_of_all(), 1..40),
+    ) {
+        check_pieces(tables, &steps, usize::MAX)?;
+    }
+}
+
+fn check_pieces(mut tables: Vec<Arc<JobTable>>, steps: &[Step], most: usize) -> Result<(), TestCaseError> {
+    tables.truncate(most);
+    let start = at("10:00:00.5");
+    let mut world = World::new(tables, Recovered::default(), start);
+    let table = world.plan.table().clone();
+    let mut pieces = vec![Piece { table, from: start, until: start }];
+    for step in steps {
+        let last = pieces.len() - 1;
+        let (known, since, until) = (world.accounted.unwrap(), pieces[last].from, pieces[last].until);
+        world.step(step, since);
+        let now = world.now;
+        let cut = match step {
+            Step::RestartBack(..) => known > now + Duration::from_secs(10),
+            // Measured by itself, or added up.
+            Step::Back(11..) => now < until,
+            _ => until.duration_since(now).as_secs() > 10,
+        };
+        let piece = &mut pieces[last];
+        if cut && matches!(step, Step::RestartBack(..)) {
+            piece.until = known;
+        } else if !cut {
+            piece.until = piece.until.max(now);
         }
-        world.finish();
-        world.handle(Event::Tick);
-        let rows = world.rows_by_slot();
-        for spec in &tables[0].jobs {
-            let mut expected: BTreeMap<Timestamp, usize> = BTreeMap::new();
-            for (from, until) in &passes {
-                for slot in slots_between(spec, *from, *until) {
-                    let interval = slots::is_interval(spec.schedule.as_ref().unwrap(), slot);
-                    let times = expected.entry(slot).or_default();
-                    *times = if interval { *times + 1 } else { 1 };
-                }
-            }
-            for (slot, times) in expected {
-                let rows = rows.get(&(spec.name.clone(), slot)).copied().unwrap_or_default();
-                prop_assert_eq!(rows, times, "{} {}\n{:?}\n{}", spec.name, show(slot), passes, world.transcript);
+        let until = piece.until;
+        let table = world.plan.table().clone();
+        if cut || !Arc::ptr_eq(&piece.table, &table) {
+            let from = if cut { now } else { until };
+            pieces.push(Piece { table, from, until: from });
+        }
+    }
+    world.finish();
+    world.now = world.now.max(pieces[pieces.len() - 1].until) + Duration::from_secs(3600);
+    world.handle(Event::Stop);
+    if let Some(last) = pieces.last_mut() {
+        last.until = world.accounted.unwrap();
+    }
+
+    let mut expected: BTreeMap<(JobName, Timestamp), (usize, usize)> = BTreeMap::new();
+    for piece in &pieces {
+        for spec in &piece.table.jobs {
+            for slot in slots_between(spec, piece.from, piece.until) {
+                let interval =
+                    spec.schedule.as_ref().is_some_and(|schedule| slots::is_interval(schedule, slot));
+                let (intervals, all) = expected.entry((spec.name.clone(), slot)).or_default();
+                *intervals += usize::from(interval);
+                *all += 1;
             }
         }
     }
+    let rows = world.rows_by_slot();
+    let stretches: Vec<_> = pieces.iter().map(|piece| (show(piece.from), show(piece.until))).collect();
+    for ((job, slot), (intervals, all)) in &expected {
+        let rows = rows.get(&(job.clone(), *slot)).copied().unwrap_or_default();
+        let fits = ((*intervals).max(1)..=*all).contains(&rows);
+        prop_assert!(fits, "{job} {} has {rows} rows\n{stretches:?}\n{}", show(*slot), world.transcript);
+        let runs = |row: &&NewRow| {
+            row.job == *job && row.slot == Some(*slot) && !matches!(row.state, NewState::Skipped(_))
+        };
+        let runs = world.rows.iter().filter(runs).count();
+        prop_assert!(
+            runs <= (*intervals).max(1),
+            "{job} {} runs {runs} times\n{}",
+            show(*slot),
+            world.transcript
+        );
+    }
+    for row in &world.rows {
+        let known = row.slot.is_none_or(|slot| {
+            slot > pieces[pieces.len() - 1].until || expected.contains_key(&(row.job.clone(), slot))
+        });
+        prop_assert!(known, "a row without a slot: {row:?}\n{stretches:?}\n{}", world.transcript);
+    }
+    Ok(())
 }

@@ -5,8 +5,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::conformance::{self, at, claim, claimed, finished, owner};
+use super::super::conformance::{self, at, claim, claimed, finished, owner};
+use super::super::*;
 use super::*;
+use crate::clock::ManualClock;
+use crate::model::{Outcome, RunRecord};
 
 /// A store whose disk is full while `full` is set.
 struct Flaky {
@@ -49,6 +52,15 @@ impl Ledger for Flaky {
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {
         self.inner.claimed(job, slot, epoch)
     }
+    fn refuses(
+        &self,
+        job: &JobName,
+        slot: Timestamp,
+        epoch: u32,
+        at: Timestamp,
+    ) -> Result<Option<RunId>, LedgerError> {
+        self.inner.refuses(job, slot, epoch, at)
+    }
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
         self.inner.last_run()
     }
@@ -57,6 +69,17 @@ impl Ledger for Flaky {
     }
     fn tables(&self, from: Timestamp) -> Result<Vec<TableRecord>, LedgerError> {
         self.inner.tables(from)
+    }
+    fn chronicle(&self) -> Result<Chronicle, LedgerError> {
+        self.inner.chronicle()
+    }
+    fn visit_slots(
+        &self,
+        job: &JobName,
+        from: Timestamp,
+        each: &mut dyn FnMut(SlotRow) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        self.inner.visit_slots(job, from, each)
     }
     fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
         self.inner.continue_after(run)
@@ -67,6 +90,10 @@ impl Ledger for Flaky {
     }
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(ManualClock::new(at(0)))
+}
+
 fn open(path: &Path) -> Result<SqliteLedger, LedgerError> {
     SqliteLedger::open(path, owner("daemon"), "web1")
 }
@@ -75,8 +102,8 @@ fn open(path: &Path) -> Result<SqliteLedger, LedgerError> {
 fn flaky(path: &Path) -> (Buffered<Flaky>, Arc<AtomicBool>) {
     let full = Arc::new(AtomicBool::new(false));
     let (path, switch) = (path.to_owned(), full.clone());
-    let ledger = Buffered::new(owner("daemon"), "web1", move |_| {
-        Ok(Flaky { inner: open(&path)?, full: switch.clone() })
+    let ledger = Buffered::new(owner("daemon"), "web1", clock(), move |_| {
+        Ok((Flaky { inner: open(&path)?, full: switch.clone() }, None))
     });
     (ledger, full)
 }
@@ -106,7 +133,7 @@ fn conforms_over_a_store_that_takes_nothing() {
 #[test]
 fn conforms_without_a_store() {
     conformance::run_all_but_pruning(&mut || {
-        Buffered::<SqliteLedger>::new(owner("daemon"), "web1", |_| {
+        Buffered::<SqliteLedger>::new(owner("daemon"), "web1", clock(), |_| {
             Err(LedgerError::Open { path: "/state/ledger.db".into(), reason: "Permission denied".into() })
         })
     });
@@ -188,7 +215,7 @@ fn what_waited_is_written_as_if_nothing_had_been() {
         serde_json::to_string(&events).unwrap(),
         r#"[{"at":"2026-11-22T23:01:10Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
             .to_owned()
-            + r#""reason":"/state/ledger.db: the ledger can't be written: the disk is full","lost":0}}]"#
+            + r#""reason":"/state/ledger.db: the ledger can't be written: the disk is full","written":9,"lost":0,"lost_runs":0,"lost_skipped":0,"lost_events":0}}]"#
     );
 }
 
@@ -215,7 +242,7 @@ fn the_state_says_since_when_why_and_how_much() {
     assert_eq!(
         ledger.state().unwrap(),
         "/state/ledger.db: the ledger can't be written: the disk is full since 2026-11-22T23:00:05Z; \
-         3 changes wait in memory and 2 more could not be kept"
+         3 changes wait in memory and 2 more could not be kept: 1 run and 1 other change"
     );
     assert!(ledger.retry().is_err());
     full.store(false, Ordering::SeqCst);
@@ -260,7 +287,7 @@ fn a_locked_ledger_holds_nobody_up_for_long() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
     let opened = path.clone();
-    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&opened));
+    let mut ledger = Buffered::new(owner("daemon"), "web1", clock(), move |_| Ok((open(&opened)?, None)));
     ledger.patience(Duration::from_millis(1));
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -284,10 +311,10 @@ fn a_ledger_that_is_damaged_in_use_is_set_aside_and_nothing_new_is_lost() {
     let path = folder.path().join("ledger.db");
     let (tell, told) = std::sync::mpsc::channel();
     let opened = path.clone();
-    let mut ledger = Buffered::new(owner("daemon"), "web1", move |suspect| {
+    let mut ledger = Buffered::new(owner("daemon"), "web1", clock(), move |suspect| {
         let (ledger, aside) = open_or_set_aside(&opened, owner("daemon"), "web1", at(0), suspect)?;
-        tell.send(aside.map(|aside| aside.moved_to)).unwrap();
-        Ok(ledger)
+        tell.send(aside.clone().and_then(|aside| aside.moved_to)).unwrap();
+        Ok((ledger, aside))
     });
     assert_eq!(told.recv().unwrap(), None);
     let many: Vec<Write> =
@@ -305,9 +332,17 @@ fn a_ledger_that_is_damaged_in_use_is_set_aside_and_nothing_new_is_lost() {
     }
     let run = claimed(&ledger.apply(&[claim("new", Some(60), NewState::Started)]).unwrap())[0];
     assert_eq!(run, RunId(301));
-    assert!(ledger.state().is_some());
-    ledger.retry().unwrap();
-    assert_eq!(told.recv().unwrap(), Some(folder.path().join("ledger.db.damaged-20261122T230000Z")));
+    assert_eq!(ledger.state(), None);
+    let moved_to = folder.path().join("ledger.db.damaged-20261122T230000Z");
+    assert_eq!(told.recv().unwrap(), Some(moved_to.clone()));
+    let news = ledger.news();
+    assert!(
+        matches!(&news[..], [StoreNews::Replaced(aside)] if aside.moved_to == Some(moved_to)),
+        "{news:?}"
+    );
+    // What runs is known to the new one, whatever could be read of the old one.
+    let open_runs = open(&path).unwrap().past().unwrap().open;
+    assert_eq!((open_runs.len(), open_runs[0].record.job.as_str()), (301, "job-0"));
     ledger.apply(&[finished(run, 61, Outcome::Succeeded)]).unwrap();
     let record = open(&path).unwrap().run(run).unwrap().unwrap();
     assert_eq!((record.job.as_str(), record.outcome), ("new", Outcome::Succeeded));
@@ -344,7 +379,7 @@ fn a_full_disk_stops_nothing_and_what_waited_is_written_once_there_is_room() {
     let Some(disk) = Disk::new("1m") else { return };
     let path = disk.0.path().join("ledger.db");
     let opened = path.clone();
-    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&opened));
+    let mut ledger = Buffered::new(owner("daemon"), "web1", clock(), move |_| Ok((open(&opened)?, None)));
     ledger.apply(&[claim("first", Some(0), NewState::Started)]).unwrap();
     let free = rustix::fs::statvfs(disk.0.path()).unwrap();
     let ballast = disk.0.path().join("ballast");
@@ -385,7 +420,89 @@ fn a_ledger_on_a_read_only_disk_can_be_read_also_after_a_power_cut() {
         assert_eq!(reader.history(&Filter::default()).unwrap().len(), 1, "{}", path.display());
     }
     let path = clean.clone();
-    let mut ledger = Buffered::new(owner("daemon"), "web1", move |_| open(&path));
+    let mut ledger = Buffered::new(owner("daemon"), "web1", clock(), move |_| Ok((open(&path)?, None)));
     ledger.apply(&[claim("b", Some(0), NewState::Started)]).unwrap();
     assert!(ledger.state().is_some());
+}
+
+#[test]
+fn a_ledger_that_is_taken_away_in_use_is_put_back_whole() {
+    let check = |take_away: &dyn Fn(&Path), found: bool, reason: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let opened = path.clone();
+        let mut ledger = Buffered::new(owner("daemon"), "web1", clock(), move |suspect| {
+            open_or_set_aside(&opened, owner("daemon"), "web1", at(0), suspect)
+        });
+        ledger.apply(&[claim("a", Some(0), NewState::Started)]).unwrap();
+        take_away(&path);
+        ledger.apply(&[claim("b", Some(0), NewState::Started)]).unwrap();
+        assert_eq!(ledger.state(), None, "{reason}");
+        let news = ledger.news();
+        let [StoreNews::Replaced(aside)] = &news[..] else { panic!("{reason}: {news:?}") };
+        assert_eq!(aside.reason, reason);
+        let kept = folder.path().join("ledger.db.damaged-20261122T230000Z");
+        assert_eq!(aside.moved_to, found.then_some(kept), "{reason}");
+        assert_eq!(open(&path).unwrap().history(&Filter::default()).unwrap().len(), 2, "{reason}");
+        // And it goes on from there.
+        ledger.apply(&[claim("c", Some(0), NewState::Started)]).unwrap();
+        assert_eq!((ledger.news(), ledger.state()), (vec![], None), "{reason}");
+        assert_eq!(open(&path).unwrap().history(&Filter::default()).unwrap().len(), 3, "{reason}");
+    };
+    let remove = |path: &Path| std::fs::remove_file(path).unwrap();
+    check(&remove, true, "the file was taken away while it was in use");
+    let remove_all = |path: &Path| {
+        for part in ["", "-wal", "-shm"] {
+            std::fs::remove_file(sqlite::beside(path, part)).unwrap();
+        }
+    };
+    check(&remove_all, false, "the file was taken away while it was in use");
+    let wal = |path: &Path| std::fs::remove_file(sqlite::beside(path, "-wal")).unwrap();
+    check(&wal, true, "its `-wal` file was taken away while it was in use");
+    let directory = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    check(&directory, true, "a directory was put into its place while it was in use");
+    let other = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, "another").unwrap();
+    };
+    check(&other, true, "another file was put into its place while it was in use");
+}
+
+#[test]
+fn ten_thousand_rows_wait_and_what_has_no_room_is_dropped_in_order_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ledger, full) = flaky(&folder.path().join("ledger.db"));
+    full.store(true, Ordering::SeqCst);
+    ledger.limit = 8_000;
+    let event = |slot| Event { at: at(slot), kind: "x".into(), detail: serde_json::Value::Null };
+    let mut runs = vec![];
+    for slot in 0..2_500 {
+        let batch = [
+            claim("runs", Some(slot), NewState::Started),
+            claim("skips", Some(slot), NewState::Skipped(crate::model::SkipReason::Overlap)),
+            Write::Event(event(slot)),
+            Write::Accounted { until: at(slot) },
+        ];
+        runs.push(claimed(&ledger.apply(&batch).unwrap()[..1])[0]);
+    }
+    // Each that is kept gets its end.
+    let ends: Vec<Write> = runs.iter().map(|run| finished(*run, 9_999, Outcome::Succeeded)).collect();
+    ledger.apply(&ends).unwrap();
+    let state = ledger.state().unwrap();
+    assert!(state.ends_with("1000 more could not be kept: 500 skipped slots and 500 events"), "{state}");
+    assert_eq!(ledger.news().len(), 1);
+    full.store(false, Ordering::SeqCst);
+    ledger.retry().unwrap();
+    let lost = Lost { skipped: 500, events: 500, ..Lost::default() };
+    assert_eq!(ledger.news(), [StoreNews::Written { changes: 9_000, lost }]);
+    let stored = open(&folder.path().join("ledger.db")).unwrap();
+    assert_eq!(stored.past().unwrap().accounted, Some(at(2_499)));
+    let rows = |outcome| {
+        let filter = Filter { outcome: Some(outcome), ..Filter::default() };
+        stored.history(&filter).unwrap().len()
+    };
+    assert_eq!((rows(Outcome::Succeeded), rows(Outcome::Skipped), rows(Outcome::Running)), (2_500, 2_000, 0));
 }

@@ -1,0 +1,77 @@
+//! Slots that come faster than runs end, for thousands of slots: what waits stays bounded, and nothing is lost.
+
+use super::super::runs::MOST_WAITING;
+use super::*;
+
+/// One slot a second, a run takes ten: what became of the slots, and the most that ever waited.
+#[track_caller]
+fn check_backlog(spec: JobSpec, slots: usize, most_waiting: usize, started: usize) {
+    let mut world = World::new(vec![table(3, [spec])], Recovered::default(), at("10:00"));
+    let (mut most, mut begun) = (0, HashMap::new());
+    for second in 1..=slots {
+        world.pass_until(at("10:00") + Duration::from_secs(second as u64));
+        most = most.max(world.plan.queued().len());
+        let running = world.runs.iter().filter(|(_, run)| run.started);
+        for (run, ending) in running.map(|(run, playing)| (*run, playing.ending)).collect::<Vec<_>>() {
+            let since = *begun.entry(run).or_insert(second);
+            if second - since >= 10 || ending {
+                let outcome = if ending { Outcome::Cancelled } else { Outcome::Succeeded };
+                world.end(run, outcome);
+            }
+        }
+        world.transcript.clear();
+    }
+    assert_eq!(world.rows.len(), slots, "each slot has its one row");
+    assert_eq!(most, most_waiting);
+    assert_eq!(begun.len(), started);
+}
+
+#[test]
+fn skip_runs_when_there_is_room_and_nothing_waits() {
+    check_backlog(job("a", "* * * * * *"), 3000, 0, 273);
+}
+
+#[test]
+fn queue_holds_one() {
+    check_backlog(job("a", "* * * * * *").overlap(Overlap::Queue), 3000, 1, 273);
+}
+
+#[test]
+fn replace_never_has_more_than_one_waiting() {
+    check_backlog(job("a", "* * * * * *").overlap(Overlap::Replace), 3000, 1, 1500);
+}
+
+#[test]
+fn allow_piles_up_no_more_than_ten_thousand() {
+    assert_eq!(MOST_WAITING, 10_000);
+    check_backlog(job("a", "* * * * * *").overlap(Overlap::Allow), 16_000, MOST_WAITING, 4363);
+}
+
+#[test]
+fn a_catch_up_of_all_that_is_missed_again_and_again_piles_up_no_more_either() {
+    let spec = job("a", "* * * * * *").missed(MissedPolicy::RunAll).within(100_000);
+    let mut world = World::new(vec![table(64, [spec])], Recovered::default(), at("10:00"));
+    for hour in 1..10 {
+        world.now = at("10:00") + Duration::from_secs(hour * 7200);
+        world.handle(Event::Tick);
+    }
+    assert_eq!(world.plan.queued().len(), MOST_WAITING);
+    let slots: u64 = world.rows.iter().map(|row| row.slots).sum();
+    assert_eq!(slots, 9 * 7200, "each slot is in one row");
+}
+
+#[test]
+fn a_manual_run_on_top_of_ten_thousand_is_refused() {
+    let spec = job("a", "* * * * * *").missed(MissedPolicy::RunAll).within(100_000).overlap(Overlap::Allow);
+    let mut world = World::new(vec![table(1, [spec])], Recovered::default(), at("10:00"));
+    world.now = at("15:00");
+    world.handle(Event::Tick);
+    world.transcript.clear();
+    world.handle(Event::Manual {
+        job: JobName::new("a").unwrap(),
+        request: 1,
+        by: "root".into(),
+        dry_run: false,
+    });
+    assert_eq!(world.transcript, "15:00 refuse RunsAlready(RunId(1))\n");
+}

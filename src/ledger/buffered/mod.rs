@@ -1,0 +1,436 @@
+//! A ledger that never stops the jobs: what the store under it can't take is kept in memory and written as
+//! soon as it can be.
+//!
+//! Rows that wait have provisional numbers, which go on from the highest known one; where another process
+//! took such a number meanwhile, the row gets another one and later changes follow it. What neither the disk
+//! nor the memory can hold is counted and said, never dropped in silence.
+
+mod kept;
+mod open_runs;
+mod reads;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::kept::Kept;
+pub use self::kept::Lost;
+use self::open_runs::OpenRuns;
+use super::{
+    Applied, Event, Incident, Ledger, LedgerError, Notice, Owner, SetAside, SqliteLedger, StoreNews, Write,
+};
+use crate::clock::Clock;
+use crate::model::{JobName, RunId};
+
+/// Changes that are kept at most, at about 500 bytes each; [`kept`] says what goes first.
+const LIMIT: usize = 100_000;
+
+/// Changes that are written in one transaction when the store is back.
+const CHUNK: usize = 1_000;
+
+/// How long a call waits for another process's lock: usually, and while that already kept changes waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_IN_TROUBLE: Duration = Duration::from_millis(50);
+
+type Open<L> = Box<dyn FnMut(bool) -> Result<(L, Option<SetAside>), LedgerError> + Send>;
+
+pub struct Buffered<L> {
+    /// Absent while it can't be opened.
+    store: Option<L>,
+    open: Open<L>,
+    owner: Owner,
+    host: String,
+    clock: Arc<dyn Clock>,
+    /// It was closed since it is damaged: why.
+    damaged: Option<String>,
+    open_runs: OpenRuns,
+    /// A new store that does not know them yet.
+    unrestored: bool,
+    kept: Option<Kept>,
+    news: Vec<StoreNews>,
+    /// The highest number given, and the highest of those that the store gave.
+    highest: RunId,
+    written: RunId,
+    /// Provisional numbers that became others.
+    renumbered: HashMap<RunId, RunId>,
+    limit: usize,
+}
+
+impl<L: Ledger> Buffered<L> {
+    /// Opens the store by `open`, now and again whenever it was found damaged (`open` is told `true`) or
+    /// could not be opened.
+    pub fn new(
+        owner: Owner,
+        host: &str,
+        clock: Arc<dyn Clock>,
+        open: impl FnMut(bool) -> Result<(L, Option<SetAside>), LedgerError> + Send + 'static,
+    ) -> Self {
+        let mut this = Self {
+            store: None,
+            open: Box::new(open),
+            owner,
+            host: host.to_owned(),
+            clock,
+            damaged: None,
+            open_runs: OpenRuns::default(),
+            unrestored: false,
+            kept: None,
+            news: vec![],
+            highest: RunId(0),
+            written: RunId(0),
+            renumbered: HashMap::new(),
+            limit: LIMIT,
+        };
+        if let Err(error) = this.retry() {
+            this.keep(&[], &error);
+        }
+        this
+    }
+
+    /// What an operator should know: since when and why the store takes nothing, and how much waits.
+    pub fn state(&self) -> Option<String> {
+        let kept = self.kept.as_ref()?;
+        let since = kept.since.map(|at| format!(" since {at:.0}")).unwrap_or_default();
+        let mut text = format!("{}{since}; {} changes wait in memory", kept.reason, kept.changes.len());
+        if kept.lost.total() > 0 {
+            text.push_str(&format!(" and {} more could not be kept: {}", kept.lost.total(), kept.lost));
+        }
+        Some(text)
+    }
+
+    /// Writes what waits, if the store takes it now.
+    ///
+    /// # Errors
+    /// Why it does not; what waits goes on waiting.
+    pub fn retry(&mut self) -> Result<(), LedgerError> {
+        self.look_at_store()?;
+        self.open_store()?;
+        while self.kept.as_ref().is_some_and(|kept| !kept.changes.is_empty()) {
+            self.flush_chunk()?;
+        }
+        let Some(kept) = self.kept.as_ref() else { return Ok(()) };
+        let (lost, changes) = (kept.lost, kept.written);
+        let mut last: Vec<Write> =
+            kept.accounted.map(|until| Write::Accounted { until }).into_iter().collect();
+        if let Some(at) = kept.newest {
+            let detail = serde_json::json!({
+                "since": kept.since,
+                "reason": kept.reason,
+                "written": changes,
+                "lost": lost.total(),
+                "lost_runs": lost.runs,
+                "lost_skipped": lost.skipped,
+                "lost_events": lost.events,
+            });
+            last.push(Write::Event(Event { at, kind: "ledger_recovered".into(), detail }));
+        }
+        self.store_apply(&last)?;
+        self.kept = None;
+        self.set_patience(PATIENCE);
+        self.news.push(StoreNews::Written { changes, lost });
+        let lost = if lost.total() > 0 { format!("; lost are {lost}") } else { String::new() };
+        tracing::warn!(
+            "the ledger can be written again: the {changes} changes that waited in memory are in it{lost}"
+        );
+        Ok(())
+    }
+
+    /// Whether somebody has taken it away, or written into it.
+    fn look_at_store(&mut self) -> Result<(), LedgerError> {
+        let now = self.clock.now();
+        let Some(store) = self.store.as_mut() else { return Ok(()) };
+        match store.look(now) {
+            Ok(None) => Ok(()),
+            Ok(Some(aside)) => {
+                self.replaced(aside);
+                Ok(())
+            }
+            Err(error) => {
+                self.note_damage(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_store(&mut self) -> Result<(), LedgerError> {
+        if self.store.is_none() {
+            let (mut store, aside) = (self.open)(self.damaged.is_some())?;
+            let last = store.last_run()?.unwrap_or(RunId(0));
+            // A new one, in the place of one that was damaged or is gone.
+            let is_new = last < self.written;
+            if is_new {
+                store.continue_after(self.written)?;
+            }
+            let damaged = self.damaged.take();
+            let gone = || SetAside {
+                moved_to: None,
+                reason: damaged.unwrap_or_else(|| "the file is gone".to_owned()),
+                kept: "a new one begins".to_owned(),
+            };
+            let replaced = aside.is_some() || is_new;
+            if let Some(aside) = aside.or_else(|| is_new.then(gone)) {
+                self.replaced(aside);
+            }
+            self.unrestored = replaced;
+            self.open_runs.add(store.open_runs()?);
+            self.written = self.written.max(last);
+            self.highest = self.highest.max(self.written);
+            self.store = Some(store);
+        }
+        if self.unrestored
+            && let Some(store) = self.store.as_mut()
+        {
+            let (written, renumbered) = (self.written, &self.renumbered);
+            // What waits is written anyway.
+            let number =
+                |run| Some(renumbered.get(&run).copied().unwrap_or(run)).filter(|run| *run <= written);
+            store.restore(&self.open_runs.known_to_store(number))?;
+            self.unrestored = false;
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self, aside: SetAside) {
+        tracing::error!("the ledger: {aside}");
+        self.news.push(StoreNews::Replaced(aside));
+    }
+
+    /// What is damaged is opened anew, so that it can be set aside.
+    fn note_damage(&mut self, error: &LedgerError) {
+        if let LedgerError::Damaged { reason, .. } = error {
+            self.store = None;
+            self.damaged = Some(reason.clone());
+        }
+    }
+
+    /// Claims first, so that the other changes can name them by their true numbers.
+    fn flush_chunk(&mut self) -> Result<(), LedgerError> {
+        let Some(kept) = self.kept.as_mut() else { return Ok(()) };
+        let chunk = kept.take(CHUNK);
+        let many = chunk.len() as u64;
+        let (claims, others): (Vec<_>, Vec<_>) =
+            chunk.iter().cloned().partition(|(_, number)| number.is_some());
+        let writes: Vec<Write> = claims.iter().map(|(write, _)| write.clone()).collect();
+        let applied = match self.store_apply(&writes) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.put_back(chunk);
+                return Err(error);
+            }
+        };
+        for ((_, provisional), applied) in claims.iter().zip(applied) {
+            // Claimed already: an earlier try was written although it was reported as failed.
+            if let (Some(provisional), Applied::Claimed(run) | Applied::AlreadyClaimed(run)) =
+                (*provisional, applied)
+                && provisional != run
+            {
+                self.renumbered.insert(provisional, run);
+            }
+        }
+        let writes: Vec<Write> = others.iter().map(|(write, _)| self.renumber(write)).collect();
+        self.store_apply(&writes).map(drop).inspect_err(|_| self.put_back(others))?;
+        if let Some(kept) = self.kept.as_mut() {
+            kept.written += many;
+        }
+        Ok(())
+    }
+
+    fn put_back(&mut self, changes: Vec<(Write, Option<RunId>)>) {
+        if let Some(kept) = self.kept.as_mut() {
+            kept.put_back(changes);
+        }
+    }
+
+    fn store_apply(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        if batch.is_empty() {
+            return Ok(vec![]);
+        }
+        let Some(store) = self.store.as_mut() else {
+            return Err(LedgerError::Write { path: String::new(), reason: "it is not open".into() });
+        };
+        let applied = store.apply(batch);
+        match &applied {
+            Ok(applied) => {
+                let numbers = applied.iter().filter_map(|one| match one {
+                    Applied::Claimed(run) => Some(*run),
+                    _ => None,
+                });
+                self.written = numbers.fold(self.written, RunId::max);
+                self.highest = self.highest.max(self.written);
+            }
+            Err(error) => self.note_damage(error),
+        }
+        applied
+    }
+
+    /// Once more where the store was found damaged: a new one takes it.
+    fn write_through(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        match self.write_now(batch) {
+            Err(LedgerError::Damaged { .. }) => self.write_now(batch),
+            other => other,
+        }
+    }
+
+    fn write_now(&mut self, batch: &[Write]) -> Result<Vec<Applied>, LedgerError> {
+        self.retry()?;
+        if self.renumbered.is_empty() {
+            return self.store_apply(batch);
+        }
+        let renumbered: Vec<Write> = batch.iter().map(|write| self.renumber(write)).collect();
+        self.store_apply(&renumbered)
+    }
+
+    fn renumber(&self, write: &Write) -> Write {
+        let mut write = write.clone();
+        if let Some(run) = run_of(&mut write)
+            && let Some(other) = self.renumbered.get(run)
+        {
+            *run = *other;
+        }
+        write
+    }
+
+    fn keep(&mut self, batch: &[Write], error: &LedgerError) -> Vec<Applied> {
+        if self.kept.is_none() {
+            tracing::error!("{error}; changes are kept in memory until it can be written");
+            self.kept = self.begin_keeping(error);
+            self.set_patience(PATIENCE_IN_TROUBLE);
+            self.news.push(StoreNews::Failing { reason: error.to_string() });
+        }
+        if let Some(kept) = self.kept.as_mut() {
+            kept.reason = error.to_string();
+        }
+        batch.iter().map(|write| self.keep_one(write)).collect()
+    }
+
+    fn begin_keeping(&self, error: &LedgerError) -> Option<Kept> {
+        let mut rows = SqliteLedger::in_memory(self.owner.clone(), &self.host, self.highest).ok()?;
+        let past = self.store.as_ref().and_then(|store| store.past().ok()).unwrap_or_default();
+        let pauses: Vec<Write> = past
+            .pauses
+            .into_iter()
+            .map(|pause| Write::Pause {
+                job: pause.job.and_then(|job| JobName::new(&job).ok()),
+                since: pause.since,
+                until: pause.until,
+                by: pause.by,
+            })
+            .collect();
+        rows.apply(&pauses).ok()?;
+        let notices = self.store.as_ref().and_then(|store| store.notices().ok()).unwrap_or_default();
+        let incidents = past.incidents.into_iter().map(Write::Incident);
+        rows.apply(&incidents.chain(notices.into_iter().map(Write::Notice)).collect::<Vec<_>>()).ok()?;
+        Some(Kept::new(rows, error.to_string()))
+    }
+
+    fn keep_one(&mut self, original: &Write) -> Applied {
+        let mut write = self.renumber(original);
+        let claim = matches!(write, Write::Claim(_));
+        if let Write::Claim(row) = &write
+            && let Some(slot) = row.slot
+            && let Some(store) = &self.store
+            && let Ok(Some(run)) = store.refuses(&row.job, slot, row.epoch, row.at)
+        {
+            return Applied::AlreadyClaimed(run);
+        }
+        let known = run_of(&mut write).and_then(|run| self.store.as_ref()?.run(*run).ok()?);
+        let (full, written) = (self.limit, self.written);
+        if let Some(kept) = self.kept.as_mut() {
+            let at = instant_of(&write);
+            kept.since = kept.since.or(at);
+            kept.newest = kept.newest.max(at);
+            // Where the claim was lost, so is what follows it.
+            let has_row = |run: RunId| {
+                known.is_some() || run <= written || matches!(kept.rows.run(run), Ok(Some(_)) | Err(_))
+            };
+            let follows = matches!(
+                write,
+                Write::AttemptStarted { .. }
+                    | Write::AttemptEnded { .. }
+                    | Write::Finished { .. }
+                    | Write::Dropped { .. }
+            );
+            let is_whole = !follows || run_of(&mut write).is_none_or(|run| has_row(*run));
+            if is_whole && kept.has_room(&write, full) {
+                if let Some(record) = known {
+                    // A row that was taken over already stays as it is.
+                    let _ = kept.rows.adopt_row(&record);
+                }
+                if let Ok([applied]) = kept.rows.apply(std::slice::from_ref(&write)).as_deref() {
+                    let applied = *applied;
+                    match (applied, write) {
+                        (Applied::AlreadyClaimed(_), _) => {}
+                        (Applied::Claimed(run), write) => {
+                            self.highest = self.highest.max(run);
+                            kept.add(write, Some(run));
+                        }
+                        // Only the newest counts, and only once all before it is written.
+                        (Applied::Done, Write::Accounted { until }) => kept.accounted = Some(until),
+                        // As it came: it is renumbered once, when it is written.
+                        (Applied::Done, _) => kept.add(original.clone(), None),
+                    }
+                    return applied;
+                }
+            }
+            if kept.lose(original) {
+                tracing::error!(
+                    "{} changes wait for the ledger already: what there is no room for is lost, and counted",
+                    kept.changes.len()
+                );
+            }
+        }
+        if !claim {
+            return Applied::Done;
+        }
+        // It runs all the same, under a number that no other row gets.
+        self.highest = RunId(self.highest.0 + 1);
+        if let Some(kept) = &mut self.kept {
+            let _ = kept.rows.continue_after(self.highest);
+        }
+        Applied::Claimed(self.highest)
+    }
+
+    fn set_patience(&self, wait: Duration) {
+        if let Some(store) = &self.store {
+            store.patience(wait);
+        }
+    }
+}
+
+fn run_of(write: &mut Write) -> Option<&mut RunId> {
+    match write {
+        Write::AttemptStarted { run, .. }
+        | Write::AttemptEnded { run, .. }
+        | Write::Finished { run, .. }
+        | Write::Dropped { run, .. }
+        | Write::Adopted { run, .. }
+        | Write::Incident(Incident { run, .. })
+        | Write::Notice(Notice { run, .. }) => Some(run),
+        _ => None,
+    }
+}
+
+fn instant_of(write: &Write) -> Option<Timestamp> {
+    match write {
+        Write::Claim(row) => Some(row.at),
+        Write::AttemptStarted { at, .. }
+        | Write::AttemptEnded { at, .. }
+        | Write::Finished { at, .. }
+        | Write::Dropped { at, .. }
+        | Write::Accounted { until: at }
+        | Write::Pause { since: at, .. } => Some(*at),
+        Write::Table(table) => Some(table.in_force_from),
+        Write::Event(event) => Some(event.at),
+        Write::Notice(notice) => Some(notice.at),
+        Write::Adopted { .. }
+        | Write::Resume { .. }
+        | Write::SetBack { .. }
+        | Write::Incident(_)
+        | Write::IncidentClosed { .. }
+        | Write::NoticeDone { .. } => None,
+    }
+}

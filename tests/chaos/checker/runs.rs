@@ -1,0 +1,291 @@
+//! What the jobs say they did against what the ledger says of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::ledger::{Ledger, Row, shown};
+use crate::timeline::{Entry, Job, What};
+
+#[derive(Debug)]
+struct Start {
+    job: String,
+    slot: Option<i64>,
+    pid: i64,
+    steady: i64,
+    /// When its process was made.
+    born: i64,
+    flags: String,
+    end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    wall: i64,
+    steady: i64,
+    code: i64,
+}
+
+/// By run, in their order.
+type Evidence = BTreeMap<i64, Vec<Start>>;
+
+pub(super) fn check(ledger: &Ledger, evidence: &str, timeline: &[Entry], problems: &mut Vec<String>) {
+    let evidence = read(evidence, problems);
+    let around = Around::of(timeline);
+    let rows: HashMap<i64, &Row> = ledger.rows.iter().map(|row| (row.id, row)).collect();
+    for (run, starts) in &evidence {
+        match rows.get(run) {
+            Some(row) => started(row, starts, &around, problems),
+            None => problems.push(format!("run {run} of {} began and has no row", starts[0].job)),
+        }
+        for start in starts {
+            flags(*run, start, &around, problems);
+        }
+    }
+    for row in &ledger.rows {
+        let starts = evidence.get(&row.id).map_or(&[][..], Vec::as_slice);
+        outcome(row, starts, &around, problems);
+    }
+    for entry in timeline {
+        if let What::Manual { job, run } = &entry.what
+            && rows.get(run).is_none_or(|row| row.job != *job || row.trigger != "manual")
+        {
+            problems.push(format!("run {run} of {job} was asked for by hand, and has no such row"));
+        }
+    }
+}
+
+fn read(text: &str, problems: &mut Vec<String>) -> Evidence {
+    let mut evidence = Evidence::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |index: usize| words[index].parse::<i64>().unwrap_or(-1);
+        match words[..] {
+            ["S", job, _, slot, _, _, _, _, flags] => evidence.entry(number(2)).or_default().push(Start {
+                job: job.to_owned(),
+                slot: slot.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond),
+                pid: number(4),
+                steady: number(6),
+                born: number(7),
+                flags: flags.to_owned(),
+                end: None,
+            }),
+            ["E", job, _, pid, _, _, _] => {
+                let starts = evidence.entry(number(2)).or_default();
+                match starts.iter_mut().rev().find(|start| start.pid == number(3) && start.end.is_none()) {
+                    Some(start) => {
+                        start.end = Some(End { wall: number(4), steady: number(5), code: number(6) })
+                    }
+                    None => problems.push(format!("{job}: pid {pid} ended and never began")),
+                }
+            }
+            _ => problems.push(format!("a torn line of evidence: {line:?}")),
+        }
+    }
+    evidence
+}
+
+/// What the driver did, by the clock that nothing bends.
+struct Around {
+    spawner_killed: Vec<i64>,
+    /// From the last sign of life of a daemon to the end of it, and how.
+    deaths: Vec<(i64, String)>,
+    full: Vec<(i64, i64)>,
+    jobs: HashMap<String, Vec<Job>>,
+    asked_to_end: Vec<i64>,
+    end: i64,
+}
+
+impl Around {
+    fn of(timeline: &[Entry]) -> Self {
+        let mut around = Self {
+            spawner_killed: vec![],
+            deaths: vec![],
+            full: vec![],
+            jobs: HashMap::new(),
+            asked_to_end: vec![],
+            end: timeline.last().map_or(0, |entry| entry.steady),
+        };
+        for entry in timeline {
+            match &entry.what {
+                What::SpawnerKilled => around.spawner_killed.push(entry.steady),
+                What::Down { how, .. } => around.deaths.push((entry.steady, how.clone())),
+                What::DiskFull => around.full.push((entry.steady, i64::MAX)),
+                What::Note(text) if text == "the ledger is whole again" => {
+                    if let Some(last) = around.full.last_mut() {
+                        last.1 = entry.steady;
+                    }
+                }
+                What::Cancelled { run } => around.asked_to_end.push(*run),
+                What::Started { jobs, .. } | What::Reloaded { jobs, .. } => {
+                    for job in jobs {
+                        let forms = around.jobs.entry(job.name.clone()).or_default();
+                        if !forms.contains(job) {
+                            forms.push(job.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        around
+    }
+
+    /// `from` is the start of a process, known to 10 ms.
+    fn spawner_died_between(&self, from: i64, to: i64) -> bool {
+        self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
+    }
+
+    fn daemon_died_after(&self, steady: i64) -> bool {
+        self.deaths.iter().any(|(at, how)| *at >= steady && how.starts_with("killed"))
+    }
+
+    fn spawner_died_after(&self, steady: i64) -> bool {
+        self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
+    }
+
+    /// Microseconds.
+    fn shortest_timeout(&self, name: &str) -> i64 {
+        let forms = self.jobs.get(name).into_iter().flatten();
+        forms.map(|job| job.timeout * 1000).min().unwrap_or(0)
+    }
+
+    fn any(&self, name: &str, is: impl Fn(&Job) -> bool) -> bool {
+        self.jobs.get(name).is_some_and(|forms| forms.iter().any(is))
+    }
+}
+
+fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<String>) {
+    let named = || format!("run {} of {} ({})", row.id, row.job, row.slot.map_or("-".to_owned(), shown));
+    if row.outcome == "skipped" {
+        problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
+    }
+    if starts.len() > row.attempts.len() {
+        problems.push(format!("{} began {} times in {} attempts", named(), starts.len(), row.attempts.len()));
+    }
+    for start in starts {
+        if start.job != row.job || start.slot != row.slot {
+            problems.push(format!("{}: its program was told {} {:?}", named(), start.job, start.slot));
+        }
+    }
+    // One after the other: an attempt ends before the next begins.
+    for pair in starts.windows(2) {
+        if pair[0].end.is_some_and(|end| end.steady > pair[1].steady) {
+            problems.push(format!("{}: two attempts beside each other", named()));
+        }
+    }
+    // Where the one witness of its exit was killed, a rerun after it is all that can be done.
+    for pair in starts.windows(2) {
+        let done = pair[0].end.is_some_and(|end| end.code == 0);
+        if done && !around.spawner_died_between(pair[0].born, pair[1].born) {
+            problems.push(format!("{} was done and ran again", named()));
+        }
+    }
+}
+
+fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
+    let full = around.full.iter().any(|(from, to)| (*from..=*to).contains(&start.steady));
+    for flag in start.flags.split(',').filter(|flag| *flag != "-") {
+        match flag {
+            // Its row waits in memory: jobs go on while the disk is full.
+            "unclaimed" if full => {}
+            "unclaimed" => {
+                problems.push(format!("run {run} of {} began before its claim was in the ledger", start.job))
+            }
+            other => {
+                let words: Vec<&str> = other.split(':').collect();
+                problems.push(format!(
+                    "run {run} of {} began beside run {} ({other})",
+                    start.job,
+                    words.last().unwrap_or(&"")
+                ));
+            }
+        }
+    }
+}
+
+fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<String>) {
+    let last = starts.last();
+    let code = last.and_then(|start| start.end).map(|end| end.code);
+    let attempt = row.attempts.last();
+    let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or("-");
+    let mut wrong = |why: &str| {
+        problems.push(format!(
+            "run {} of {} is {}, {why} (attempts {}, starts {}, last exit {code:?}, error: {error})",
+            row.id,
+            row.job,
+            row.outcome,
+            row.attempts.len(),
+            starts.len()
+        ));
+    };
+    match row.outcome.as_str() {
+        "running" => wrong("at the end of all"),
+        "succeeded" => {
+            if code != Some(0) {
+                wrong("and its program did not say so");
+            }
+        }
+        "failed" => {
+            // Nobody can know an exit whose one witness was killed.
+            let unknown = last.is_some_and(|start| around.spawner_died_after(start.born));
+            if code == Some(0) && !unknown {
+                wrong("and its program ended well");
+            }
+            let crashes = around.any(&row.job, |job| job.behaviour == "crash");
+            if starts.is_empty() && around.spawner_killed.is_empty() {
+                wrong("and its program never began");
+            }
+            // A daemon that is killed while it ends a run takes its reason with it: the next one finds the signal.
+            let told = around.asked_to_end.contains(&row.id)
+                || around.any(&row.job, |job| job.overlap == "replace" || job.timeout < 3_600_000);
+            let killed = last.is_some_and(|start| around.daemon_died_after(start.born));
+            let cut_short = told && killed && error.starts_with("ended by signal");
+            if last.is_some() && code.is_none() && !unknown && !crashes && !cut_short {
+                wrong("and its program did not end by itself");
+            }
+        }
+        "timed_out" => {
+            // An adopted run's time is that of the wall clock, which may have been set.
+            let shortest = around.shortest_timeout(&row.job);
+            let began = attempt.map_or(0, |attempt| attempt.started_at);
+            let early = |start: &Start| {
+                let end = start.end?;
+                Some(end.wall - began < shortest && end.steady - start.born < shortest)
+            };
+            if last.and_then(early) == Some(true) {
+                wrong("and its program had ended before its time was over");
+            }
+        }
+        "cancelled" => {
+            let replaced = around.any(&row.job, |job| job.overlap == "replace");
+            if !around.asked_to_end.contains(&row.id) && !replaced {
+                wrong("and nobody asked for that");
+            }
+        }
+        "interrupted" => {
+            let begun = starts.first().map_or(0, |start| start.born);
+            let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
+            let spawner = around.spawner_died_after(begun);
+            let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
+            if !told_to_end && !spawner && !(starts.is_empty() && cut_short) {
+                wrong("and nothing cut it short");
+            }
+            if code.is_some() && !spawner && !told_to_end {
+                wrong("and its program ended where its exit could be known");
+            }
+        }
+        "skipped" => {}
+        other => wrong(&format!("and `{other}` is no outcome")),
+    }
+    let ended =
+        row.attempts.iter().filter(|attempt| !["interrupted", "running"].contains(&attempt.outcome.as_str()));
+    let (ended, allowed) = (
+        ended.count(),
+        around.jobs.get(&row.job).map_or(1, |forms| forms.iter().map(|job| job.attempts).max().unwrap_or(1)),
+    );
+    if i64::try_from(ended).unwrap() > allowed {
+        wrong(&format!("after {ended} attempts where {allowed} are allowed"));
+    }
+    if row.attempts.iter().any(|attempt| attempt.outcome == "running") && row.outcome != "running" {
+        wrong("and has an attempt that runs");
+    }
+}
