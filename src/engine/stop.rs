@@ -10,7 +10,7 @@ use super::plan::Event;
 use super::recovery::{Foreign, How, Resume};
 use super::runner::context_of_before;
 use super::{Active, Begin, Engine, Message, Stopping, Turn, event};
-use crate::host::process::Orphan;
+use crate::host::process::{Orphan, judge};
 use crate::ledger::{Owner, Write};
 use crate::model::{JobName, Outcome, RunId};
 use crate::policy::TERM_GRACE;
@@ -72,8 +72,18 @@ impl Engine {
             }
             let log = self.logs.run(&job, orphan.run);
             let context = context_of_before(&job, orphan.run, orphan.attempt, &log);
+            let (keep, number) = (orphan.keep.clone(), orphan.attempt);
             self.runtime.spawn(async move {
-                let (programs, _running) = orphan.attach(context);
+                let ended = orphan.ended;
+                let (programs, mut running) = orphan.attach(context);
+                if ended {
+                    let exit = running.wait().await;
+                    let told = judge(&exit, &keep).map_or_else(|error| error, |report| report.summary);
+                    log.note(
+                        exit.at,
+                        &format!("heard only now of attempt {number}, which ended at {}: {told}", exit.at),
+                    );
+                }
                 programs.end_all(TERM_GRACE).await;
             });
         }

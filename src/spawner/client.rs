@@ -200,7 +200,7 @@ impl Spawner {
             };
             out_of_reach.push((pid, places.records_of(pid), trouble));
         }
-        let state = self.state_mark();
+        let state = self.state().to_owned();
         let (search, out_of_reach) =
             tokio::task::spawn_blocking(move || (search(&state, &spoken_to, &out_of_reach), out_of_reach))
                 .await
@@ -219,9 +219,9 @@ impl Spawner {
         Programs::watch(self.clone(), context, orphan)
     }
 
-    /// The state directory, as the marks of processes name it.
-    pub(crate) fn state_mark(&self) -> String {
-        self.inner.settings.state.to_string_lossy().into_owned()
+    /// Canonical.
+    pub(crate) fn state(&self) -> &Path {
+        &self.inner.settings.state
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -338,7 +338,8 @@ fn tidy(places: Places<'_>, spawner: i32) {
     let recorded = |record: &Recorded| {
         procfs::stat(record.pid).is_some_and(|one| one.start == record.start && !one.is_zombie())
     };
-    if spawner <= 1 || procfs::all().iter().any(lives) || places.records_of(spawner).iter().any(recorded) {
+    // The cheap question first: a thousand runs may end at once.
+    if spawner <= 1 || places.records_of(spawner).iter().any(recorded) || procfs::all().iter().any(lives) {
         return;
     }
     for left in places.sockets_of(spawner).into_iter().chain([places.record_of(spawner)]) {

@@ -146,13 +146,14 @@ fn what_was_interrupted_is_run_again_after_its_end_and_not_before() {
     }
 }
 
-/// Its own session, a child of its own, deaf to TERM; beside it one that only its group betrays.
+/// Its own session, a child of its own, deaf to TERM; beside it one that nobody is the parent of, in a session of its own,
+/// without a mark in its environment and with nothing of its run's open.
 fn stubborn(host: &Host, policy: &str) -> String {
     let dir = host.dir.path().display();
     format!(
         "  gated:\n{policy}    command:\n      shell: |\n        trap '' TERM\n        \
          setsid sh -c 'trap \"\" TERM; (trap \"\" TERM; exec sleep 1001) & : >{dir}/deep; while :; do sleep 0.2; done' &\n        \
-         env -i sh -c 'trap \"\" TERM; : >{dir}/bare; while :; do /bin/sleep 0.2; done' &\n        \
+         (env -i setsid sh -c 'trap \"\" TERM; : >{dir}/bare; while :; do /bin/sleep 0.2; done' >/dev/null 2>&1 </dev/null &)\n        \
          while [ ! -e {dir}/deep ] || [ ! -e {dir}/bare ]; do sleep 0.05; done\n        \
          echo begun; while :; do sleep 0.2; done\n"
     )
@@ -205,7 +206,7 @@ fn a_program_that_hides_its_marks_is_known_by_what_its_spawner_wrote_down() {
 }
 
 #[test]
-fn what_no_file_names_is_known_by_its_marks_and_another_daemons_run_of_the_same_name_is_not_touched() {
+fn what_was_not_written_down_is_known_by_its_marks_and_another_daemons_run_of_the_same_name_is_not_touched() {
     let [host, other] = [(); 2].map(|()| {
         let host = Host::new("");
         host.write_jobs(&gated(&host, ""));
@@ -221,10 +222,8 @@ fn what_no_file_names_is_known_by_its_marks_and_another_daemons_run_of_the_same_
     let other_dead = kill_spawner(&other);
     daemon.kill();
     others.kill();
-    // A full disk, or somebody who tidied up.
-    for left in left_of_spawners(&host.path("state")) {
-        std::fs::remove_file(left).unwrap();
-    }
+    // The disk was full when it started.
+    std::fs::remove_file(host.path(&format!("state/spawner-{dead}.runs"))).unwrap();
     let daemon = host.daemon();
     is_in_the_way(&host);
     let run = host.history("gated")[0]["run"].to_string();
@@ -237,4 +236,153 @@ fn what_no_file_names_is_known_by_its_marks_and_another_daemons_run_of_the_same_
     is_in_the_way(&other);
     ends_as_interrupted(&other, other_dead, others);
     assert_ne!(dead, other_dead);
+}
+
+#[test]
+fn an_adopted_run_whose_job_is_gone_ends_as_it_does_and_two_daemons_in_a_row_lose_nothing_of_it() {
+    for spawner_dies in [false, true] {
+        let host = Host::new("");
+        host.write_jobs(&gated(&host, ""));
+        let daemon = host.daemon();
+        begin(&host, "gated");
+        if spawner_dies {
+            kill_spawner(&host);
+        }
+        daemon.kill();
+        host.write_jobs("  other:\n    command: { run: ['true'] }\n");
+        host.daemon().kill();
+        let daemon = host.daemon();
+        assert_eq!(host.history("gated")[0]["outcome"], "running");
+        std::fs::write(host.path("go"), "").unwrap();
+        let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+        if spawner_dies {
+            assert_eq!(row["outcome"], "interrupted", "{row:#}");
+        } else {
+            assert_eq!(
+                (row["outcome"].as_str(), error(&row).as_str()),
+                (Some("failed"), "exit code 3"),
+                "{row:#}"
+            );
+        }
+        let log = host.log("gated");
+        assert_eq!((log.matches("begun").count(), log.matches("done").count()), (1, 1), "{log}");
+        assert_eq!((starts(&host), host.history("gated").len()), (1, 1));
+        assert!(daemon.stop().success());
+        wait_until("nothing is left", || host.processes().is_empty());
+    }
+}
+
+/// Answers as a spawner of another version does, in the place of the one that is there.
+struct OtherVersion {
+    socket: PathBuf,
+    aside: PathBuf,
+}
+
+impl OtherVersion {
+    fn take_the_place_of(host: &Host, spawner: i32) -> Self {
+        let socket = host.path(&format!("state/spawner-{spawner}.sock"));
+        let aside = host.path("aside.sock");
+        std::fs::rename(&socket, &aside).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let reason = "it speaks version 9 of the protocol, not 1";
+                let answer = json!({ "Refused": { "reason": reason, "busy": null } }).to_string();
+                let mut frame = u32::try_from(answer.len()).unwrap().to_le_bytes().to_vec();
+                frame.extend([0, 0]);
+                frame.extend(answer.as_bytes());
+                let _ = std::io::Write::write_all(&mut &stream, &frame);
+                // Until the other end has read it.
+                let _ = std::io::copy(&mut &stream, &mut std::io::sink());
+            }
+        });
+        Self { socket, aside }
+    }
+
+    fn give_it_back(self) {
+        std::fs::rename(self.aside, self.socket).unwrap();
+    }
+}
+
+#[test]
+fn what_a_spawner_of_another_version_runs_is_watched_and_its_exit_waits_for_a_daemon_that_understands_it() {
+    for ends_meanwhile in [false, true] {
+        let host = Host::new("");
+        host.write_jobs(&gated(&host, if ends_meanwhile { "" } else { "    interrupted: rerun\n" }));
+        let daemon = host.daemon();
+        begin(&host, "gated");
+        let [spawner] = spawners(&host)[..] else { panic!() };
+        daemon.kill();
+        let other = OtherVersion::take_the_place_of(&host, spawner);
+        let daemon = host.daemon();
+        let said = host.daemon_log();
+        assert!(said.contains("version 9 of the protocol"), "{said}");
+        is_in_the_way(&host);
+        if ends_meanwhile {
+            std::fs::write(host.path("go"), "").unwrap();
+            let row = host.wait_for("gated", "ends", |row| row["attempts"][0]["outcome"] != "running");
+            assert_eq!(row["attempts"][0]["outcome"], "interrupted", "{row:#}");
+            assert!(error(&row).contains("version 9 of the protocol"), "{row:#}");
+            assert!(is_alive(spawner), "it holds the exit");
+        }
+        daemon.kill();
+        other.give_it_back();
+        let daemon = host.daemon();
+        std::fs::write(host.path("go"), "").unwrap();
+        wait_until("the exit is told", || host.log("gated").contains("exit code 3"));
+        wait_until("it is heard, and the spawner ends", || !is_alive(spawner));
+        let log = host.log("gated");
+        if ends_meanwhile {
+            assert!(log.contains("heard only now of attempt 1"), "{log}");
+        } else {
+            let row = host.wait_for_outcome("gated", "failed");
+            assert_eq!(row["attempts"].as_array().unwrap().len(), 1, "{row:#}");
+            assert_eq!(log.matches("done").count(), 1, "{log}");
+        }
+        assert!(daemon.stop().success());
+        wait_until("nothing is left", || host.processes().is_empty());
+    }
+}
+
+#[test]
+fn five_hundred_running_jobs_are_adopted_at_once() {
+    const JOBS: usize = 500;
+    for spawner_dies in [false, true] {
+        let host = Host::new("");
+        let fifo = host.path("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let gate = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        let jobs: String = (0..JOBS)
+            .map(|number| {
+                format!(
+                    "  job-{number}:\n    schedule: '@reboot'\n    command: {{ shell: 'echo start >> {}; read -r _ < {} || :' }}\n",
+                    host.path("starts").display(),
+                    fifo.display()
+                )
+            })
+            .collect();
+        host.write_table("limits: { max_running: 1000 }", &jobs);
+        let daemon = host.daemon();
+        wait_until("all run", || starts(&host) == JOBS);
+        if spawner_dies {
+            kill_spawner(&host);
+        }
+        daemon.kill();
+        let begun = std::time::Instant::now();
+        let daemon = host.daemon();
+        println!("spawner dies: {spawner_dies}: the next daemon answers after {:?}", begun.elapsed());
+        let outcomes = |outcome: &str| {
+            let rows = host.json(&["history", "--json"]);
+            rows.as_array().unwrap().iter().filter(|row| row["outcome"] == outcome).count()
+        };
+        assert_eq!(outcomes("running"), JOBS);
+        drop(gate);
+        let expected = if spawner_dies { "interrupted" } else { "succeeded" };
+        wait_until("all have ended", || outcomes("running") == 0);
+        println!("spawner dies: {spawner_dies}: all have ended {:?} after the kill", begun.elapsed());
+        assert_eq!(outcomes(expected), JOBS);
+        assert_eq!(starts(&host), JOBS);
+        assert!(daemon.stop().success());
+        wait_until("nothing is left", || host.processes().is_empty());
+    }
 }

@@ -10,8 +10,6 @@ use super::Account;
 pub const MARKER_RUN: &str = "PUNK_ECO_RUN";
 pub const MARKER_JOB: &str = "PUNK_ECO_JOB";
 pub const MARKER_SLOT: &str = "PUNK_ECO_SLOT";
-/// The state directory, which tells one daemon's runs from another's.
-pub const MARKER_STATE: &str = "PUNK_ECO_STATE";
 
 const LOCALE: &str = "/etc/default/locale";
 

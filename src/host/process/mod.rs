@@ -5,6 +5,7 @@
 //! outlives its spawner as well, and is watched to its end without it.
 
 mod environment;
+mod mark;
 mod one;
 mod orphans;
 mod programs;
@@ -18,7 +19,8 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE, login_path};
+pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
+pub(crate) use mark::{mark, with_mark};
 pub(crate) use one::send;
 pub use orphans::Orphan;
 pub(crate) use orphans::{Recorded, search};

@@ -1,8 +1,8 @@
 //! Runs that no spawner can tell of: it died, or it can't be talked to, and their programs go on.
 //!
-//! Finds the processes of such a run by the marks in their environment, the state directory's among them (another
-//! daemon's run may bear the same number), by the process groups of its programs and by descent; ends them where that
-//! is asked for. Never ends anything of its own accord.
+//! Finds the processes of such a run by what its spawner wrote down, by the mark that they inherit (another daemon's
+//! run may bear the same number), by process group and by descent; ends them where that is asked for. Never ends
+//! anything of its own accord.
 
 mod search;
 mod watch;
@@ -17,7 +17,7 @@ use rustix::process::Signal;
 pub(crate) use search::{Recorded, search};
 pub(super) use watch::Watch;
 
-use super::environment::{MARKER_JOB, MARKER_RUN, MARKER_STATE};
+use super::mark::mark_of;
 use super::{Process, Swept, send};
 use crate::host::procfs::{self, ProcessStat};
 use crate::model::RunId;
@@ -40,8 +40,8 @@ pub struct Orphan {
     pub spawner: i32,
     /// What is wrong with that spawner, as a sentence goes on after its name.
     pub trouble: String,
-    /// The state directory, as the marks name it.
-    pub state: String,
+    /// Of its processes; see `mark`.
+    pub(crate) mark: u64,
 }
 
 /// One process, for ever: by its number and its start in clock ticks since boot.
@@ -120,18 +120,9 @@ impl Orphan {
         let led = |leader: &Leader| {
             *leader == Leader::of(one) || (one.group == leader.pid && one.session == self.spawner)
         };
-        if self.leaders.iter().any(led) {
-            return true;
-        }
-        let Some([run, job, state]) = procfs::environment(one.pid, [MARKER_RUN, MARKER_JOB, MARKER_STATE])
-        else {
-            return false;
-        };
-        run.is_some_and(|run| run == self.run.to_string())
-            && job.is_some_and(|job| job == self.job)
-            // Programs of the version before this mark have their session alone.
-            && state.map_or(one.session == self.spawner, |state| state == self.state)
-            && procfs::shares_our_pid_namespace(one.pid)
+        // Most processes are older: nothing more need be read of them.
+        let since = self.leaders.iter().map(|leader| leader.start).min().unwrap_or(0);
+        self.leaders.iter().any(led) || (one.start >= since && mark_of(one.pid) == Some(self.mark))
     }
 
     fn spawner_is_dead(&self) -> bool {

@@ -11,7 +11,8 @@ use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
-use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT, MARKER_STATE};
+use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
+use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
 use super::{
     Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
@@ -240,7 +241,7 @@ impl Programs {
                 leaders,
                 spawner,
                 trouble: DIED.to_owned(),
-                state: self.inner.spawner.state_mark(),
+                mark: mark(self.inner.spawner.state(), context.run.0, context.job.as_str()),
             })
         };
         started.orphan.get_or_insert_with(fresh).clone()
@@ -314,7 +315,6 @@ impl Programs {
         environment::put(&mut env, MARKER_JOB, context.job.to_string());
         environment::put(&mut env, MARKER_RUN, context.run.to_string());
         environment::put(&mut env, MARKER_SLOT, environment::slot(context.slot));
-        environment::put(&mut env, MARKER_STATE, self.inner.spawner.state_mark());
         let start = Start {
             id: 0,
             run: self.key(),

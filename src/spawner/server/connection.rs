@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -18,6 +19,8 @@ pub(super) struct Connection {
     /// The process at the other end.
     pub(super) peer: i32,
     pub(super) greeted: bool,
+    /// When its greeting must have come, on the clock that never steps; the inherited one may take its time.
+    pub(super) greets_by: Option<Duration>,
     pub(super) retire: bool,
     pub(super) out: Vec<u8>,
     pub(super) sent: usize,
@@ -42,6 +45,7 @@ impl Connection {
             socket,
             peer,
             greeted: false,
+            greets_by: None,
             retire: false,
             out: vec![],
             sent: 0,

@@ -11,16 +11,22 @@ use super::super::protocol::{RunKey, ToDaemon, ToSpawner, VERSION, kind, put_mes
 use super::connection::{Connection, Received};
 use super::program::Program;
 use super::sweep::Target;
-use super::{CONNECTION, Server};
+use super::{CONNECTION, LISTENER, Server};
 use crate::host::procfs;
 use crate::policy::TERM_GRACE;
 
+/// What a process that connects is given to say who it is.
+const GREETING: Duration = Duration::from_secs(2);
+
 impl Server {
     pub(super) fn accept(&mut self) {
-        let Some((listener, _)) = &self.listener else { return };
-        let Ok((socket, _)) = listener.accept() else { return };
         // The end of the daemon before this one may not have been noticed yet.
         self.receive();
+        if self.awaits_greeting() {
+            return;
+        }
+        let Some((listener, _)) = &self.listener else { return };
+        let Ok((socket, _)) = listener.accept() else { return };
         let Ok(mut new) = Connection::new(socket.into()) else { return };
         let uid = rustix::net::sockopt::socket_peercred(&new.socket).map(|peer| peer.uid);
         let refused = match (&self.connection, uid) {
@@ -34,7 +40,35 @@ impl Server {
             return;
         }
         let _ = epoll::add(&self.epoll, &new.socket, EventData::new_u64(CONNECTION), EventFlags::IN);
+        new.greets_by = Some(self.clock.since_boot() + GREETING);
         self.connection = Some(new);
+        self.receive();
+    }
+
+    fn awaits_greeting(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.greeted)
+    }
+
+    /// Whoever connects and says nothing must not keep the next daemon out, which waits in the listener's queue
+    /// meanwhile. How long the loop may sleep.
+    pub(super) fn end_silence(&mut self) -> Option<Duration> {
+        let silent = self.connection.as_ref().filter(|connection| !connection.greeted);
+        let left = silent
+            .and_then(|connection| connection.greets_by)
+            .map(|by| by.saturating_sub(self.clock.since_boot()));
+        if left.is_some_and(|left| left.is_zero()) {
+            self.disconnect();
+        }
+        let listens = !self.awaits_greeting();
+        if let Some((listener, _)) = self.listener.as_ref().filter(|_| listens != self.listens) {
+            if listens {
+                let _ = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
+            } else {
+                let _ = epoll::delete(&self.epoll, listener);
+            }
+            self.listens = listens;
+        }
+        left.filter(|left| !left.is_zero())
     }
 
     pub(super) fn receive(&mut self) {

@@ -83,6 +83,7 @@ fn server(socket: UnixStream) -> Server {
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll"),
         signals,
         listener: None,
+        listens: false,
         connection: Some(connection),
         state: PathBuf::from("/state"),
         limit: None,

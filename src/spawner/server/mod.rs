@@ -81,6 +81,8 @@ struct Server {
     epoll: OwnedFd,
     signals: UnixStream,
     listener: Option<(UnixListener, PathBuf)>,
+    /// Whether epoll watches the listener.
+    listens: bool,
     connection: Option<Connection>,
     state: PathBuf,
     record: Record,
@@ -135,6 +137,7 @@ impl Server {
             epoll,
             signals,
             listener: None,
+            listens: false,
             connection: Some(connection),
             state,
             record: Record::default(),
@@ -154,14 +157,14 @@ impl Server {
 
     fn listen(&mut self, listener: UnixListener, path: PathBuf) {
         let _ = listener.set_nonblocking(true);
-        let _ = epoll::add(&self.epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN);
         self.listener = Some((listener, path));
     }
 
     fn serve(&mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
         while !self.is_over() {
-            let timeout = self.next_look().map(|wait| rustix::event::Timespec {
+            let wait = self.end_silence().into_iter().chain(self.next_look()).min();
+            let timeout = wait.map(|wait| rustix::event::Timespec {
                 tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(wait.subsec_nanos()),
             });

@@ -22,7 +22,7 @@ impl Server {
             return self.say(&ToDaemon::Failed { id, host: false, reason });
         }
         self.next_id = self.next_id.max(id.saturating_add(1));
-        let started = match start::start(request, descriptors, self.limit.as_ref()) {
+        let started = match start::start(request, descriptors, self.limit.as_ref(), &self.state) {
             Ok(started) => started,
             Err(failure) => {
                 return self.say(&ToDaemon::Failed { id, host: failure.host, reason: failure.reason });

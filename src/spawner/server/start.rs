@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::super::protocol::{Sink, Start};
 use super::program::Stream;
 use crate::host::exec::{self, Become};
-use crate::host::process::is_shortage;
+use crate::host::process::{is_shortage, mark, with_mark};
 
 pub(super) struct Started {
     pub(super) pid: i32,
@@ -31,6 +31,7 @@ pub(super) fn start(
     request: &Start,
     descriptors: Vec<OwnedFd>,
     limit: Option<&(Rlimit, Rlimit)>,
+    state: &Path,
 ) -> Result<Started, Failure> {
     let Some((name, arguments)) = request.argv.split_first() else {
         return Err(Failure { host: false, reason: "no program was named".to_owned() });
@@ -76,7 +77,8 @@ pub(super) fn start(
     if let Some((programs, _)) = limit {
         let _ = setrlimit(Resource::Nofile, *programs);
     }
-    let spawned = command.spawn();
+    let mark = mark(state, request.run.run, &request.run.job);
+    let spawned = with_mark(mark, || command.spawn());
     if let Some((_, own)) = limit {
         let _ = setrlimit(Resource::Nofile, *own);
     }

@@ -226,3 +226,23 @@ async fn a_spawner_that_does_not_answer_is_not_waited_for_without_end() {
     std::fs::write(folder.join("stop"), "").unwrap();
     assert_eq!(running.wait().await.status, Status::Code(9));
 }
+
+/// Anybody of the same user can connect; the next daemon waits for its turn, and not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_to_a_left_spawner_and_says_nothing_keeps_no_daemon_out() {
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    std::fs::write(folder.join("script"), COUNTING).unwrap();
+    let old = kill_daemon_after(folder, 1).await;
+    let socket = folder.join(format!("spawner-{old}.sock"));
+    let silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let mut nonsense = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let adoption = host.spawner.adopt_all().await;
+    assert_eq!(adoption.problems, [""; 0]);
+    let [adopted] = <[AdoptedProgram; 1]>::try_from(adoption.programs).ok().expect("one program");
+    let (_programs, mut running) = adopted.attach(context(Log::new(&folder.join("log")), "kept"));
+    std::fs::write(folder.join("stop"), "").unwrap();
+    assert_eq!(running.wait().await.status, Status::Code(9));
+    drop((silent, nonsense));
+}
