@@ -21,7 +21,16 @@ use punk_eco_sched::spawner::fuzzing::{daemon_end, spawner_end};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(
+    init: {
+        // As in any program of Rust: who writes to one that hung up hears of it by an error.
+        // SAFETY: no handler is installed, and no thread runs yet.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    },
+    |input: &[u8]| hand_over(input)
+);
+
+fn hand_over(input: &[u8]) {
     let Some((end, bytes)) = input.split_first() else { return };
     match end % 5 {
         0 => SERVER.say(bytes),
@@ -32,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         3 => RUNTIME.block_on(daemon_end(bytes)),
         _ => cut(bytes),
     }
-});
+}
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_all().build().unwrap());
@@ -69,7 +78,11 @@ impl Served {
         let mut answers = vec![];
         // Where it refused the rest of what was sent, the connection is reset.
         let _ = stream.read_to_end(&mut answers);
-        assert!(answers.starts_with(b"{\"protocol\":1,"), "no hello: {:?}", String::from_utf8_lossy(&answers));
+        assert!(
+            answers.starts_with(b"{\"protocol\":1,"),
+            "no hello: {:?}",
+            String::from_utf8_lossy(&answers)
+        );
     }
 }
 

@@ -103,10 +103,11 @@ fn a_history_that_is_too_long_is_dropped_though_nothing_else_wakes_the_daemon() 
     ledger
         .execute_batch(&format!(
             "BEGIN;
+             INSERT INTO owners (id, role, boot, pid, start_time) VALUES (1, 'daemon', 'an older one', 1, 1);
              WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < {ROWS})
              INSERT INTO runs (job, kind, trigger, slot, slots, epoch, moment, claimed_at, outcome, host, owner)
              SELECT 'old', 'command', 'schedule', n * 1000000, 1, 0, n * 1000000, n * 1000000, 'succeeded', 'web1',
-                    (SELECT min(id) FROM owners) FROM count;
+                    1 FROM count;
              COMMIT;"
         ))
         .unwrap();

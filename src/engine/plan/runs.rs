@@ -15,7 +15,7 @@ use crate::policy::Overlap;
 
 /// Runs of one job that may wait at once. Where its slots come faster than its runs end, `allow` and `run_all` would
 /// otherwise pile up runs for as long as the daemon lives.
-pub(super) const MOST_WAITING: usize = 10_000;
+const MOST_WAITING: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Runs {
