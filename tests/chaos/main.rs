@@ -4,6 +4,13 @@
 //! `scripts/chaos` runs as many seeds as asked. In the manual mode every process of the host is this binary, so that it
 //! can be given a clock that is bent; in the real mode the product's own.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test, though it has a harness of its own"
+)]
+
 mod checker;
 mod driver;
 mod evidence;
