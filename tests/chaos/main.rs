@@ -111,7 +111,7 @@ fn run_seed(seed: u64, real: bool) -> Result<(), Failed> {
         }
         eprintln!("not root: no disk gets full");
     }
-    let told = driver::play(folder.path(), seed, real).map_or_else(|problem| vec![problem], |found| found);
+    let told = driver::play(folder.path(), seed, real).unwrap_or_else(|problem| vec![problem]);
     if told.is_empty() {
         return Ok(());
     }
