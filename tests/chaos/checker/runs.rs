@@ -266,7 +266,8 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
             let spawner = around.spawner_died_after(begun);
             let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
-            if !told_to_end && !spawner && !(starts.is_empty() && cut_short) {
+            let never_began = starts.is_empty() && cut_short;
+            if !(told_to_end || spawner || never_began) {
                 wrong("and nothing cut it short");
             }
             if code.is_some() && !spawner && !told_to_end {
