@@ -72,7 +72,8 @@ impl Life {
         let now = self.pass();
         let table = table();
         let past = self.ledger.past().unwrap();
-        let mut recovery = recover(past, &table, crate::spawner::Adoption::default(), &owner(), |_| false, None, now);
+        let mut recovery =
+            recover(past, &table, crate::spawner::Adoption::default(), &owner(), |_| false, None, now);
         hold_crash_loops(&mut recovery, &self.ledger, &table, now);
         let mut writes = recovery.writes.clone();
         for resume in &recovery.resume {

@@ -8,6 +8,7 @@ mod overload;
 mod pause;
 mod properties;
 mod tables;
+mod year;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
