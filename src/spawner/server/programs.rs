@@ -34,6 +34,7 @@ impl Server {
         run.programs.push(id);
         run.groups.push(started.pid);
         run.swept = false;
+        run.cause = None;
         self.groups.insert(started.pid, request.run.clone());
         self.by_pid.insert(started.pid, id);
         if let Some(pipe) = &started.starting {
@@ -55,6 +56,7 @@ impl Server {
             dropped: 0,
             starting: started.starting,
             exit: None,
+            ended_as: None,
             attached: true,
             announced: false,
             swept: false,
