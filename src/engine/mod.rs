@@ -14,6 +14,7 @@ pub mod plan;
 mod recovery;
 mod requests;
 mod runner;
+mod restore;
 mod stop;
 mod time;
 mod trouble;
@@ -36,6 +37,7 @@ use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
+pub use self::restore::restore_lost;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
 use self::runner::{Begin, Held, RunEnd, Surroundings};
 use self::time::Learnt;
@@ -100,6 +102,8 @@ pub struct Engine {
     held: HashMap<RunId, String>,
     /// Among the runs that others began.
     dry_runs: HashSet<RunId>,
+    /// Ends that are not on the disk yet.
+    unreleased: Vec<Held>,
     runtime: tokio::runtime::Handle,
     runs: HashMap<RunId, Active>,
     /// Runs that other processes have in hand.
@@ -206,6 +210,7 @@ impl Engine {
             next_notice: 0,
             held,
             dry_runs,
+            unreleased: vec![],
             runtime: parts.runtime,
             runs: HashMap::new(),
             foreign: HashMap::new(),
@@ -341,8 +346,12 @@ impl Engine {
                 Then::Tell(done) => drop(done.send(())),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
-                Then::Release(held) => held.release(),
+                Then::Release(held) => self.unreleased.push(held),
             }
+        }
+        // What waits in memory alone is lost with this process: its exits stay with the spawner meanwhile.
+        if self.ledger.problem().is_none() {
+            self.unreleased.drain(..).for_each(Held::release);
         }
         self.dispatch_of(turn.writes);
         self.hear_of_ledger(now, &mut next);

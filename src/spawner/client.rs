@@ -108,6 +108,8 @@ pub struct AdoptedProgram {
     pub ended: bool,
     /// The daemon before had it ended, and what the attempt was to end as.
     pub ended_as: Option<Outcome>,
+    /// Of its run, where it has one.
+    pub slot: Option<Timestamp>,
     listed: Listed,
     link: Arc<Link>,
     spawner: Spawner,
@@ -295,6 +297,7 @@ impl Spawner {
                         keep: listed.keep.clone(),
                         ended: listed.ended,
                         ended_as: listed.ended_as,
+                        slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
                         listed,
                         link: link.clone(),
                         spawner: self.clone(),

@@ -36,6 +36,7 @@ pub async fn daemon_end(bytes: &[u8]) {
         keep: Keep { success_codes: vec![0], deadline: None },
         ended: false,
         ended_as: None,
+        slot: None,
         held: [Position { offset: number(0), lines: number(8) }; 2],
     };
     let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");

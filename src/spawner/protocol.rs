@@ -142,6 +142,9 @@ pub(crate) struct Listed {
     /// A daemon had it ended while it ran, and what for.
     #[serde(default)]
     pub(crate) ended_as: Option<Outcome>,
+    /// As its mark says it.
+    #[serde(default)]
+    pub(crate) slot: Option<String>,
     /// Of stdout and stderr: the first byte that is still held, and the lines that ended before it.
     pub(crate) held: [Position; 2],
 }

@@ -16,6 +16,8 @@ pub(super) struct Program {
     pub(super) id: u64,
     pub(super) run: RunKey,
     pub(super) attempt: u32,
+    /// As its mark says it.
+    pub(super) slot: Option<String>,
     pub(super) pid: i32,
     pub(super) started_at: Timestamp,
     pub(super) keep: Option<Keep>,
@@ -228,6 +230,7 @@ impl Program {
             keep: self.keep.clone()?,
             ended: self.exit.is_some(),
             ended_as: self.ended_as,
+            slot: self.slot.clone(),
             held: [self.streams[0].begin, self.streams[1].begin],
         })
     }
@@ -280,6 +283,7 @@ mod tests {
             id: 1,
             run: RunKey { run: 1, job: "one".into() },
             attempt: 1,
+            slot: None,
             pid: 100,
             started_at: Timestamp::UNIX_EPOCH,
             keep: keep.then(|| Keep { success_codes: vec![0], deadline: None }),

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::program::{Out, Program, Stop};
 use super::sweep::Target;
 use super::{Run, STARTING, Server, start};
-use crate::host::process::Status;
+use crate::host::process::{MARKER_SLOT, Status};
 use crate::policy::TERM_GRACE;
 
 impl Server {
@@ -47,6 +47,7 @@ impl Server {
             id,
             run: request.run.clone(),
             attempt: request.attempt,
+            slot: request.env.iter().find(|(name, _)| name == MARKER_SLOT).map(|(_, slot)| slot.clone()),
             pid: started.pid,
             started_at: self.clock.now(),
             keep: request.keep.clone(),
