@@ -13,8 +13,8 @@ mod message;
 pub mod plan;
 mod recovery;
 mod requests;
-mod runner;
 mod restore;
+mod runner;
 mod stop;
 mod time;
 mod trouble;
@@ -37,8 +37,8 @@ use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
-pub use self::restore::restore_lost;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
+pub use self::restore::restore_lost;
 use self::runner::{Begin, Held, RunEnd, Surroundings};
 use self::time::Learnt;
 use crate::alert::{Dispatch, Incidents};
@@ -53,6 +53,8 @@ use crate::spawner::Spawner;
 const PRUNE_BATCH: usize = 500;
 /// Between two tries to write what waits in memory, where nothing else happens.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
+/// Exits that the spawner keeps at most for a ledger that can't be written.
+const UNRELEASED: usize = 10_000;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Between two batches, where there is more: for whoever else wants the ledger or the disk.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
@@ -350,9 +352,9 @@ impl Engine {
             }
         }
         // What waits in memory alone is lost with this process: its exits stay with the spawner meanwhile.
-        if self.ledger.problem().is_none() {
-            self.unreleased.drain(..).for_each(Held::release);
-        }
+        let kept = if self.ledger.problem().is_none() { 0 } else { UNRELEASED };
+        let over = self.unreleased.len().saturating_sub(kept);
+        self.unreleased.drain(..over).for_each(Held::release);
         self.dispatch_of(turn.writes);
         self.hear_of_ledger(now, &mut next);
         next

@@ -18,7 +18,8 @@ pub fn restore_lost(
     owner: &Owner,
 ) -> Vec<Write> {
     let last = ledger.last_run().ok().flatten().unwrap_or(RunId(0));
-    let mut lost: Vec<&AdoptedProgram> = adoption.programs.iter().filter(|program| program.run > last).collect();
+    let mut lost: Vec<&AdoptedProgram> =
+        adoption.programs.iter().filter(|program| program.run > last).collect();
     lost.sort_by_key(|program| program.run);
     let above = lost.last().map_or(last, |program| program.run);
     let mut writes = vec![];
@@ -47,7 +48,8 @@ pub fn restore_lost(
         writes.push(Write::ClaimAs { run: program.run, above, row });
         if program.attempt > 1 {
             let (run, number, at) = (program.run, program.attempt, program.started_at);
-            let error = Some("its end was lost with the daemon, while the ledger could not be written".to_owned());
+            let error =
+                Some("its end was lost with the daemon, while the ledger could not be written".to_owned());
             writes.push(Write::AttemptEnded { run, number: 1, at, outcome: Outcome::Interrupted, error });
             writes.push(Write::AttemptStarted { run, number, at });
         }
@@ -56,7 +58,13 @@ pub fn restore_lost(
     writes
 }
 
-fn open_run(program: &AdoptedProgram, job: &JobName, past: &Past, table: &JobTable, owner: &Owner) -> OpenRun {
+fn open_run(
+    program: &AdoptedProgram,
+    job: &JobName,
+    past: &Past,
+    table: &JobTable,
+    owner: &Owner,
+) -> OpenRun {
     let spec = table.job(job.as_str());
     let scheduled = past.table.iter().flat_map(|table| &table.jobs).find(|one| one.job == *job);
     let kind = spec.map(|spec| spec.kind.name.to_owned()).or_else(|| scheduled.map(|one| one.kind.clone()));
