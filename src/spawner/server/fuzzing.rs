@@ -117,6 +117,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         dropped: 0,
         starting: None,
         exit: exit.map(|status| (status, Timestamp::UNIX_EPOCH)),
+        ended_as: None,
         attached: false,
         announced: false,
         swept: false,

@@ -46,6 +46,7 @@ impl Server {
         run.groups.push(started.pid);
         run.swept = false;
         run.cgroup = cgroup.or(run.cgroup.take());
+        run.cause = None;
         self.groups.insert(started.pid, request.run.clone());
         self.by_pid.insert(started.pid, id);
         if let Some(pipe) = &started.starting {
@@ -67,6 +68,7 @@ impl Server {
             dropped: 0,
             starting: started.starting,
             exit: None,
+            ended_as: None,
             attached: true,
             announced: false,
             swept: false,
