@@ -122,7 +122,7 @@ pub struct Engine {
     /// Nothing is dropped by age before, in time awake since boot.
     spared_until: Option<Duration>,
     record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
-    /// There is more to prune.
+    /// There is more to prune, or nobody has looked yet.
     pruning: bool,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
@@ -223,7 +223,7 @@ impl Engine {
             next_prune: now,
             spared_until: None,
             record_of: parts.opening.as_ref().map(|opening| opening.record_of),
-            pruning: false,
+            pruning: true,
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -418,7 +418,11 @@ impl Engine {
     }
 
     fn prune(&mut self, now: Timestamp) {
-        if now < self.next_prune || self.old_rows_are_spared() {
+        if self.old_rows_are_spared() {
+            self.pruning = false;
+            return;
+        }
+        if now < self.next_prune {
             return;
         }
         let before = now.checked_sub(self.table.keep_history).unwrap_or(Timestamp::MIN);

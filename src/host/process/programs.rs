@@ -252,6 +252,7 @@ impl Programs {
         let mut started = self.started();
         let leaders = started.pids.iter().map(leader).collect();
         let context = &self.inner.context;
+        let mark = mark(self.inner.spawner.state(), context.run.0, context.job.as_str());
         let fresh = || {
             Arc::new(Orphan {
                 run: context.run,
@@ -261,7 +262,9 @@ impl Programs {
                 leaders,
                 spawner,
                 trouble: DIED.to_owned(),
-                mark: mark(self.inner.spawner.state(), context.run.0, context.job.as_str()),
+                mark,
+                cgroup: self.inner.spawner.cgroup_of(context.run, mark, spawner),
+                looks: self.inner.spawner.looks().clone(),
             })
         };
         started.orphan.get_or_insert_with(fresh).clone()

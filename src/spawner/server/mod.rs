@@ -36,6 +36,7 @@ use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
 use crate::clock::{Clock, SystemClock};
+use crate::host::cgroup::{Delegated, RunCgroup};
 use crate::host::process::Process;
 use crate::host::procfs;
 use crate::model::Outcome;
@@ -65,6 +66,9 @@ pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     match places.listen(procfs::own_pid()) {
         Ok((listener, path)) => {
             server.record = Record::new(places.record_of(procfs::own_pid()));
+            if let Some(delegated) = &server.delegated {
+                delegated.remove_empty();
+            }
             server.listen(listener, path);
         }
         Err(error) => {
@@ -87,6 +91,8 @@ struct Server {
     connection: Option<Connection>,
     state: PathBuf,
     record: Record,
+    /// Where each run has a cgroup of its own.
+    delegated: Option<Delegated>,
     /// The limits of open files for programs and for this process.
     limit: Option<(Rlimit, Rlimit)>,
     programs: HashMap<u64, Program>,
@@ -111,6 +117,9 @@ struct Server {
 struct Run {
     /// Of its first program, since boot.
     since: Duration,
+    /// Of all its processes; see `process::mark`.
+    mark: u64,
+    cgroup: Option<RunCgroup>,
     programs: Vec<u64>,
     /// The process groups that its programs lead or led.
     groups: Vec<i32>,
@@ -144,6 +153,7 @@ impl Server {
             connection: Some(connection),
             state,
             record: Record::default(),
+            delegated: Delegated::own(),
             limit: raise_limit(),
             programs: HashMap::new(),
             by_pid: HashMap::new(),

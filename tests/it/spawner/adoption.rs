@@ -64,7 +64,7 @@ fn count(folder: &Path) -> u64 {
 async fn adopted(host: &Host) -> AdoptedProgram {
     let start = Instant::now();
     loop {
-        let adoption = host.spawner.adopt_all().await;
+        let adoption = host.spawner.adopt_all(&[]).await;
         assert_eq!(adoption.problems, [""; 0]);
         // Empty while the spawner still believes in the daemon before.
         let mut programs = adoption.programs;
@@ -216,7 +216,7 @@ async fn spawners_of_other_instances_and_dead_ones_are_not_adopted() {
     for socket in &stale {
         drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
     }
-    let adoption = host.spawner.adopt_all().await;
+    let adoption = host.spawner.adopt_all(&[]).await;
     assert!(adoption.programs.is_empty());
     assert_eq!(adoption.problems, [""; 0]);
     assert!(stale.iter().all(|socket| !socket.exists()));
@@ -234,7 +234,7 @@ async fn a_spawner_that_does_not_answer_is_not_waited_for_without_end() {
     let old = kill_daemon_after(folder, 1).await;
     let old_pid = Pid::from_raw(old).unwrap();
     kill_process(old_pid, Signal::STOP).unwrap();
-    let adoption = tokio::time::timeout(Duration::from_secs(60), host.spawner.adopt_all()).await;
+    let adoption = tokio::time::timeout(Duration::from_secs(60), host.spawner.adopt_all(&[])).await;
     kill_process(old_pid, Signal::CONT).unwrap();
     let adoption = adoption.expect("the daemon waits for it");
     let socket = folder.join(format!("spawner-{old}.sock"));
@@ -261,7 +261,7 @@ async fn who_connects_to_a_left_spawner_and_says_nothing_keeps_no_daemon_out() {
     let silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     let mut nonsense = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    let adoption = host.spawner.adopt_all().await;
+    let adoption = host.spawner.adopt_all(&[]).await;
     assert_eq!(adoption.problems, [""; 0]);
     let [adopted] = <[AdoptedProgram; 1]>::try_from(adoption.programs).ok().expect("one program");
     let (_programs, mut running) = adopted.attach(context(Log::new(&folder.join("log")), "kept"));
