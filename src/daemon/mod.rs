@@ -88,14 +88,14 @@ async fn serve(
     let owner = Owner::current("daemon");
     let ledger = open_ledger(&table.paths.state, &owner, clock.clone())?;
     let spawner = Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
-    let adoption = spawner.adopt_all().await;
-    for problem in &adoption.problems {
-        tracing::error!("what it runs can't be taken over: {problem}");
-    }
     let past = ledger.past().unwrap_or_else(|error| {
         tracing::error!("{error}; scheduling goes on from now");
         ledger::Past::default()
     });
+    let adoption = spawner.adopt_all(&past.open_runs()).await;
+    for problem in &adoption.problems {
+        tracing::error!("what it runs can't be taken over: {problem}");
+    }
     let boot = state::boot_time(&*ledger, &owner.boot, now);
     let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);

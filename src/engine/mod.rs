@@ -191,6 +191,7 @@ impl Engine {
                 spawner: parts.spawner,
                 connections: parts.table.connections.clone(),
                 state: parts.state,
+                stopping: Arc::default(),
             }),
             table: parts.table,
             ledger: parts.ledger,

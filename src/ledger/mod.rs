@@ -300,6 +300,13 @@ pub struct Past {
     pub incidents: Vec<Incident>,
 }
 
+impl Past {
+    /// The runs that have no end, with their jobs.
+    pub fn open_runs(&self) -> Vec<(RunId, String)> {
+        self.open.iter().map(|open| (open.record.run, open.record.job.clone())).collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobPast {
     pub job: String,

@@ -79,6 +79,7 @@ fn server(socket: UnixStream) -> Server {
     let programs = HashMap::from([(7, program(7, None)), (8, program(8, Some(Status::Code(0))))]);
     Server {
         record: Record::default(),
+        delegated: None,
         clock: Box::new(SystemClock),
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll"),
         signals,
@@ -116,6 +117,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         dropped: 0,
         starting: None,
         exit: exit.map(|status| (status, Timestamp::UNIX_EPOCH)),
+        ended_as: None,
         attached: false,
         announced: false,
         swept: false,
