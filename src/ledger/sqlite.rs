@@ -358,13 +358,15 @@ fn prepare(connection: &mut Connection, suspect: bool) -> Result<(), Mismatch> {
 }
 
 fn continue_after(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
-    connection.execute(
+    // Never without a number: it would begin anew after a crash.
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
+    transaction.execute(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
          WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
         [run.0],
     )?;
-    Ok(())
+    transaction.commit()
 }
 
 /// SQLite gives the files beside the ledger the mode of the ledger; so it is made here, with the right one.

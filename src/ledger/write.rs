@@ -139,13 +139,26 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
         NewState::Skipped(reason) => (Outcome::Skipped, Some(reason.word()), None),
     };
     let last_slot = row.slot_last.or(row.slot);
-    let insert = |epoch: i64| {
-        connection
+    let mut epoch = i64::from(row.epoch);
+    // Asked beforehand: an insert that comes to nothing uses up a number all the same, and rows that wait in memory
+    // for this ledger have theirs already.
+    if let Some(slot) = row.slot
+        && read::claimed(connection, row.job.as_str(), slot, row.epoch)?.is_some()
+    {
+        let job = row.job.as_str();
+        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
+            return Ok(Applied::AlreadyClaimed(holder));
+        }
+        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        epoch = connection
+            .prepare_cached("SELECT max(epoch) + 1 FROM runs WHERE job = ?1 AND slot = ?2")?
+            .query_row(params![job, micros(slot)], |row| row.get(0))?;
+    }
+    connection
         .prepare_cached(
             "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
                                reason, started_at, host, owner, requested_by, dry_run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-             ON CONFLICT (job, slot, epoch) DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             row.job.as_str(),
@@ -164,21 +177,7 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             owner,
             row.requested_by,
             row.dry_run,
-        ])
-    };
-    if insert(row.epoch.into())? == 0
-        && let Some(slot) = row.slot
-    {
-        let job = row.job.as_str();
-        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
-            return Ok(Applied::AlreadyClaimed(holder));
-        }
-        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
-        let highest: i64 = connection
-            .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
-            .query_row(params![job, micros(slot)], |row| row.get(0))?;
-        insert(highest + 1)?;
-    }
+        ])?;
     let run = connection.last_insert_rowid();
     connection
         .prepare_cached(

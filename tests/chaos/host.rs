@@ -230,6 +230,19 @@ impl Host {
         found
     }
 
+    /// What the product's own audit has to say, by the program as it ships: it and the checker must agree.
+    pub(crate) fn audit(&self) -> Vec<String> {
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        let mut command = Command::new(env!("CARGO_BIN_EXE_punk-eco-sched"));
+        command.arg("--config").arg(self.dir.join("jobs.yaml")).arg("audit");
+        let said = command.stdin(Stdio::null()).output().unwrap();
+        if said.status.success() {
+            return vec![];
+        }
+        let text = [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        std::iter::once(said.status.to_string()).chain(text.lines().take(20).map(str::to_owned)).collect()
+    }
+
     /// The ledger as it is when nothing runs any more, for the checker and for people.
     pub(crate) fn keep_ledger(&self) -> PathBuf {
         let kept = self.dir.join("ledger");

@@ -120,6 +120,8 @@ impl<L: Ledger> Buffered<L> {
         while self.kept.as_ref().is_some_and(|kept| !kept.changes.is_empty()) {
             self.flush_chunk()?;
         }
+        // Those of the last that there was no room for may still be in use.
+        self.skip_numbers(self.highest)?;
         let Some(kept) = self.kept.as_ref() else { return Ok(()) };
         let (lost, changes) = (kept.lost, kept.written);
         let mut last: Vec<Write> =
@@ -222,7 +224,17 @@ impl<L: Ledger> Buffered<L> {
     /// Claims first, so that the other changes can name them by their true numbers.
     fn flush_chunk(&mut self) -> Result<(), LedgerError> {
         let Some(kept) = self.kept.as_mut() else { return Ok(()) };
-        let chunk = kept.take(CHUNK);
+        let mut chunk = kept.take(CHUNK);
+        // Between two claims that follow each other in number, what there was no room for is missing.
+        let numbers: Vec<(usize, RunId)> =
+            chunk.iter().enumerate().filter_map(|(index, (_, number))| Some((index, (*number)?))).collect();
+        if let Some(gap) = numbers.windows(2).find(|pair| pair[1].1.0 != pair[0].1.0 + 1) {
+            kept.put_back(chunk.split_off(gap[1].0));
+        }
+        if let Some((_, first)) = numbers.first() {
+            let before = RunId(first.0 - 1);
+            self.skip_numbers(before).inspect_err(|_| self.put_back(chunk.clone()))?;
+        }
         let many = chunk.len() as u64;
         let (claims, others): (Vec<_>, Vec<_>) =
             chunk.iter().cloned().partition(|(_, number)| number.is_some());
@@ -247,6 +259,17 @@ impl<L: Ledger> Buffered<L> {
         self.store_apply(&writes).map(drop).inspect_err(|_| self.put_back(others))?;
         if let Some(kept) = self.kept.as_mut() {
             kept.written += many;
+        }
+        Ok(())
+    }
+
+    /// The store's next row comes after `run`, whose number was given to one that it will never have.
+    fn skip_numbers(&mut self, run: RunId) -> Result<(), LedgerError> {
+        if run > self.written
+            && let Some(store) = self.store.as_mut()
+        {
+            store.continue_after(run)?;
+            self.written = run;
         }
         Ok(())
     }

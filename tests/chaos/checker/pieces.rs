@@ -60,7 +60,23 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
     }
     if let Some(mut piece) = walk.open.take() {
         piece.end = walk.latest;
+        // What still waits for its jitter has no row, as where the clock is set back.
+        piece.ends_by_step = true;
         walk.pieces.push(piece);
+    }
+    if let Some(Entry { what: What::Down { how, accounted }, wall, .. }) = timeline.last()
+        && how == "terminated"
+    {
+        // Slots that wait for their jitter hold it back.
+        let (least, most) = (walk.latest.0 - walk.jitter, wall.max(&walk.latest.1));
+        if accounted.is_none_or(|accounted| accounted < least || *most < accounted) {
+            walk.problems.push(format!(
+                "the ledger is accounted for up to {} at the end, which is not from {} to {}",
+                accounted.map_or("nothing".to_owned(), shown),
+                shown(least),
+                shown(*most)
+            ));
+        }
     }
     if walk.next_table < tables.len() {
         walk.problems.push(format!(
@@ -79,12 +95,14 @@ impl<'a> Walk<'a> {
                 let Some(ended) = ended else { return };
                 let certain = matches!(ended.what, What::Ready);
                 self.up = true;
-                if let Some(from) = self.record(jobs, entry.wall, ended.wall, certain) {
+                let latest = ended.wall.max(accounted.unwrap_or(i64::MIN).min(ended.wall + LARGE));
+                if let Some(from) = self.record(jobs, entry.wall, latest, certain) {
                     self.begin(jobs, *accounted, from, ended.wall);
                 }
             }
             What::Reloaded { jobs, until } => {
-                if let Some(from) = self.record(jobs, entry.wall, *until, true) {
+                let latest = self.latest.1.min(until + LARGE).max(*until);
+                if let Some(from) = self.record(jobs, entry.wall, latest, true) {
                     // Time stands still for a daemon whose clock went back by a little.
                     let bound = from.max(self.latest.1.min(from + LARGE));
                     let settled = if self.latest.1 <= from { (from, from) } else { (from, bound) };
@@ -171,7 +189,9 @@ impl<'a> Walk<'a> {
             }
             _ => self.change(jobs, (from, from), (from, from), false),
         }
-        self.latest = (from, until.max(from));
+        // Where the clock went back by a little, time stands still until it has caught up.
+        let reached = accounted.filter(|at| *at <= from + 10 * SECOND).map_or(from, |at| at.max(from));
+        self.latest = (reached, until.max(reached));
         self.back = (0, 0);
     }
 
