@@ -29,6 +29,7 @@ pub(super) fn of(table: &JobTable, now: Timestamp) -> TableRecord {
             timezone: name.to_owned(),
             enabled: job.enabled,
             jitter: job.jitter,
+            group: job.group.clone(),
         });
     }
     TableRecord { in_force_from: now, hash: table.hash.clone(), zones, jobs }

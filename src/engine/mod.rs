@@ -236,7 +236,7 @@ impl Engine {
             let _alive = alive;
             if let Some(mut opening) = parts.opening {
                 // The plan judges by this table from this instant on.
-                opening.table.in_force_from = now;
+                opening.table.in_force_from = engine.plan.reached(now);
                 turn.writes.push(event(now, "daemon_started", opening.detail));
                 turn.writes.push(Write::Table(opening.table));
             }

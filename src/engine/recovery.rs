@@ -111,6 +111,11 @@ pub fn recover(
             accounted: past.accounted,
             past: past.table.iter().flat_map(past_jobs).collect(),
             past_since: past.table.as_ref().map(|table| table.in_force_from),
+            groups: past
+                .groups
+                .into_iter()
+                .filter_map(|(job, group)| Some((JobName::new(&job).ok()?, group)))
+                .collect(),
             pauses: past.pauses,
             epochs: vec![],
             last: vec![],

@@ -62,12 +62,12 @@ impl Engine {
                 turn.then.push(Then::Tell(done));
             }
             Message::Reload { table, mut record, by, done } => {
-                // From this instant on, whenever the file was read.
-                record.in_force_from = now;
                 let detail = serde_json::json!({ "hash": table.hash, "by": by });
                 turn.writes.push(event(now, "reloaded", detail));
                 // Slots of the old table come first; the new one's record follows them.
                 self.plan_event(Event::Reload(table.clone()), now, turn);
+                // From this instant on, whenever the file was read.
+                record.in_force_from = self.plan.reached(now);
                 turn.writes.push(Write::Table(record));
                 self.logs.reconfigure(table.logs);
                 self.around = std::sync::Arc::new(Surroundings {

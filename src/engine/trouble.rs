@@ -86,7 +86,7 @@ impl Engine {
     /// What this daemon knows and the ledger before this one held.
     fn tell_again(&mut self, now: Timestamp, turn: &mut Turn) {
         if let Some(record_of) = self.record_of {
-            turn.writes.push(Write::Table(record_of(&self.table, now)));
+            turn.writes.push(Write::Table(record_of(&self.table, self.plan.reached(now))));
         }
         let pauses = self.pauses_in_force().into_iter().map(|pause| Write::Pause {
             job: pause.job.and_then(|job| JobName::new(&job).ok()),

@@ -48,6 +48,7 @@ fn table(seconds: i64, jobs: &[(&str, &str, u64)]) -> [Write; 2] {
         timezone: "UTC".into(),
         enabled: !schedule.is_empty(),
         jitter: Duration::from_secs(*jitter),
+        group: None,
     };
     let zones = [("UTC".to_owned(), vec![(at(0), 0)])].into();
     let jobs = jobs.iter().map(job).collect();

@@ -26,7 +26,7 @@ pub use buffered::{Buffered, Lost};
 pub use damage::{SetAside, open_or_set_aside};
 pub use sqlite::SqliteLedger;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -243,6 +243,9 @@ pub struct TableJob {
     /// How far its slots could be delayed.
     #[serde(default)]
     pub jitter: Duration,
+    /// Runs of jobs that are gone hold it until they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// Something that explains the rows around it.
@@ -292,6 +295,8 @@ pub struct Past {
     /// The table in force at the end.
     pub table: Option<TableRecord>,
     pub open: Vec<OpenRun>,
+    /// Of jobs with open runs, as the last table that had them said.
+    pub groups: HashMap<String, String>,
     pub pauses: Vec<PauseRecord>,
     /// For each job: its epoch, its newest slot since the clock was last set back, when it last started and when
     /// it last succeeded, dry runs apart.

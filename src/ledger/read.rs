@@ -1,5 +1,7 @@
 //! What is asked of the SQLite ledger, within the caller's snapshot.
 
+use std::collections::{HashMap, HashSet};
+
 use jiff::Timestamp;
 use rusqlite::types::{FromSqlError, Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -127,10 +129,12 @@ pub(super) fn last_run(connection: &Connection) -> Result<Option<RunId>> {
 }
 
 pub(super) fn past(connection: &Connection) -> Result<Past> {
+    let open = open_runs(connection)?;
     Ok(Past {
         accounted: accounted(connection)?,
         table: newest_table(connection)?,
-        open: open_runs(connection)?,
+        groups: groups(connection, &open)?,
+        open,
         pauses: pauses(connection)?,
         jobs: jobs(connection)?,
         incidents: incidents(connection)?,
@@ -248,6 +252,23 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
         .collect::<Result<_>>()?;
     open.sort_by_key(|open| open.record.run);
     Ok(open)
+}
+
+/// The groups of jobs with open runs, by the last table that had each. Older ones are read only while jobs are missing.
+fn groups(connection: &Connection, open: &[OpenRun]) -> Result<HashMap<String, String>> {
+    let mut wanted: HashSet<&str> = open.iter().map(|open| open.record.job.as_str()).collect();
+    let mut groups = HashMap::new();
+    let mut tables =
+        connection.prepare("SELECT in_force_from, hash, jobs, zones FROM tables ORDER BY id DESC")?;
+    let mut tables = tables.query_map((), table)?;
+    while !wanted.is_empty()
+        && let Some(table) = tables.next().transpose()?
+    {
+        for job in table.jobs.iter().filter(|job| wanted.remove(job.job.as_str())) {
+            groups.extend(job.group.clone().map(|group| (job.job.to_string(), group)));
+        }
+    }
+    Ok(groups)
 }
 
 pub(super) fn events(connection: &Connection, from: Timestamp) -> Result<Vec<Event>> {

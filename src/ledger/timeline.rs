@@ -315,10 +315,15 @@ impl Walk {
         }
         self.latest = self.latest.max(Some(event.at));
         let starts = event.kind == "daemon_started";
+        let brings = starts || event.kind == "reloaded";
+        let before = self.taken;
         // With a step back the table in force is written once more.
-        if starts || matches!(event.kind.as_str(), "reloaded" | "clock_stepped") {
+        if brings || event.kind == "clock_stepped" {
             let at = event.at;
-            if let Some(ahead) = self.waiting[self.taken..].iter().position(|from| *from == at) {
+            // A clock that was set back by a little is to catch up first: what is in force until then stays so.
+            let latest = if brings { later(at, PUNCTUAL) } else { at };
+            let its = |from: &Timestamp| at <= *from && *from <= latest;
+            if let Some(ahead) = self.waiting[before..].iter().position(its) {
                 for _ in 0..=ahead {
                     self.take_table();
                 }
@@ -332,7 +337,7 @@ impl Walk {
                 last_event: event.at,
                 pid: event.detail["pid"].as_u64(),
                 boot: boot.zip(instant_of(event, "boot_time")),
-                table: self.taken.checked_sub(1).filter(|table| self.waiting[*table] == event.at),
+                table: self.taken.checked_sub(1).filter(|_| self.taken > before),
             });
         } else if let Some(life) = self.lives.last_mut() {
             life.last_event = event.at;

@@ -37,6 +37,7 @@ pub(crate) fn play(dir: &Path, seed: u64, real: bool) -> Result<Vec<String>, Str
         evidence: &std::fs::read_to_string(dir.join("evidence")).unwrap(),
         timeline: &driver.host.timeline,
     });
+    told.extend(driver.host.audit().into_iter().map(|line| format!("the audit: {line}")));
     told.extend(left.into_iter().map(|(pid, command)| format!("left alive: {pid} {command}")));
     Ok(told)
 }

@@ -93,8 +93,8 @@ impl Host {
     /// Starts the daemon and does not wait.
     pub(crate) fn spawn(&mut self, jobs: &[Job]) {
         assert!(self.daemon.is_none());
-        let accounted = self.accounted();
-        self.record(self.now(), What::Started { jobs: jobs.to_vec(), accounted });
+        let (accounted, tables) = self.written();
+        self.record(self.now(), What::Started { jobs: jobs.to_vec(), accounted, tables });
         self.daemon = Some(self.command().spawn().unwrap());
         self.frozen = false;
     }
@@ -163,8 +163,8 @@ impl Host {
         self.frozen = false;
         wait(&mut daemon)?;
         // A killed daemon's last instant may lie after what it was told to do.
-        let (wall, accounted) = (self.now(), self.accounted());
-        self.record(wall, What::Down { how: how.to_owned(), accounted });
+        let (wall, (accounted, tables)) = (self.now(), self.written());
+        self.record(wall, What::Down { how: how.to_owned(), accounted, tables });
         Ok(())
     }
 
@@ -180,9 +180,9 @@ impl Host {
         self.processes().into_iter().filter(ours).map(|(pid, _)| pid).collect()
     }
 
-    /// What the ledger says of the last instant that was dealt with. From a copy, as after a power cut: opening the
+    /// What the ledger says of the last instant that was dealt with, and how many tables it has. From a copy, as after a power cut: opening the
     /// file itself would mend what the next daemon is to mend.
-    fn accounted(&self) -> Option<i64> {
+    fn written(&self) -> (Option<i64>, i64) {
         let copy = self.dir.join("copy");
         let _ = std::fs::remove_dir_all(&copy);
         std::fs::create_dir(&copy).unwrap();
@@ -190,11 +190,12 @@ impl Host {
             if std::fs::copy(self.dir.join("state").join(name), copy.join(name)).is_err()
                 && name == "ledger.db"
             {
-                return None;
+                return (None, 0);
             }
         }
         let ledger = rusqlite::Connection::open(copy.join("ledger.db")).unwrap();
-        ledger.query_row("SELECT until FROM accounted", [], |row| row.get(0)).ok()
+        let number = |sql: &str| ledger.query_row(sql, [], |row| row.get(0)).ok();
+        (number("SELECT until FROM accounted"), number("SELECT count(*) FROM tables").unwrap_or(0))
     }
 
     pub(crate) fn fill_disk(&mut self) {
@@ -228,6 +229,19 @@ impl Host {
         }
         found.retain(|(pid, _)| pid.unsigned_abs() != std::process::id());
         found
+    }
+
+    /// What the product's own audit has to say, by the program as it ships: it and the checker must agree.
+    pub(crate) fn audit(&self) -> Vec<String> {
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        let mut command = Command::new(env!("CARGO_BIN_EXE_punk-eco-sched"));
+        command.arg("--config").arg(self.dir.join("jobs.yaml")).arg("audit");
+        let said = command.stdin(Stdio::null()).output().unwrap();
+        if said.status.success() {
+            return vec![];
+        }
+        let text = [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        std::iter::once(said.status.to_string()).chain(text.lines().take(20).map(str::to_owned)).collect()
     }
 
     /// The ledger as it is when nothing runs any more, for the checker and for people.

@@ -38,10 +38,11 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum What {
-    /// A daemon was started with this table; `accounted` is what the ledger said before, `from` its number of tables.
+    /// A daemon was started with this table; `accounted` is what the ledger said before, `tables` its number of tables.
     Started {
         jobs: Vec<Job>,
         accounted: Option<i64>,
+        tables: i64,
     },
     /// It answers; from here on it is synced.
     Ready,
@@ -63,6 +64,7 @@ pub(crate) enum What {
     Down {
         how: String,
         accounted: Option<i64>,
+        tables: i64,
     },
     SpawnerKilled,
     /// Done within the entry's `wall` and `until`; no job: all.

@@ -32,6 +32,7 @@ fn record(table: &JobTable, now: Timestamp) -> TableRecord {
         timezone: "UTC".into(),
         enabled: job.enabled,
         jitter: job.jitter,
+        group: job.group.clone(),
     });
     TableRecord { in_force_from: now, hash: table.hash.clone(), zones: [].into(), jobs: jobs.collect() }
 }

@@ -59,7 +59,7 @@ impl Plan {
             plan.jobs.insert(spec.name.clone(), plan.fresh(spec));
         }
         plan.recover_order(&recovered);
-        plan.recover_runs(&recovered.open, now, &mut out);
+        plan.recover_runs(&recovered, now, &mut out);
         let mut found = Found::default();
         plan.recover_slots(&recovered, now, &mut found, &mut out);
         plan.take_boots(now);
@@ -285,8 +285,8 @@ impl Plan {
         }
     }
 
-    fn recover_runs(&mut self, open: &[OpenRun], now: Timestamp, out: &mut Vec<Decision>) {
-        let mut open: Vec<&OpenRun> = open.iter().collect();
+    fn recover_runs(&mut self, recovered: &Recovered, now: Timestamp, out: &mut Vec<Decision>) {
+        let mut open: Vec<&OpenRun> = recovered.open.iter().collect();
         open.sort_by_key(|run| (run.slot.unwrap_or(now), run.run));
         for run in open {
             let spec = self.jobs.get(&run.job).map(|state| state.spec.clone());
@@ -298,7 +298,13 @@ impl Plan {
                 self.note_start(&run.job);
             }
             let order = run.slot.unwrap_or(now);
-            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec.as_deref());
+            // Those of a job that is gone keep its group, as at a reload.
+            let group = match &spec {
+                Some(spec) => spec.group.as_ref(),
+                None => recovered.groups.get(&run.job),
+            };
+            let spec = spec.as_deref();
+            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec, group.cloned());
             if run.dry_run {
                 self.runs.mark_dry(token);
             }

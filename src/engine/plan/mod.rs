@@ -111,7 +111,7 @@ impl Plan {
             self.note_gap(*of, now, &mut out);
         }
         // After a step back that is too small to count, time stands still until it has caught up.
-        let now = now.max(self.latest);
+        let now = self.reached(now);
         if !matches!(event, Event::Claimed { .. } | Event::AlreadyClaimed { .. } | Event::Reload(_)) {
             self.settle(now, &mut out);
         }
@@ -158,6 +158,12 @@ impl Plan {
     /// When a slot of a job is due on this host: its nominal time, and the job's share of its `jitter`.
     pub fn due(&self, job: &JobName, slot: Timestamp) -> Timestamp {
         self.jobs.get(job).map_or(slot, |state| slots::later(slot, state.share))
+    }
+
+    /// The instant that slots are judged by: `now`, or the latest before the clock was set back by a little, where time
+    /// stands still until it has caught up.
+    pub fn reached(&self, now: Timestamp) -> Timestamp {
+        now.max(self.latest)
     }
 
     pub fn table(&self) -> &Arc<JobTable> {

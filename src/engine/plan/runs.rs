@@ -135,6 +135,7 @@ impl Runs {
         order: Timestamp,
         queued: bool,
         spec: Option<&JobSpec>,
+        group: Option<String>,
     ) -> Token {
         let token = self.token();
         let run = Run {
@@ -143,7 +144,7 @@ impl Runs {
             order,
             serial: spec.is_some_and(|spec| spec.missed.policy == crate::policy::MissedPolicy::RunAll),
             started: !queued,
-            group: spec.and_then(|spec| spec.group.clone()),
+            group,
             ending: false,
             replaces: vec![],
             dry: false,

@@ -1,5 +1,6 @@
 //! What the plan is told and what it answers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +132,8 @@ pub struct Recovered {
     pub past_since: Option<Timestamp>,
     /// Runs that go on: adopted, to be rerun, queued, or of a living `run-now`.
     pub open: Vec<OpenRun>,
+    /// Of jobs with open runs, as the last table that had them said.
+    pub groups: HashMap<JobName, String>,
     pub pauses: Vec<PauseRecord>,
     pub epochs: Vec<(JobName, u32)>,
     /// The newest slot of each job that has a row, since the clock was last set back.

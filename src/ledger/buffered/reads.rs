@@ -61,6 +61,7 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
             accounted: above.accounted.or(below.accounted),
             table: above.table.or(below.table),
             open: open.into_values().collect(),
+            groups: below.groups.into_iter().chain(above.groups).collect(),
             pauses: above.pauses,
             jobs: jobs.into_values().collect(),
             incidents: above.incidents,

@@ -96,6 +96,7 @@ pub(super) fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
             timezone: "Africa/Casablanca".into(),
             enabled: true,
             jitter: Duration::from_secs(90),
+            group: Some("nightly".into()),
         }],
     };
     ledger

@@ -60,9 +60,23 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
     }
     if let Some(mut piece) = walk.open.take() {
         piece.end = walk.latest;
-        // What waits for its share of the jitter just then is never dealt with, as where the clock is set back.
+        // What still waits for its jitter has no row, as where the clock is set back.
         piece.ends_by_step = true;
         walk.pieces.push(piece);
+    }
+    if let Some(Entry { what: What::Down { how, accounted, .. }, wall, .. }) = timeline.last()
+        && how == "terminated"
+    {
+        // Slots that wait for their jitter hold it back.
+        let (least, most) = (walk.latest.0 - walk.jitter, wall.max(&walk.latest.1));
+        if accounted.is_none_or(|accounted| accounted < least || *most < accounted) {
+            walk.problems.push(format!(
+                "the ledger is accounted for up to {} at the end, which is not from {} to {}",
+                accounted.map_or("nothing".to_owned(), shown),
+                shown(least),
+                shown(*most)
+            ));
+        }
     }
     if walk.next_table < tables.len() {
         walk.problems.push(format!(
@@ -76,17 +90,23 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
 impl<'a> Walk<'a> {
     fn take(&mut self, entry: &'a Entry, rest: &'a [Entry]) {
         match &entry.what {
-            What::Started { jobs, accounted } => {
+            What::Started { jobs, accounted, tables } => {
                 let ended = rest.iter().find(|one| matches!(one.what, What::Ready | What::Down { .. }));
                 let Some(ended) = ended else { return };
-                let certain = matches!(ended.what, What::Ready);
                 self.up = true;
-                if let Some(from) = self.record(jobs, entry.wall, ended.wall, certain) {
+                // One that was killed at its start may not have come as far as to write its table.
+                if matches!(ended.what, What::Down { tables: after, .. } if after == *tables) {
+                    return;
+                }
+                let latest = ended.wall.max(accounted.unwrap_or(i64::MIN).min(ended.wall + LARGE));
+                if let Some(from) = self.record(jobs, entry.wall, latest) {
                     self.begin(jobs, *accounted, from, ended.wall);
                 }
             }
             What::Reloaded { jobs, until } => {
-                if let Some(from) = self.record(jobs, entry.wall, *until, true) {
+                // For one whose clock went back by a little, what it had seen last: up to a moment after the last look at it.
+                let latest = (self.latest.1 + SECOND).min(until + LARGE).max(*until);
+                if let Some(from) = self.record(jobs, entry.wall, latest) {
                     // Time stands still for a daemon whose clock went back by a little.
                     let bound = from.max(self.latest.1.min(from + LARGE));
                     let settled = if self.latest.1 <= from { (from, from) } else { (from, bound) };
@@ -136,7 +156,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The instant from which the ledger has this table in force.
-    fn record(&mut self, jobs: &[Job], low: i64, high: i64, certain: bool) -> Option<i64> {
+    fn record(&mut self, jobs: &[Job], low: i64, high: i64) -> Option<i64> {
         let found = self.tables.get(self.next_table);
         if let Some(found) = found
             && (low..=high).contains(&found.from)
@@ -145,14 +165,12 @@ impl<'a> Walk<'a> {
             self.next_table += 1;
             return Some(found.from);
         }
-        if certain {
-            let next = found.map_or("none".to_owned(), |found| shown(found.from));
-            self.problems.push(format!(
-                "the table in force since {} to {} is not on record; the next one there is of {next}",
-                shown(low),
-                shown(high)
-            ));
-        }
+        let next = found.map_or("none".to_owned(), |found| shown(found.from));
+        self.problems.push(format!(
+            "the table in force since {} to {} is not on record; the next one there is of {next}",
+            shown(low),
+            shown(high)
+        ));
         None
     }
 
@@ -173,7 +191,9 @@ impl<'a> Walk<'a> {
             }
             _ => self.change(jobs, (from, from), (from, from), false),
         }
-        self.latest = (from, until.max(from));
+        // Where the clock went back by a little, time stands still until it has caught up.
+        let reached = accounted.filter(|at| *at <= from + 10 * SECOND).map_or(from, |at| at.max(from));
+        self.latest = (reached, until.max(reached));
         self.back = (0, 0);
     }
 

@@ -91,6 +91,8 @@ struct Around {
     full: Vec<(i64, i64)>,
     jobs: HashMap<String, Vec<Job>>,
     asked_to_end: Vec<i64>,
+    /// When the clock was moved, what it then showed, and how much time passed for the machine.
+    jumps: Vec<(i64, i64, i64)>,
     end: i64,
 }
 
@@ -102,6 +104,7 @@ impl Around {
             full: vec![],
             jobs: HashMap::new(),
             asked_to_end: vec![],
+            jumps: vec![],
             end: timeline.last().map_or(0, |entry| entry.steady),
         };
         for entry in timeline {
@@ -113,6 +116,10 @@ impl Around {
                     if let Some(last) = around.full.last_mut() {
                         last.1 = entry.steady;
                     }
+                }
+                What::Jumped { to, how } => {
+                    let passed = if how.contains("step") { 0 } else { to - entry.wall };
+                    around.jumps.push((entry.steady, *to, passed));
                 }
                 What::Cancelled { run } => around.asked_to_end.push(*run),
                 What::Started { jobs, .. } | What::Reloaded { jobs, .. } => {
@@ -136,6 +143,17 @@ impl Around {
 
     fn spawner_died_after(&self, steady: i64) -> bool {
         self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
+    }
+
+    /// Whether a program that ended so may have been told to end by its timeout: by the time that passed, or, since an
+    /// adopted run's time is that of the wall clock, by anything that this showed. An exit is heard of a little later
+    /// than it is written down, and the clock may have been moved meanwhile.
+    fn may_have_timed_out(&self, start: &Start, end: &End, began: i64, timeout: i64) -> bool {
+        let during = start.born - 10_000..=end.steady + 1_000_000;
+        let jumps = || self.jumps.iter().filter(|(at, ..)| during.contains(at));
+        let passed = end.steady - start.born + jumps().map(|(.., passed)| passed).sum::<i64>();
+        let shown = jumps().map(|(_, to, _)| *to).chain([end.wall]).max().unwrap_or(end.wall);
+        passed >= timeout || shown - began >= timeout
     }
 
     /// Microseconds.
@@ -178,7 +196,8 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
 }
 
 fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
-    let full = around.full.iter().any(|(from, to)| (*from..=*to).contains(&start.steady));
+    // It looked at the ledger at some instant between its birth and its line.
+    let full = around.full.iter().any(|(from, to)| *from <= start.steady && start.born - 10_000 <= *to);
     for flag in start.flags.split(',').filter(|flag| *flag != "-") {
         match flag {
             // Its row waits in memory: jobs go on while the disk is full.
@@ -235,12 +254,11 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             }
         }
         "timed_out" => {
-            // An adopted run's time is that of the wall clock, which may have been set.
             let shortest = around.shortest_timeout(&row.job);
             let began = attempt.map_or(0, |attempt| attempt.started_at);
             let early = |start: &Start| {
                 let end = start.end?;
-                Some(end.wall - began < shortest && end.steady - start.born < shortest)
+                Some(!around.may_have_timed_out(start, &end, began, shortest))
             };
             if last.and_then(early) == Some(true) {
                 wrong("and its program had ended before its time was over");

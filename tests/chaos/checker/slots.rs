@@ -13,6 +13,8 @@ struct Expected {
     /// In how many passes of the clock the slot surely came, and possibly.
     sure: usize,
     possible: usize,
+    /// In how many of the sure ones it was a slot of an interval, which has a row in each; a fixed time has one in all.
+    sure_interval: usize,
     interval: bool,
 }
 
@@ -54,7 +56,9 @@ fn expected(name: &str, pieces: &[Piece<'_>], almanac: &mut Almanac) -> BTreeMap
         for (slot, interval) in slots.range(begin.0..=end.1) {
             let one = expected.entry(*slot).or_default();
             one.possible += 1;
-            one.sure += usize::from((begin.1..=end.0).contains(slot));
+            let sure = (begin.1..=end.0).contains(slot);
+            one.sure += usize::from(sure);
+            one.sure_interval += usize::from(sure && *interval);
             one.interval |= interval;
         }
     }
@@ -77,15 +81,18 @@ fn compare(
             found.entry(slot).or_default().push(row);
             continue;
         }
-        for covered in expected.range(slot..=last).map(|(slot, _)| *slot) {
+        // It stands for what one table gave, in one pass: other tables may have had slots between those.
+        let given = pieces.iter().find_map(|piece| {
+            let job = piece.jobs.iter().find(|job| job.name == name)?;
+            let slots = almanac.slots(&job.schedule, &job.timezone);
+            let given: Vec<i64> = slots.range(slot..=last).map(|(slot, _)| *slot).collect();
+            let ends = given.first() == Some(&slot) && given.last() == Some(&last);
+            (ends && i64::try_from(given.len()).unwrap() == row.slots).then_some(given)
+        });
+        let exact = given.is_some();
+        for covered in given.unwrap_or_default() {
             found.entry(covered).or_default().push(row);
         }
-        // It counts what one table gave, in one pass.
-        let exact = pieces.iter().any(|piece| {
-            let Some(job) = piece.jobs.iter().find(|job| job.name == name) else { return false };
-            let slots = almanac.slots(&job.schedule, &job.timezone);
-            i64::try_from(slots.range(slot..=last).count()).unwrap() == row.slots
-        });
         if !exact {
             problems.push(format!(
                 "row {} of {name} says it stands for {} slots from {} to {}, which no table gave",
@@ -116,7 +123,7 @@ fn compare(
     }
     for (slot, one) in expected {
         let rows = found.get(slot).map_or(0, Vec::len);
-        let least = if one.interval { one.sure } else { one.sure.min(1) };
+        let least = one.sure_interval.max(one.sure.min(1));
         if rows < least {
             problems.push(format!("a slot without a row: {name} {} has {rows} of {least}", shown(*slot)));
         }

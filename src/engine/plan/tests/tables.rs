@@ -64,6 +64,56 @@ fn a_run_of_a_removed_job_goes_on_and_what_waits_is_dropped() {
 }
 
 #[test]
+fn a_run_of_a_job_that_is_gone_keeps_its_group_over_a_restart() {
+    let new = table(64, [job("b", "6 10 * * *").group("g")]);
+    let past = Recovered {
+        open: vec![open(1, "a", Some("10:05"), false)],
+        groups: [(JobName::new("a").unwrap(), "g".to_owned())].into(),
+        ..recovered("10:05:30", &table(64, [job("a", "5 10 * * *").group("g")]))
+    };
+    check_from(
+        vec![new],
+        past,
+        "10:05:40",
+        "10:07 ok 1",
+        "10:06 b 10:06 schedule queued as 2
+         10:07 start 2",
+    );
+}
+
+#[test]
+fn a_table_of_a_small_step_back_counts_from_where_time_stands_still() {
+    let tables = vec![table(64, [job("a", "0 12 * * *")]), table(64, [job("a", "* * * * *")])];
+    let mut world = World::new(tables, Recovered::default(), at("10:00:01"));
+    world.play("10:05:03 jump");
+    world.play("10:04:58 back");
+    let now = at("10:04:58");
+    assert_eq!(world.plan.reached(now), at("10:05:03"));
+    let new = world.tables[1].clone();
+    world.handle(Event::Reload(new));
+    world.play("10:05:30 tick");
+    // 10:05 had passed when the table came.
+    assert_eq!(world.transcript, "");
+    assert_eq!(world.plan.next_slot("a"), Some(at("10:06")));
+    assert_eq!(world.plan.reached(at("10:05:30")), at("10:05:30"));
+}
+
+#[test]
+fn a_table_from_before_a_set_back_does_not_hold_back_what_came_after_it() {
+    // It came into force at 12:00; the clock was set back to 9:00, and the daemon died at 9:30.
+    let with = |since: Option<&str>| {
+        let past = table(64, [job("a", "0 * * * *").missed(MissedPolicy::RunAll)]);
+        let recovered = Recovered { past_since: since.map(at), ..recovered("09:30", &past) };
+        World::new(vec![past], recovered, at("11:30:00")).transcript
+    };
+    let all = "11:30 a 10:00 catch_up started as 1\n11:30 a 11:00 catch_up queued as 2\n";
+    assert_eq!(with(Some("12:00")), all);
+    assert_eq!(with(Some("09:00")), all);
+    // One that came later than what is accounted for, which lagged: nothing of its own passed before it.
+    assert_eq!(with(None), all);
+}
+
+#[test]
 fn a_job_that_comes_back_still_overlaps_with_its_run() {
     let tables = vec![table(64, [job("a", "*/5 * * * *")]), table(64, [])];
     check_from(
