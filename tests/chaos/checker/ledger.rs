@@ -46,8 +46,9 @@ impl Ledger {
         let file = Connection::open(path)?;
         let whole: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         let mut attempts: HashMap<i64, Vec<Attempt>> = HashMap::new();
-        let mut asked =
-            file.prepare("SELECT run, outcome, error, started_at, finished_at FROM attempts ORDER BY run, number")?;
+        let mut asked = file.prepare(
+            "SELECT run, outcome, error, started_at, finished_at FROM attempts ORDER BY run, number",
+        )?;
         let mut found = asked.query([])?;
         while let Some(row) = found.next()? {
             let attempt = Attempt {
