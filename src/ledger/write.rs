@@ -21,12 +21,27 @@ pub(super) fn apply(
     let mut applied = Vec::with_capacity(batch.len());
     for change in batch {
         let result = match change {
-            Write::Claim(row) => {
+            Write::Claim(row) | Write::ClaimAs { row, .. } => {
                 let me = match me {
                     Some(id) => id,
                     None => *me.insert(owner_id(connection, owner)?),
                 };
-                claim(connection, row, me, host)?
+                let number = match change {
+                    Write::ClaimAs { run, above, .. } => match holder_of(connection, *run)? {
+                        None => Some(*run),
+                        // An earlier try was written although it was reported as failed.
+                        Some(holder) if holder == (row.job.to_string(), micros(row.at), me) => {
+                            applied.push(Applied::Claimed(*run));
+                            continue;
+                        }
+                        Some(_) => {
+                            continue_after(connection, *above)?;
+                            None
+                        }
+                    },
+                    _ => None,
+                };
+                claim(connection, row, number, me, host)?
             }
             other => {
                 change_one(connection, other)?;
@@ -40,7 +55,7 @@ pub(super) fn apply(
 
 fn change_one(connection: &Connection, change: &Write) -> Result<()> {
     match change {
-        Write::Claim(_) => {}
+        Write::Claim(_) | Write::ClaimAs { .. } => {}
         Write::AttemptStarted { run, number, at } => attempt_started(connection, *run, *number, *at)?,
         Write::AttemptEnded { run, number, at, outcome, error } => {
             connection
@@ -132,33 +147,46 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
     Ok(())
 }
 
-fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Result<Applied> {
+/// The next row gets a number above `run`.
+pub(super) fn continue_after(connection: &Connection, run: RunId) -> Result<()> {
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
+         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
+        [run.0],
+    )?;
+    Ok(())
+}
+
+/// The job of a row, when it was claimed and by which owner.
+fn holder_of(connection: &Connection, run: RunId) -> Result<Option<(String, i64, i64)>> {
+    connection
+        .prepare_cached("SELECT job, claimed_at, owner FROM runs WHERE id = ?1")?
+        .query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+/// `number`: the one that was promised to it.
+fn claim(
+    connection: &Connection,
+    row: &NewRow,
+    number: Option<RunId>,
+    owner: i64,
+    host: &str,
+) -> Result<Applied> {
     let (outcome, reason, started) = match row.state {
         NewState::Started => (Outcome::Running, None, Some(row.at)),
         NewState::Queued => (Outcome::Running, Some("queued"), None),
         NewState::Skipped(reason) => (Outcome::Skipped, Some(reason.word()), None),
     };
     let last_slot = row.slot_last.or(row.slot);
-    let mut epoch = i64::from(row.epoch);
-    // Asked beforehand: an insert that comes to nothing uses up a number all the same, and rows that wait in memory
-    // for this ledger have theirs already.
-    if let Some(slot) = row.slot
-        && read::claimed(connection, row.job.as_str(), slot, row.epoch)?.is_some()
-    {
-        let job = row.job.as_str();
-        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
-            return Ok(Applied::AlreadyClaimed(holder));
-        }
-        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
-        epoch = connection
-            .prepare_cached("SELECT max(epoch) + 1 FROM runs WHERE job = ?1 AND slot = ?2")?
-            .query_row(params![job, micros(slot)], |row| row.get(0))?;
-    }
-    connection
+    let insert = |epoch: i64| {
+        connection
         .prepare_cached(
             "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
-                               reason, started_at, host, owner, requested_by, dry_run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                               reason, started_at, host, owner, requested_by, dry_run, id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+             ON CONFLICT (job, slot, epoch) DO NOTHING",
         )?
         .execute(params![
             row.job.as_str(),
@@ -177,7 +205,22 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             owner,
             row.requested_by,
             row.dry_run,
-        ])?;
+            number.map(|number| number.0),
+        ])
+    };
+    if insert(row.epoch.into())? == 0
+        && let Some(slot) = row.slot
+    {
+        let job = row.job.as_str();
+        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
+            return Ok(Applied::AlreadyClaimed(holder));
+        }
+        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        let highest: i64 = connection
+            .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
+            .query_row(params![job, micros(slot)], |row| row.get(0))?;
+        insert(highest + 1)?;
+    }
     let run = connection.last_insert_rowid();
     connection
         .prepare_cached(

@@ -1,9 +1,9 @@
 //! A ledger that never stops the jobs: what the store under it can't take is kept in memory and written as
 //! soon as it can be.
 //!
-//! Rows that wait have provisional numbers, which go on from the highest known one; where another process
-//! took such a number meanwhile, the row gets another one and later changes follow it. What neither the disk
-//! nor the memory can hold is counted and said, never dropped in silence.
+//! Rows that wait have numbers that go on from the highest known one and are written under them, since their programs
+//! were told them; only where another process took such a number meanwhile, the row gets another one and later changes
+//! follow it. What neither the disk nor the memory can hold is counted and said, never dropped in silence.
 
 mod kept;
 mod open_runs;
@@ -120,9 +120,12 @@ impl<L: Ledger> Buffered<L> {
         while self.kept.as_ref().is_some_and(|kept| !kept.changes.is_empty()) {
             self.flush_chunk()?;
         }
-        // Those of the last that there was no room for may still be in use.
-        self.skip_numbers(self.highest)?;
         let Some(kept) = self.kept.as_ref() else { return Ok(()) };
+        // What could not be kept ran all the same, under a number of its own.
+        if let Some(store) = self.store.as_mut().filter(|_| self.highest > self.written) {
+            store.continue_after(self.highest)?;
+            self.written = self.highest;
+        }
         let (lost, changes) = (kept.lost, kept.written);
         let mut last: Vec<Write> =
             kept.accounted.map(|until| Write::Accounted { until }).into_iter().collect();
@@ -224,21 +227,16 @@ impl<L: Ledger> Buffered<L> {
     /// Claims first, so that the other changes can name them by their true numbers.
     fn flush_chunk(&mut self) -> Result<(), LedgerError> {
         let Some(kept) = self.kept.as_mut() else { return Ok(()) };
-        let mut chunk = kept.take(CHUNK);
-        // Between two claims that follow each other in number, what there was no room for is missing.
-        let numbers: Vec<(usize, RunId)> =
-            chunk.iter().enumerate().filter_map(|(index, (_, number))| Some((index, (*number)?))).collect();
-        if let Some(gap) = numbers.windows(2).find(|pair| pair[1].1.0 != pair[0].1.0 + 1) {
-            kept.put_back(chunk.split_off(gap[1].0));
-        }
-        if let Some((_, first)) = numbers.first() {
-            let before = RunId(first.0 - 1);
-            self.skip_numbers(before).inspect_err(|_| self.put_back(chunk.clone()))?;
-        }
+        let chunk = kept.take(CHUNK);
         let many = chunk.len() as u64;
         let (claims, others): (Vec<_>, Vec<_>) =
             chunk.iter().cloned().partition(|(_, number)| number.is_some());
-        let writes: Vec<Write> = claims.iter().map(|(write, _)| write.clone()).collect();
+        let above = self.highest;
+        let numbered = |(write, number): &(Write, Option<RunId>)| match (write, number) {
+            (Write::Claim(row), Some(run)) => Write::ClaimAs { run: *run, above, row: row.clone() },
+            _ => write.clone(),
+        };
+        let writes: Vec<Write> = claims.iter().map(numbered).collect();
         let applied = match self.store_apply(&writes) {
             Ok(applied) => applied,
             Err(error) => {
@@ -259,17 +257,6 @@ impl<L: Ledger> Buffered<L> {
         self.store_apply(&writes).map(drop).inspect_err(|_| self.put_back(others))?;
         if let Some(kept) = self.kept.as_mut() {
             kept.written += many;
-        }
-        Ok(())
-    }
-
-    /// The store's next row comes after `run`, whose number was given to one that it will never have.
-    fn skip_numbers(&mut self, run: RunId) -> Result<(), LedgerError> {
-        if run > self.written
-            && let Some(store) = self.store.as_mut()
-        {
-            store.continue_after(run)?;
-            self.written = run;
         }
         Ok(())
     }
@@ -451,7 +438,7 @@ fn run_of(write: &mut Write) -> Option<&mut RunId> {
 
 fn instant_of(write: &Write) -> Option<Timestamp> {
     match write {
-        Write::Claim(row) => Some(row.at),
+        Write::Claim(row) | Write::ClaimAs { row, .. } => Some(row.at),
         Write::AttemptStarted { at, .. }
         | Write::AttemptEnded { at, .. }
         | Write::Finished { at, .. }

@@ -141,10 +141,6 @@ impl Around {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
     }
 
-    fn daemon_died_after(&self, steady: i64) -> bool {
-        self.deaths.iter().any(|(at, how)| *at >= steady && how.starts_with("killed"))
-    }
-
     fn spawner_died_after(&self, steady: i64) -> bool {
         self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
     }
@@ -250,18 +246,10 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
                 wrong("and its program ended well");
             }
             let crashes = around.any(&row.job, |job| job.behaviour == "crash");
-            // A daemon that is killed while it ends a run takes its reason with it: the next one finds the signal.
-            let lasted = attempt.and_then(|attempt| Some(attempt.finished_at? - attempt.started_at));
-            let told = around.asked_to_end.contains(&row.id)
-                || around.any(&row.job, |job| job.overlap == "replace" || job.timeout < 3_600_000)
-                || lasted.is_some_and(|lasted| lasted >= around.shortest_timeout(&row.job));
-            let killed = around.daemon_died_after(last.map_or(i64::MIN, |start| start.born));
-            let cut_short = told && killed && error.starts_with("ended by signal");
-            // The signal may come before it has written a line.
-            if starts.is_empty() && around.spawner_killed.is_empty() && !cut_short {
+            if starts.is_empty() && around.spawner_killed.is_empty() {
                 wrong("and its program never began");
             }
-            if last.is_some() && code.is_none() && !unknown && !crashes && !cut_short {
+            if last.is_some() && code.is_none() && !unknown && !crashes {
                 wrong("and its program did not end by itself");
             }
         }
