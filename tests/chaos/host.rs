@@ -240,7 +240,8 @@ impl Host {
         if said.status.success() {
             return vec![];
         }
-        let text = [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        let text =
+            [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         std::iter::once(said.status.to_string()).chain(text.lines().take(20).map(str::to_owned)).collect()
     }
 

@@ -330,55 +330,6 @@ fn row_of(write: Write) -> NewRow {
 }
 
 #[test]
-fn rows_that_waited_keep_the_numbers_that_their_programs_were_told() {
-    use crate::model::SkipReason::{Missed, Overlap};
-    let folder = tempfile::tempdir().unwrap();
-    let (mut ledger, full) = flaky(&folder.path().join("ledger.db"));
-    // Of a future that did not come, once the clock was set back to before 100.
-    ledger.apply(&[claim("a", Some(100), NewState::Skipped(Missed))]).unwrap();
-    full.store(true, Ordering::SeqCst);
-    ledger.limit = 4;
-    let mut early = claim("a", Some(100), NewState::Started);
-    if let Write::Claim(row) = &mut early {
-        row.at = at(50);
-    }
-    // One that is there already, one that takes the place of the future's, one twice, and some for which there is no room.
-    let batch = [
-        early.clone(),
-        early,
-        claim("b", Some(1), NewState::Started),
-        claim("b", Some(2), NewState::Skipped(Overlap)),
-        claim("b", Some(3), NewState::Skipped(Overlap)),
-        claim("b", Some(4), NewState::Started),
-        claim("b", Some(5), NewState::Started),
-    ];
-    let runs: Vec<(String, i64)> = batch
-        .iter()
-        .zip(ledger.apply(&batch).unwrap())
-        .filter_map(|(write, applied)| match (write, applied) {
-            (Write::Claim(row), Applied::Claimed(run)) => Some((row.slot?.to_string(), run.0)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(runs.iter().map(|(_, run)| *run).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7]);
-    full.store(false, Ordering::SeqCst);
-    ledger.retry().unwrap();
-    let stored = open(&folder.path().join("ledger.db")).unwrap();
-    let is_there: Vec<i64> = runs
-        .iter()
-        .filter(|(slot, run)| {
-            let record = stored.run(RunId(*run)).unwrap();
-            record.is_some_and(|record| record.slot.unwrap().to_string() == *slot)
-        })
-        .map(|(_, run)| *run)
-        .collect();
-    assert_eq!(is_there, [2, 3, 4, 6]);
-    // The last number is in use, though its row is lost.
-    let next = claimed(&ledger.apply(&[claim("b", Some(6), NewState::Started)]).unwrap());
-    assert_eq!(next, [RunId(8)]);
-}
-
-#[test]
 fn a_locked_ledger_holds_nobody_up_for_long() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");

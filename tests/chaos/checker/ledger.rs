@@ -23,7 +23,6 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) started_at: i64,
-    pub(super) finished_at: Option<i64>,
     pub(super) outcome: String,
     pub(super) error: Option<String>,
 }
@@ -47,15 +46,10 @@ impl Ledger {
         let whole: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         let mut attempts: HashMap<i64, Vec<Attempt>> = HashMap::new();
         let mut asked =
-            file.prepare("SELECT run, outcome, error, started_at, finished_at FROM attempts ORDER BY run, number")?;
+            file.prepare("SELECT run, outcome, error, started_at FROM attempts ORDER BY run, number")?;
         let mut found = asked.query([])?;
         while let Some(row) = found.next()? {
-            let attempt = Attempt {
-                outcome: row.get(1)?,
-                error: row.get(2)?,
-                started_at: row.get(3)?,
-                finished_at: row.get(4)?,
-            };
+            let attempt = Attempt { outcome: row.get(1)?, error: row.get(2)?, started_at: row.get(3)? };
             attempts.entry(row.get(0)?).or_default().push(attempt);
         }
         let mut asked = file.prepare(
