@@ -49,11 +49,12 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
     let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();
     let ledger = SqliteLedger::open(&table.paths.state.join("ledger.db"), owner, &host)?;
+    let past = ledger.past()?;
     let (spawner, programs) = runtime.block_on(async {
         let spawner =
             Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
         // Only looked at: what outlived a daemon waits for the next one.
-        let left = spawner.adopt_all().await;
+        let left = spawner.adopt_all(&past.open_runs()).await;
         let programs = left.programs.iter().filter(|program| !program.ended);
         let programs = programs.map(|program| (program.run, program.pid));
         let orphans = left.orphans.iter().filter_map(|orphan| Some((orphan.run, orphan.pid()?)));
@@ -61,7 +62,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
             programs.chain(orphans).map(|(run, pid)| (run, Owner::of("program", pid))).collect();
         anyhow::Ok((spawner, programs))
     })?;
-    let recovery = recover_for_one_run(ledger.past()?, programs, Owner::alive);
+    let recovery = recover_for_one_run(past, programs, Owner::alive);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: None,

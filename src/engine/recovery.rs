@@ -115,7 +115,7 @@ pub fn recover(
     now: Timestamp,
 ) -> Recovery {
     let mut left = Left {
-        programs: adoption.programs.into_iter().map(|program| (program.run, program)).collect(),
+        programs: adoption.programs,
         orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
     };
     let mut found = Recovery {
@@ -148,7 +148,7 @@ pub fn recover(
     for open in past.open {
         found.take(open, table, &mut left, owner, &alive, now);
     }
-    found.orphans = left.programs.into_values().collect();
+    found.orphans = left.programs;
     found.strangers = left.orphans.into_values().collect();
     found
 }
@@ -184,6 +184,11 @@ pub fn recover_for_one_run(
 }
 
 impl Recovery {
+    /// Before what follows from them.
+    pub fn write_first(&mut self, writes: Vec<Write>) {
+        self.writes.splice(..0, writes);
+    }
+
     fn take(
         &mut self,
         open: ledger::OpenRun,
@@ -196,8 +201,8 @@ impl Recovery {
         let run = open.record.run;
         let Ok(job) = JobName::new(&open.record.job) else { return };
         let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
-        let how = if let Some(program) = left.programs.remove(&run) {
-            How::Adopted { number: number.max(1), program: Box::new(program) }
+        let how = if let Some(program) = left.program_of(&open.record, number) {
+            How::Adopted { number: program.attempt.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
             self.recovered.open.push(known(&open, &job, false));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
@@ -234,13 +239,25 @@ impl Recovery {
     }
 }
 
-/// What daemons before this one left running, by run.
+/// What daemons before this one left running.
 struct Left {
-    programs: HashMap<RunId, AdoptedProgram>,
+    programs: Vec<AdoptedProgram>,
     orphans: HashMap<RunId, Orphan>,
 }
 
 impl Left {
+    /// That of the attempt which is under way. An attempt that has its end already keeps it: its exit came too late, from
+    /// a spawner that could not be talked to meanwhile.
+    fn program_of(&mut self, record: &RunRecord, number: u32) -> Option<AdoptedProgram> {
+        let ended = record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_some());
+        let under_way = |program: &AdoptedProgram| {
+            let newer = if ended { program.attempt > number } else { program.attempt >= number };
+            program.run == record.run && program.job == record.job && newer
+        };
+        let index = self.programs.iter().position(under_way)?;
+        Some(self.programs.remove(index))
+    }
+
     /// A number alone won't do: ledgers come and go, and begin to count anew.
     fn orphan_of(&mut self, open: &ledger::OpenRun, owner: &Owner) -> Option<Orphan> {
         let record = &open.record;

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod certificates;
+pub(crate) mod cgroup;
 pub mod docker;
 pub mod exec;
 pub mod files;

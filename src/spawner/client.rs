@@ -1,5 +1,6 @@
 //! The daemon's handle on its spawner: launching one, finding those of daemons before, starting programs.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,9 +15,12 @@ use super::protocol::Listed;
 use super::rendezvous::Places;
 use super::{rendezvous, server};
 use crate::clock::Clock;
-use crate::host::process::{Keep, Orphan, ProgramContext, Programs, Recorded, Running, search};
+use crate::host::cgroup::{Delegated, RunCgroup};
+use crate::host::process::{
+    Keep, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared,
+};
 use crate::host::{accounts, procfs, sockets};
-use crate::model::RunId;
+use crate::model::{Outcome, RunId};
 use crate::units::HumanDuration;
 
 /// How a spawner is started and found.
@@ -76,6 +80,10 @@ struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
     account: Option<crate::host::process::Account>,
+    delegated: Option<Arc<Delegated>>,
+    looks: Arc<Shared<Processes>>,
+    /// By the spawner that has died.
+    tidied: Mutex<HashMap<i32, Arc<Shared<()>>>>,
     current: tokio::sync::Mutex<Current>,
     /// To the spawners of daemons before this one.
     adopted: Mutex<Vec<Weak<Link>>>,
@@ -106,6 +114,10 @@ pub struct AdoptedProgram {
     pub keep: Keep,
     /// It has ended meanwhile: its exit is waiting.
     pub ended: bool,
+    /// The daemon before had it ended, and what the attempt was to end as.
+    pub ended_as: Option<Outcome>,
+    /// Of its run, where it has one.
+    pub slot: Option<Timestamp>,
     listed: Listed,
     link: Arc<Link>,
     spawner: Spawner,
@@ -138,7 +150,17 @@ impl Spawner {
         let link = greet(socket, &settings, clock.clone()).await?;
         let account = accounts::own().ok();
         let current = tokio::sync::Mutex::new(Current { link, child });
-        let inner = Arc::new(Inner { settings, clock, account, current, adopted: Mutex::default() });
+        let delegated = Delegated::own().map(Arc::new);
+        let inner = Arc::new(Inner {
+            settings,
+            clock,
+            account,
+            delegated,
+            looks: Arc::default(),
+            tidied: Mutex::default(),
+            current,
+            adopted: Mutex::default(),
+        });
         tokio::spawn(replace_the_dead(Arc::downgrade(&inner)));
         Ok(Self { inner })
     }
@@ -168,8 +190,9 @@ impl Spawner {
         self.inner.current.lock().await.link.spawner_pid()
     }
 
-    /// Takes over what daemons before this one left running, and removes the sockets of dead spawners.
-    pub async fn adopt_all(&self) -> Adoption {
+    /// Takes over what daemons before this one left running, and removes the sockets of dead spawners. `open`: the runs
+    /// that have no end in the ledger.
+    pub async fn adopt_all(&self, open: &[(RunId, String)]) -> Adoption {
         let mut adoption = Adoption::default();
         let own = self.pid().await;
         let places = self.inner.settings.places();
@@ -200,12 +223,18 @@ impl Spawner {
             };
             out_of_reach.push((pid, places.records_of(pid), trouble));
         }
-        let state = self.state().to_owned();
-        let (search, out_of_reach) =
-            tokio::task::spawn_blocking(move || (search(&state, &spoken_to, &out_of_reach), out_of_reach))
-                .await
-                .unwrap_or_default();
-        adoption.orphans = search;
+        let adopted: HashSet<RunId> = adoption.programs.iter().map(|program| program.run).collect();
+        let missing = open.iter().filter(|(run, _)| !adopted.contains(run)).cloned().collect();
+        let (state, delegated) = (self.state().to_owned(), self.inner.delegated.clone());
+        let looks = self.inner.looks.clone();
+        let (orphans, out_of_reach) = tokio::task::spawn_blocking(move || {
+            let delegated = delegated.as_deref();
+            let search = Search { state: &state, delegated, looks: &looks, spoken_to, missing };
+            (search.run(&out_of_reach), out_of_reach)
+        })
+        .await
+        .unwrap_or_default();
+        adoption.orphans = orphans;
         for (pid, _, trouble) in out_of_reach {
             if trouble.is_none() {
                 self.tidy_after(pid).await;
@@ -224,6 +253,16 @@ impl Spawner {
         &self.inner.settings.state
     }
 
+    /// That of a run of the given spawner.
+    pub(crate) fn cgroup_of(&self, run: RunId, mark: u64, spawner: i32) -> Option<RunCgroup> {
+        self.inner.delegated.as_ref().map(|delegated| delegated.of_run(run.0, mark, spawner))
+    }
+
+    /// At all processes, for runs without a spawner.
+    pub(crate) fn looks(&self) -> &Arc<Shared<Processes>> {
+        &self.inner.looks
+    }
+
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
     }
@@ -232,8 +271,11 @@ impl Spawner {
     /// whose that is.
     pub(crate) async fn tidy_after(&self, spawner: i32) {
         let settings = self.inner.settings.clone();
-        // It only tidies up.
-        let _ = tokio::task::spawn_blocking(move || tidy(settings.places(), spawner)).await;
+        let shared = {
+            let mut all = self.inner.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(spawner).or_default().clone()
+        };
+        shared.get(move || tidy(settings.places(), spawner)).await;
     }
 
     pub(crate) async fn link(&self) -> Result<Arc<Link>> {
@@ -292,6 +334,8 @@ impl Spawner {
                         started_at: listed.started_at,
                         keep: listed.keep.clone(),
                         ended: listed.ended,
+                        ended_as: listed.ended_as,
+                        slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
                         listed,
                         link: link.clone(),
                         spawner: self.clone(),

@@ -239,6 +239,59 @@ fn what_was_not_written_down_is_known_by_its_marks_and_another_daemons_run_of_th
 }
 
 #[test]
+fn a_program_is_found_although_nothing_is_left_of_its_spawner() {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host, ""));
+    let daemon = host.daemon();
+    begin(&host, "gated");
+    let dead = kill_spawner(&host);
+    daemon.kill();
+    for left in left_of_spawners(&host.path("state")) {
+        std::fs::remove_file(left).unwrap();
+    }
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    ends_as_interrupted(&host, dead, daemon);
+}
+
+#[test]
+fn an_exit_that_comes_after_its_attempt_was_written_down_is_not_taken_for_the_next_attempts() {
+    let host = Host::new("");
+    let dir = host.dir.path().display();
+    // The second start of it waits for another file.
+    host.write_jobs(&format!(
+        "  gated:\n    interrupted: rerun\n    retries: {{ attempts: 2, backoff: 1s }}\n    command:\n      shell: |\n        \
+         echo start >>{dir}/starts; echo begun; n=$(wc -l <{dir}/starts)\n        \
+         while [ ! -e {dir}/go$n ]; do sleep 0.05; done; exit $((n + 2))\n"
+    ));
+    let daemon = host.daemon();
+    begin(&host, "gated");
+    let [first] = spawners(&host)[..] else { panic!() };
+    daemon.kill();
+    let signal = |signal| kill_process(Pid::from_raw(first).unwrap(), signal).unwrap();
+    signal(Signal::STOP);
+    let daemon = host.daemon();
+    is_in_the_way(&host);
+    std::fs::write(host.path("go1"), "").unwrap();
+    wait_until("the second attempt runs", || starts(&host) == 2);
+    signal(Signal::CONT);
+    daemon.kill();
+    let daemon = host.daemon();
+    wait_until("the first one's exit is told", || host.log("gated").contains("heard only now of attempt 1"));
+    wait_until("it is heard, and the spawner ends", || !is_alive(first));
+    is_in_the_way(&host);
+    assert!(host.log("gated").contains("exit code 3"), "{}", host.log("gated"));
+    std::fs::write(host.path("go2"), "").unwrap();
+    let row = host.wait_for("gated", "ends", |row| !row["attempts"][1]["finished_at"].is_null());
+    let attempts = row["attempts"].as_array().unwrap();
+    let outcomes = [0, 1].map(|number| attempts[number]["outcome"].as_str().unwrap());
+    assert_eq!(outcomes, ["interrupted", "failed"], "{row:#}");
+    assert_eq!(attempts[1]["error"], "exit code 4", "{row:#}");
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
 fn an_adopted_run_whose_job_is_gone_ends_as_it_does_and_two_daemons_in_a_row_lose_nothing_of_it() {
     for spawner_dies in [false, true] {
         let host = Host::new("");

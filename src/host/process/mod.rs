@@ -20,10 +20,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use environment::{MARKER_JOB, MARKER_RUN, MARKER_SLOT, login_path};
-pub(crate) use mark::{mark, with_mark};
+pub(crate) use mark::{mark, mark_of, with_mark};
 pub(crate) use one::send;
 pub use orphans::Orphan;
-pub(crate) use orphans::{Recorded, search};
+pub(crate) use orphans::{Processes, Recorded, Search, Shared};
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 

@@ -4,6 +4,7 @@
 //! run may bear the same number), by process group and by descent; ends them where that is asked for. Never ends
 //! anything of its own accord.
 
+mod look;
 mod search;
 mod watch;
 
@@ -14,11 +15,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::process::Signal;
 
-pub(crate) use search::{Recorded, search};
+pub(crate) use look::{Processes, Shared};
+pub(crate) use search::{Recorded, Search};
 pub(super) use watch::Watch;
 
-use super::mark::mark_of;
 use super::{Process, Swept, send};
+use crate::host::cgroup::RunCgroup;
 use crate::host::procfs::{self, ProcessStat};
 use crate::model::RunId;
 
@@ -42,6 +44,9 @@ pub struct Orphan {
     pub trouble: String,
     /// Of its processes; see `mark`.
     pub(crate) mark: u64,
+    /// Where each run has one of its own.
+    pub(crate) cgroup: Option<RunCgroup>,
+    pub(crate) looks: Arc<Shared<Processes>>,
 }
 
 /// One process, for ever: by its number and its start in clock ticks since boot.
@@ -64,12 +69,14 @@ impl Orphan {
         let mut known = HashSet::new();
         let first = self.left(&mut known).await;
         if first.is_empty() {
+            self.cgroup.iter().for_each(RunCgroup::remove);
             return Swept::default();
         }
         let mut left = self.signal_until_gone(&mut known, Signal::TERM, grace).await;
         if !left.is_empty() {
             left = self.signal_until_gone(&mut known, Signal::KILL, BOUND).await;
         }
+        self.cgroup.iter().for_each(RunCgroup::remove);
         Swept { ended: named(first), survivors: named(left) }
     }
 
@@ -86,6 +93,9 @@ impl Orphan {
             if left.is_empty() || waited >= bound {
                 return left;
             }
+            if let Some(cgroup) = self.cgroup.as_ref().filter(|_| signal == Signal::KILL) {
+                cgroup.kill();
+            }
             for one in &left {
                 // TERM once each, since a second one may mean something else.
                 if told.insert(Leader::of(one)) || signal == Signal::KILL {
@@ -97,32 +107,38 @@ impl Orphan {
         }
     }
 
-    /// All processes of the run, off the threads that everything else needs. `known`: what was ever seen of it, which
+    /// All processes of the run. `known`: what was ever seen of it, which
     /// stays its own when its parents have ended.
     async fn left(self: &Arc<Self>, known: &mut HashSet<Leader>) -> Vec<ProcessStat> {
+        let processes = self.looks.get(Processes::look).await;
         let (orphan, seen) = (self.clone(), known.clone());
-        let found = tokio::task::spawn_blocking(move || orphan.find(&seen)).await.unwrap_or_default();
+        // Off the threads that everything else needs.
+        let find = tokio::task::spawn_blocking(move || orphan.find(&processes, &seen));
+        let found = find.await.unwrap_or_default();
         known.extend(found.iter().map(Leader::of));
         found
     }
 
-    fn find(&self, known: &HashSet<Leader>) -> Vec<ProcessStat> {
-        let all = procfs::all();
+    fn find(&self, processes: &Processes, known: &HashSet<Leader>) -> Vec<ProcessStat> {
         let own = procfs::own_pid();
-        let ours = |one: &&ProcessStat| known.contains(&Leader::of(one)) || self.owns(one);
-        let roots: Vec<i32> = all.iter().filter(ours).map(|one| one.pid).collect();
-        let family = procfs::family(&all, &roots).into_iter();
+        let members = self.cgroup.as_ref().map(RunCgroup::processes).unwrap_or_default();
+        let ours = |(index, one): &(usize, &ProcessStat)| {
+            let seen = known.contains(&Leader::of(one)) || members.contains(&one.pid);
+            seen || self.owns(one, || processes.mark(*index))
+        };
+        let roots = processes.all.iter().enumerate().filter(ours).map(|(index, _)| index).collect();
+        let family = processes.family(roots).into_iter();
         family.filter(|one| one.pid != own && one.pid != self.spawner).cloned().collect()
     }
 
-    fn owns(&self, one: &ProcessStat) -> bool {
+    fn owns(&self, one: &ProcessStat, mark: impl FnOnce() -> Option<u64>) -> bool {
         // The number of a group stays taken for as long as anyone is in it.
         let led = |leader: &Leader| {
             *leader == Leader::of(one) || (one.group == leader.pid && one.session == self.spawner)
         };
         // Most processes are older: nothing more need be read of them.
         let since = self.leaders.iter().map(|leader| leader.start).min().unwrap_or(0);
-        self.leaders.iter().any(led) || (one.start >= since && mark_of(one.pid) == Some(self.mark))
+        self.leaders.iter().any(led) || (one.start >= since && mark() == Some(self.mark))
     }
 
     fn spawner_is_dead(&self) -> bool {

@@ -79,6 +79,7 @@ fn server(socket: UnixStream) -> Server {
     let programs = HashMap::from([(7, program(7, None)), (8, program(8, Some(Status::Code(0))))]);
     Server {
         record: Record::default(),
+        delegated: None,
         clock: Box::new(SystemClock),
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll"),
         signals,
@@ -107,6 +108,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         id,
         run: RunKey { run: 1, job: "one".into() },
         attempt: 1,
+        slot: None,
         pid: i32::MAX,
         started_at: Timestamp::UNIX_EPOCH,
         keep: Some(Keep { success_codes: vec![0], deadline: None }),
@@ -116,6 +118,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         dropped: 0,
         starting: None,
         exit: exit.map(|status| (status, Timestamp::UNIX_EPOCH)),
+        ended_as: None,
         attached: false,
         announced: false,
         swept: false,

@@ -36,8 +36,10 @@ use self::sweep::Sweep;
 use super::protocol::{RunKey, ToDaemon};
 use super::rendezvous::Places;
 use crate::clock::{Clock, SystemClock};
+use crate::host::cgroup::{Delegated, RunCgroup};
 use crate::host::process::Process;
 use crate::host::procfs;
+use crate::model::Outcome;
 
 /// The name of the first argument that leads here.
 pub const VERB: &str = "__spawner";
@@ -64,6 +66,9 @@ pub fn main_with(args: &[OsString], clock: Box<dyn Clock>) -> ExitCode {
     match places.listen(procfs::own_pid()) {
         Ok((listener, path)) => {
             server.record = Record::new(places.record_of(procfs::own_pid()));
+            if let Some(delegated) = &server.delegated {
+                delegated.remove_empty();
+            }
             server.listen(listener, path);
         }
         Err(error) => {
@@ -86,6 +91,8 @@ struct Server {
     connection: Option<Connection>,
     state: PathBuf,
     record: Record,
+    /// Where each run has a cgroup of its own.
+    delegated: Option<Delegated>,
     /// The limits of open files for programs and for this process.
     limit: Option<(Rlimit, Rlimit)>,
     programs: HashMap<u64, Program>,
@@ -110,11 +117,16 @@ struct Server {
 struct Run {
     /// Of its first program, since boot.
     since: Duration,
+    /// Of all its processes; see `process::mark`.
+    mark: u64,
+    cgroup: Option<RunCgroup>,
     programs: Vec<u64>,
     /// The process groups that its programs lead or led.
     groups: Vec<i32>,
     /// Names for the answer to the daemon.
     ended: Vec<Process>,
+    /// Why the daemon has it ended, where it does.
+    cause: Option<Outcome>,
     /// Nothing of it runs any more; what is left is an exit that the daemon has not put on record.
     swept: bool,
 }
@@ -141,6 +153,7 @@ impl Server {
             connection: Some(connection),
             state,
             record: Record::default(),
+            delegated: Delegated::own(),
             limit: raise_limit(),
             programs: HashMap::new(),
             by_pid: HashMap::new(),

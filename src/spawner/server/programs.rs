@@ -10,7 +10,9 @@ use super::connection::Connection;
 use super::program::{Out, Program, Stop};
 use super::sweep::Target;
 use super::{Run, STARTING, Server, start};
-use crate::host::process::Status;
+use crate::host::cgroup::RunCgroup;
+use crate::host::process::{MARKER_SLOT, Status, mark};
+use crate::host::procfs;
 use crate::policy::TERM_GRACE;
 
 impl Server {
@@ -22,18 +24,29 @@ impl Server {
             return self.say(&ToDaemon::Failed { id, host: false, reason });
         }
         self.next_id = self.next_id.max(id.saturating_add(1));
-        let started = match start::start(request, descriptors, self.limit.as_ref(), &self.state) {
+        let mark = mark(&self.state, request.run.run, &request.run.job);
+        let cgroup = self.enter_cgroup(&request.run, mark);
+        let started = start::start(request, descriptors, self.limit.as_ref(), mark);
+        if cgroup.is_some() {
+            self.leave_cgroup();
+        }
+        let started = match started {
             Ok(started) => started,
             Err(failure) => {
+                if let Some(cgroup) = cgroup {
+                    cgroup.remove();
+                }
                 return self.say(&ToDaemon::Failed { id, host: failure.host, reason: failure.reason });
             }
         };
         let since = self.clock.since_boot();
-        let fresh = || Run { since, ..Run::default() };
+        let fresh = || Run { since, mark, ..Run::default() };
         let run = self.runs.entry(request.run.clone()).or_insert_with(fresh);
         run.programs.push(id);
         run.groups.push(started.pid);
         run.swept = false;
+        run.cgroup = cgroup.or(run.cgroup.take());
+        run.cause = None;
         self.groups.insert(started.pid, request.run.clone());
         self.by_pid.insert(started.pid, id);
         if let Some(pipe) = &started.starting {
@@ -46,6 +59,7 @@ impl Server {
             id,
             run: request.run.clone(),
             attempt: request.attempt,
+            slot: request.env.iter().find(|(name, _)| name == MARKER_SLOT).map(|(_, slot)| slot.clone()),
             pid: started.pid,
             started_at: self.clock.now(),
             keep: request.keep.clone(),
@@ -55,6 +69,7 @@ impl Server {
             dropped: 0,
             starting: started.starting,
             exit: None,
+            ended_as: None,
             attached: true,
             announced: false,
             swept: false,
@@ -62,6 +77,21 @@ impl Server {
         self.programs.insert(id, program);
         self.write_down(id);
         self.watch(id);
+    }
+
+    /// `None` where nothing is delegated to this service, or the cgroup can't be made: the run's marks have to do.
+    fn enter_cgroup(&self, run: &RunKey, mark: u64) -> Option<RunCgroup> {
+        let delegated = self.delegated.as_ref()?;
+        let cgroup = delegated.of_run(run.run, mark, procfs::own_pid());
+        delegated.enter(&cgroup).ok().map(|()| cgroup)
+    }
+
+    fn leave_cgroup(&mut self) {
+        if self.delegated.as_ref().is_some_and(|delegated| delegated.leave().is_err()) {
+            // What is started from now on would be in another run's cgroup: none is ended by its cgroup any more.
+            self.delegated = None;
+            self.runs.values_mut().for_each(|run| run.cgroup = None);
+        }
     }
 
     /// `__exec` has become the program, or says why not.

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::super::protocol::{Sink, Start};
 use super::program::Stream;
 use crate::host::exec::{self, Become};
-use crate::host::process::{is_shortage, mark, with_mark};
+use crate::host::process::{is_shortage, with_mark};
 
 pub(super) struct Started {
     pub(super) pid: i32,
@@ -26,12 +26,12 @@ pub(super) struct Failure {
     pub(super) reason: String,
 }
 
-/// `limit`: the limits of open files for programs and for the spawner itself.
+/// `limit`: the limits of open files for programs and for the spawner itself. `mark`: of the run's processes.
 pub(super) fn start(
     request: &Start,
     descriptors: Vec<OwnedFd>,
     limit: Option<&(Rlimit, Rlimit)>,
-    state: &Path,
+    mark: u64,
 ) -> Result<Started, Failure> {
     let Some((name, arguments)) = request.argv.split_first() else {
         return Err(Failure { host: false, reason: "no program was named".to_owned() });
@@ -77,7 +77,6 @@ pub(super) fn start(
     if let Some((programs, _)) = limit {
         let _ = setrlimit(Resource::Nofile, *programs);
     }
-    let mark = mark(state, request.run.run, &request.run.job);
     let spawned = with_mark(mark, || command.spawn());
     if let Some((_, own)) = limit {
         let _ = setrlimit(Resource::Nofile, *own);

@@ -10,9 +10,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use super::super::protocol::{RunKey, ToDaemon};
-use super::Server;
 use super::program::Program;
-use crate::host::process::{MARKER_JOB, MARKER_RUN, Process, send};
+use super::{Run, Server};
+use crate::host::cgroup::{self, RunCgroup};
+use crate::host::process::{MARKER_JOB, MARKER_RUN, Process, mark_of, send};
 use crate::host::procfs::{self, ProcessStat};
 
 /// How long KILL may take before what is left counts as unkillable.
@@ -53,6 +54,16 @@ enum Phase {
     Kill {
         next: Duration,
     },
+}
+
+/// What is to be ended.
+struct Found {
+    /// Children of this process: only it reaps them, so that their numbers stay theirs.
+    roots: Vec<i32>,
+    /// What else is in the run's cgroup.
+    members: Vec<i32>,
+    /// Where all that is in it is to be ended.
+    cgroup: Option<RunCgroup>,
 }
 
 /// One look at the children and, where there is any need, at /proc; shared by all sweeps of a turn.
@@ -116,22 +127,22 @@ impl Server {
     fn step(&mut self, run: &RunKey, now: Duration, look: &mut Look) {
         let Some(sweep) = self.sweeps.get(run) else { return };
         let (target, phase, deadline) = (sweep.target, sweep.phase, sweep.deadline);
-        let roots = self.roots(run, target, look);
-        if roots.is_empty() {
+        let found = self.find(run, target, look);
+        if found.roots.is_empty() && found.members.is_empty() {
             return self.finish(run, vec![]);
         }
         let phase = match phase {
             Phase::New { grace } if !grace.is_zero() => {
-                self.signal(run, &roots, Signal::TERM, look);
+                self.signal(run, &found, Signal::TERM, look);
                 Phase::Term
             }
             Phase::Term if now < deadline => {
                 // What was forked away while the others were told.
-                self.signal(run, &roots, Signal::TERM, look);
+                self.signal(run, &found, Signal::TERM, look);
                 Phase::Term
             }
             Phase::New { .. } | Phase::Term => {
-                self.signal(run, &roots, Signal::KILL, look);
+                self.signal(run, &found, Signal::KILL, look);
                 if let Some(sweep) = self.sweeps.get_mut(run) {
                     sweep.deadline = now + BOUND;
                 }
@@ -139,11 +150,11 @@ impl Server {
             }
             Phase::Kill { .. } if now >= deadline => {
                 let processes = look.processes();
-                let left = procfs::family(processes, &roots).into_iter().map(named).collect();
+                let left = procfs::family(processes, &found.all()).into_iter().map(named).collect();
                 return self.finish(run, left);
             }
             Phase::Kill { .. } => {
-                self.signal(run, &roots, Signal::KILL, look);
+                self.signal(run, &found, Signal::KILL, look);
                 Phase::Kill { next: now + ROUND }
             }
         };
@@ -169,6 +180,9 @@ impl Server {
             }
         }
         if whole && let Some(swept) = self.runs.get_mut(run) {
+            if let Some(cgroup) = &swept.cgroup {
+                cgroup.remove();
+            }
             for group in swept.groups.drain(..) {
                 self.groups.remove(&group);
             }
@@ -216,19 +230,34 @@ impl Server {
         look
     }
 
-    /// Whose run a process is, by its group, its session, the mark in its environment, or the output that it
-    /// holds open.
+    /// Whose run a process is, by its group, its session, its cgroup, its marks, or the output that it holds open.
     fn owner(&self, stat: &ProcessStat) -> Option<RunKey> {
         let led = self.groups.get(&stat.group).or_else(|| self.groups.get(&stat.session));
         let marked = || {
             let [run, job] = procfs::environment(stat.pid, [MARKER_RUN, MARKER_JOB])?;
             Some(RunKey { run: run?.parse().ok()?, job: job? })
         };
-        led.cloned().or_else(marked).or_else(|| {
+        let known = || {
+            let marks = [cgroup::mark_of(stat.pid), mark_of(stat.pid)];
+            let bears = |(_, run): &(&RunKey, &Run)| marks.contains(&Some(run.mark));
+            self.runs.iter().find(bears).map(|(key, _)| key.clone())
+        };
+        led.cloned().or_else(known).or_else(marked).or_else(|| {
             let held = procfs::standard_pipes(stat.pid);
             let holds = |program: &&Program| program.pipes().any(|pipe| held.contains(&pipe));
             self.programs.values().find(holds).map(|program| program.run.clone())
         })
+    }
+
+    fn find(&self, run: &RunKey, target: Target, look: &Look) -> Found {
+        let roots = self.roots(run, target, look);
+        // Beside a program that goes on, the cgroup doesn't tell what is its own.
+        let whole =
+            target == Target::All || (target == Target::Strays && !self.of_run(run).any(Program::is_live));
+        let cgroup = self.runs.get(run).and_then(|run| run.cgroup.clone()).filter(|_| whole);
+        let mut members = cgroup.as_ref().map(RunCgroup::processes).unwrap_or_default();
+        members.retain(|pid| !roots.contains(pid));
+        Found { roots, members, cgroup }
     }
 
     /// The children of this process that belong to the run.
@@ -250,19 +279,23 @@ impl Server {
         roots
     }
 
-    fn signal(&mut self, run: &RunKey, roots: &[i32], signal: Signal, look: &mut Look) {
+    fn signal(&mut self, run: &RunKey, found: &Found, signal: Signal, look: &mut Look) {
         let own = procfs::own_pid();
-        let mut family = procfs::family(look.processes(), roots);
+        let mut family = procfs::family(look.processes(), &found.all());
         if signal == Signal::TERM
             && let Some(sweep) = self.sweeps.get_mut(run)
         {
             family.retain(|one| sweep.told.insert((one.pid, one.start)));
         }
         if signal == Signal::KILL {
+            // One by one as well: what root has moved elsewhere, and where the kernel is older than 5.14.
+            if let Some(cgroup) = &found.cgroup {
+                cgroup.kill();
+            }
             // A group is killed in one stroke, so that nothing in it can fork away. A root is a child that only
             // this process reaps: its group can't have become somebody else's.
             for one in &family {
-                if roots.contains(&one.pid) && one.group != own && one.group == one.pid {
+                if found.roots.contains(&one.pid) && one.group != own && one.group == one.pid {
                     let _ = Pid::from_raw(one.group)
                         .map(|group| rustix::process::kill_process_group(group, Signal::KILL));
                 }
@@ -270,6 +303,15 @@ impl Server {
         }
         for one in &family {
             send(one, signal);
+        }
+        // What had ended by itself before the signal came is not ended by it.
+        family.retain(|one| !one.is_zombie());
+        let cause = self.runs.get(run).and_then(|run| run.cause);
+        for one in &family {
+            let program = self.by_pid.get(&one.pid).and_then(|id| self.programs.get_mut(id));
+            if let Some(program) = program.filter(|program| program.is_live()) {
+                program.ended_as = program.ended_as.or(cause);
+            }
         }
         let names: Vec<Process> = family.into_iter().map(named).collect();
         let ended = &mut self.runs.entry(run.clone()).or_default().ended;
@@ -288,6 +330,12 @@ impl Sweep {
             Phase::Term => self.deadline,
             Phase::Kill { next } => next.min(self.deadline),
         }
+    }
+}
+
+impl Found {
+    fn all(&self) -> Vec<i32> {
+        [self.roots.as_slice(), &self.members].concat()
     }
 }
 

@@ -74,12 +74,27 @@ async fn what_hides_every_mark_ends_with_the_only_run_that_can_have_started_it()
     let programs = host.programs("one");
     // Not older than what is hidden, so that it is out of question.
     let later = host.programs("later");
-    let hidden = "env -i setsid sh -c 'setsid sleep 1000 & exit 0' >/dev/null 2>&1; sleep 0.05";
+    let hidden = "env -i setsid prlimit --rttime=unlimited sh -c 'setsid sleep 1000 & exit 0' >/dev/null 2>&1; sleep 0.05";
     programs.start(shell(hidden)).await.unwrap().wait().await;
     later.start(program(&["sleep", "1000"])).await.unwrap();
     programs.end_all(GRACE).await;
     assert_eq!(host.descendants(), ["sleep"]);
     later.end_all(GRACE).await;
+    assert_eq!(host.descendants(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_its_session_its_environment_and_its_output_is_known_beside_an_older_run() {
+    let host = Host::new().await;
+    let older = host.programs("older");
+    older.start(program(&["sleep", "1000"])).await.unwrap();
+    let programs = host.programs("one");
+    let hidden = "env -i setsid sh -c 'setsid sleep 1001 & exit 0' >/dev/null 2>&1; sleep 0.05";
+    programs.start(shell(hidden)).await.unwrap().wait().await;
+    let swept = programs.end_all(GRACE).await;
+    assert_eq!((swept.ended.len(), swept.survivors.len()), (1, 0), "{swept:?}");
+    assert_eq!(host.descendants(), ["sleep"]);
+    older.end_all(GRACE).await;
     assert_eq!(host.descendants(), [""; 0]);
 }
 
