@@ -23,6 +23,15 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<u8, Failure> {
         text.map_err(|error| Failure::wrong(format!("{option}: {error}")))
     };
     let (since, until) = (time("--since", &args.since)?, time("--until", &args.until)?);
+    if let (Some(since), Some(until)) = (since, until)
+        && until < since
+    {
+        return Err(Failure::wrong(format!(
+            "--since ({}) is later than --until ({}): no slot lies between",
+            time::show(since, &view.zone),
+            time::show(until, &view.zone)
+        )));
+    }
     let ledger = context.ledger()?;
     let job = args.job.as_deref().map(|job| named(context, ledger.as_ref(), job)).transpose()?;
     let Some(ledger) = ledger else {

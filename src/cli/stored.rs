@@ -99,7 +99,9 @@ impl Context {
         if let Ok(false) = path.try_exists() {
             return Ok(None);
         }
-        SqliteLedger::open_read_only(&path).map(Some).map_err(|error| Failure::new(code::FAILED, error))
+        let failed = |error| Failure::new(code::FAILED, error);
+        let ledger = SqliteLedger::open_read_only(&path).map_err(failed)?;
+        Ok((!ledger.is_blank().map_err(failed)?).then_some(ledger))
     }
 }
 

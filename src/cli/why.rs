@@ -1,8 +1,9 @@
 //! `why`: what happened to a job at a time, and what explains it.
 //!
-//! Gathers the facts from the ledger alone, so that it works without a daemon and after it; `words` makes the
-//! paragraph of them.
+//! Gathers the facts from the ledger alone, so that it works without a daemon and after it; `causes` finds what
+//! explains it, `words` makes the paragraph.
 
+mod causes;
 mod words;
 
 use std::io::Write;
@@ -17,10 +18,11 @@ use super::args::WhyArgs;
 use super::failure::{Failure, code};
 use super::{Context, audit, output, stored, time};
 use crate::daemon;
-use crate::ledger::timeline::{Known, Life, Timeline, step_from};
+use crate::ledger::timeline::{Known, Timeline};
 use crate::ledger::{Event, Filter, Ledger, LedgerError, TableJob, TableRecord};
-use crate::model::{JobName, Outcome, RunRecord, Trigger};
+use crate::model::{JobName, Outcome, RunRecord};
 use crate::schedule::Schedule;
+use causes::{Down, TakeOver};
 
 const TICK: Duration = Duration::from_nanos(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -95,16 +97,14 @@ struct Facts {
     rows: Vec<RunRecord>,
     /// A row stands for many slots.
     ranged: Option<u64>,
-    /// The run that was under way when the slot came.
+    /// The run that was under way when the slot came, or that the daemon had yet to close when it came to it.
     in_the_way: Option<RunRecord>,
     /// The run that stands for a coalesced slot.
     stands_for: Option<RunRecord>,
     /// The daemon was down around the slot: since when (or its last sign, where it died), and until when.
     down: Option<Down>,
-    /// Lives of the daemon that began while a run of the rows was under way.
-    took_over: Vec<Life>,
-    /// How the daemon ended whose programs the first of them took over: when it stopped, or not at all.
-    left_at: Option<Timestamp>,
+    /// Daemons that began while a run of the rows was under way, or found that it had ended.
+    took_over: Vec<TakeOver>,
     pause: Option<Event>,
     /// When the pause was ended by a person.
     resumed: Option<Timestamp>,
@@ -113,13 +113,6 @@ struct Facts {
     kept_from: Option<Timestamp>,
     until: Option<Timestamp>,
     lives: bool,
-}
-
-struct Down {
-    from: Timestamp,
-    /// It did not say that it stops.
-    died: bool,
-    until: Option<Timestamp>,
 }
 
 /// `read` reads the time that was asked for, in the job's zone. Inside: why it can't be read.
@@ -162,7 +155,6 @@ fn facts(
         stands_for: None,
         down: None,
         took_over: vec![],
-        left_at: None,
         pause: None,
         resumed: None,
         events: vec![],
@@ -172,6 +164,9 @@ fn facts(
     };
     facts.find_slot(ledger)?;
     facts.find_rows(ledger)?;
+    if facts.was_skipped_for("overlap") {
+        facts.find_not_yet_closed(ledger, &timeline)?;
+    }
     facts.find_causes(ledger, &timeline)?;
     Ok(Ok(facts))
 }
@@ -267,69 +262,6 @@ impl Facts {
         found.reverse();
         Ok(found)
     }
-
-    fn find_causes(&mut self, ledger: &dyn Ledger, timeline: &Timeline) -> Result<(), LedgerError> {
-        let at = self.slot.unwrap_or(self.asked);
-        let ended = self.rows.iter().filter_map(|row| row.finished_at.or(row.started_at)).max();
-        let running = self.rows.iter().any(|row| row.outcome == Outcome::Running);
-        let end = if running { self.now } else { ended.unwrap_or(at).max(at) };
-        let lives = timeline.lives();
-        let missed = self.rows.is_empty()
-            || self.rows.iter().any(|row| {
-                let late = row.started_at.is_some_and(|started| started.duration_since(at).as_secs() > 10);
-                let reason = row.reason.as_deref();
-                let late = late || row.trigger == Trigger::CatchUp;
-                late || matches!(reason, Some("missed" | "coalesced" | "removed"))
-            });
-        if missed && at <= self.now {
-            self.down = down_at(ledger, lives, at, self.lives)?;
-        }
-        for row in &self.rows {
-            for attempt in &row.attempts {
-                let until = attempt.finished_at.unwrap_or(self.now);
-                let during = |life: &&Life| attempt.started_at < life.started && life.started <= until;
-                if attempt.outcome != Outcome::Interrupted {
-                    self.took_over.extend(lives.iter().filter(during).cloned());
-                }
-            }
-        }
-        if let Some(first) = self.took_over.first() {
-            let before = lives.iter().rfind(|life| life.started < first.started);
-            self.left_at = before.and_then(|life| life.stopped);
-        }
-        let ours = |event: &Event| event.detail["job"].as_str().is_none_or(|job| job == self.job.as_str());
-        let is_pause = |event: &&Event| matches!(event.kind.as_str(), "paused" | "held") && ours(event);
-        if self.was_skipped_for("paused") {
-            let mut earlier = timeline.events().iter().filter(is_pause).filter(|event| event.at <= at);
-            let first = || timeline.events().iter().find(is_pause);
-            self.pause = earlier.next_back().or_else(first).cloned();
-            let ends = |event: &&Event| {
-                let same = |pause: &Event| event.detail["job"] == pause.detail["job"] && pause.at <= event.at;
-                event.kind == "resumed" && self.pause.as_ref().is_some_and(same)
-            };
-            self.resumed = timeline.events().iter().find(ends).map(|event| event.at);
-        }
-        let back_up = self.down.as_ref().and_then(|down| down.until);
-        let end = back_up.unwrap_or(end).max(end);
-        let touches = |event: &&Event| {
-            if !ours(event) || matches!(event.kind.as_str(), "notice" | "alert_given_up") {
-                return false;
-            }
-            let begins = begin_of(event);
-            let (first, last) = (begins.min(event.at), begins.max(event.at));
-            first <= end && at <= last
-        };
-        let down_from = self.down.as_ref().map(|down| down.from);
-        let stop = timeline
-            .events()
-            .iter()
-            .filter(|event| event.kind == "daemon_stopped" && Some(event.at) == down_from);
-        self.events = self.pause.iter().cloned().collect();
-        self.events.extend(stop.cloned());
-        self.events.extend(timeline.events().iter().filter(touches).cloned());
-        self.events.dedup();
-        Ok(())
-    }
 }
 
 /// The end of what was asked for: a time that is a whole minute stands for all of it.
@@ -337,48 +269,6 @@ fn last_of(asked: Timestamp) -> Timestamp {
     let whole_minute = asked.as_nanosecond() % 60_000_000_000 == 0;
     let width = if whole_minute { MINUTE - TICK } else { Duration::ZERO };
     asked.checked_add(width).unwrap_or(asked)
-}
-
-/// From when on an event tells: what a step or a suspend jumped over belongs to it.
-fn begin_of(event: &Event) -> Timestamp {
-    let told = |key: &str| event.detail[key].as_str().and_then(|text| text.parse().ok());
-    match event.kind.as_str() {
-        "clock_stepped" => step_from(event).unwrap_or(event.at),
-        "suspended" | "woke_late" => told("from").unwrap_or(event.at),
-        "clock_behind_ledger" | "ledger_far_behind" => told("accounted").unwrap_or(event.at),
-        _ => event.at,
-    }
-}
-
-/// Whether the daemon was down at an instant, as far as it left a trace.
-fn down_at(
-    ledger: &dyn Ledger,
-    lives: &[Life],
-    at: Timestamp,
-    lives_now: bool,
-) -> Result<Option<Down>, LedgerError> {
-    let Some(index) = lives.iter().rposition(|life| life.started <= at) else { return Ok(None) };
-    let life = &lives[index];
-    let until = lives.get(index + 1).map(|next| next.started);
-    if until.is_none() && lives_now && life.stopped.is_none() {
-        return Ok(None);
-    }
-    if let Some(stopped) = life.stopped {
-        return Ok((stopped <= at).then_some(Down { from: stopped, died: false, until }));
-    }
-    // It died: what it did last tells until when it lived at least.
-    let mut last_sign = life.last_event;
-    let mut left = LOOKED_THROUGH;
-    let filter = Filter { since: Some(life.last_event), ..Filter::default() };
-    ledger.visit(&filter, &mut |record| {
-        let attempts = record.attempts.iter().map(|attempt| attempt.started_at);
-        let signs = attempts.chain(record.started_at).chain(record.finished_at);
-        let of_this_life = signs.filter(|sign| until.is_none_or(|until| *sign < until));
-        last_sign = of_this_life.fold(last_sign, Timestamp::max);
-        left -= 1;
-        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok((last_sign <= at).then_some(Down { from: last_sign, died: true, until }))
 }
 
 /// The last slot before an instant: looked for further and further back.

@@ -231,7 +231,7 @@ impl Engine {
         let alive = ended.clone().drop_guard();
         let handle = EngineHandle::new(outbox, ended);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
-            let mut turn = Turn { writes, ..Turn::default() };
+            let mut turn = Turn::default();
             // Ends with the thread, however that ends.
             let _alive = alive;
             if let Some(mut opening) = parts.opening {
@@ -240,12 +240,14 @@ impl Engine {
                 turn.writes.push(event(now, "daemon_started", opening.detail));
                 turn.writes.push(Write::Table(opening.table));
             }
+            // What this daemon has found is part of its life: whoever reads events takes them in this order.
+            turn.writes.extend(writes);
             if engine.keeps_account {
                 engine.begin_alerts(&mut turn);
                 engine.spare_what_was_spared(now);
                 engine.begin_troubles(&mut turn, now);
             }
-            engine.take_over(resume, foreign);
+            engine.take_over(resume, foreign, now, &mut turn);
             engine.end_orphans(orphans);
             engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);

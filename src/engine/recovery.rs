@@ -92,6 +92,18 @@ pub(super) enum How {
     },
 }
 
+impl How {
+    /// How a program that outlived its daemon was found, in the word that the ledger's `adopted` event keeps.
+    pub(super) fn found(&self) -> Option<&'static str> {
+        match self {
+            Self::Queued | Self::Rerun { .. } => None,
+            Self::Adopted { program, .. } if program.ended => Some("ended"),
+            Self::Adopted { .. } => Some("running"),
+            Self::Orphaned { .. } => Some("without_spawner"),
+        }
+    }
+}
+
 /// `boot` is when this machine booted, for `@reboot`; `alive` tells whether the process that had a run lives.
 pub fn recover(
     past: Past,

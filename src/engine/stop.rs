@@ -18,10 +18,20 @@ use crate::spawner::AdoptedProgram;
 
 impl Engine {
     /// Runs of the daemon before this one, and of a living `run-now`.
-    pub(super) fn take_over(&mut self, resume: Vec<Resume>, foreign: Vec<Foreign>) {
+    pub(super) fn take_over(
+        &mut self,
+        resume: Vec<Resume>,
+        foreign: Vec<Foreign>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         for Resume { record, job, dry_run, tried, how } in resume {
             let run = record.run;
             let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
+            if let Some(found) = how.found() {
+                let detail = serde_json::json!({ "job": job, "run": run, "found": found });
+                turn.writes.push(event(now, "adopted", detail));
+            }
             let active = Active {
                 log: self.logs.run(&job, run),
                 spec: self.table.job(job.as_str()).cloned(),

@@ -87,6 +87,15 @@ impl SqliteLedger {
         Ok(Self { connection, path: path.to_owned(), host: String::new(), owner, seen: None })
     }
 
+    /// Whether nothing was ever written to the file: a daemon that begins makes it before it fills it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`] or [`LedgerError::Damaged`]
+    pub fn is_blank(&self) -> Result<bool, LedgerError> {
+        let count = "SELECT count(*) = 0 FROM sqlite_schema";
+        self.connection.query_row(count, (), |row| row.get(0)).map_err(|error| self.reading(error))
+    }
+
     /// A ledger that is gone with the process: what [`super::Buffered`] keeps until the disk takes it.
     ///
     /// # Errors

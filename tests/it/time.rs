@@ -228,6 +228,32 @@ fn steps_and_a_suspend_are_told_with_the_slots_that_they_touched() {
 }
 
 #[test]
+fn why_says_what_the_clock_did_to_a_slot() {
+    let host = Host::new(&job("fixed", "10 10 * * *", ""));
+    let edge = Edge::start(&host, "2026-01-01T10:05:00Z");
+    edge.step_to("2026-01-01T10:15:00Z");
+    edge.step_to("2026-01-01T10:05:00Z");
+    edge.advance(300);
+    edge.advance(60);
+    edge.clock.suspend(seconds(1500));
+    edge.settle();
+    edge.advance(540);
+    edge.advance(130);
+    edge.stop();
+    let why = |job: &str, slot: &str| {
+        let told = host.json(&["why", job, &format!("2026-01-01T{slot}:00Z"), "--json"]);
+        let words = told["explanation"].as_str().unwrap().replace("2026-01-01 ", "").replace("+00:00", "");
+        words.split_once(" UTC), ").unwrap().1.split_once(". ").unwrap().1.to_owned()
+    };
+    assert_eq!(
+        why("fixed", "10:10"),
+        "It ran as a catch-up as run 1, started at 10:15:00, 5m late, and ended succeeded at 10:15:00 after 0.0s: exit \
+         code 0. The clock was set forward by 10m, from 10:05:00 to 10:15:00. The clock was set back by 10m, from \
+         10:15:00 to 10:05:00: the time between came twice. The host slept (suspend) for 25m, from 10:11:00 to 10:36:00."
+    );
+}
+
+#[test]
 fn a_clock_that_was_a_year_ahead_for_a_minute_takes_no_slot_and_no_history() {
     let jobs = job("daily", "0 12 * * *", "") + &job("often", "*/30 * * * *", "    missed: skip\n");
     let host = Host::new("");

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Down, Facts, begin_of, show};
+use super::causes::{Down, Found, TakeOver, begin_of};
+use super::{Facts, show};
 use crate::cli::history::{outcome_word, took};
 use crate::cli::time;
 use crate::ledger::Event;
@@ -21,7 +22,7 @@ pub(super) fn explanation(facts: &Facts) -> String {
         sentences.push(facts.became(row));
     }
     sentences.extend(facts.down.as_ref().map(|down| facts.was_down(down)));
-    sentences.extend(facts.taken_over());
+    sentences.extend(facts.took_over.iter().map(|one| facts.taken_over(one)));
     sentences.extend(facts.events.iter().filter_map(|event| facts.noted(event)));
     sentences.join(" ")
 }
@@ -157,6 +158,11 @@ impl Facts {
         };
         let because = match reason {
             "overlap" => match &self.in_the_way {
+                Some(run) if run.finished_at.is_some_and(|end| self.slot.is_some_and(|slot| end < slot)) => format!(
+                    "run {} of the job, which had ended at {} while no daemon lived, was not yet closed when the next daemon came to this slot",
+                    run.run,
+                    run.finished_at.map_or_else(String::new, |at| self.at(at))
+                ),
                 Some(run) => format!(
                     "run {} of the job, started at {}, still ran{}",
                     run.run,
@@ -186,13 +192,24 @@ impl Facts {
     }
 
     fn paused(&self, event: &Event) -> String {
+        if event.kind == "held" {
+            let lifted = match self.resumed {
+                Some(at) => format!(" (it was resumed at {})", self.at(at)),
+                None => String::new(),
+            };
+            return format!("the job was held at {}{lifted}, {}", self.at(event.at), until_resumed(event));
+        }
         let who = event.detail["by"].as_str().map_or("somebody", |by| by);
         let what = if event.detail["job"].is_null() { "all jobs were" } else { "the job was" };
-        let until = event.detail["until"].as_str().and_then(|until| until.parse().ok());
-        let until = until
-            .map_or_else(|| "until it is resumed".to_owned(), |until| format!("until {}", self.at(until)));
-        let word = if event.kind == "held" { "held" } else { "paused" };
-        format!("{what} {word} at {} by {}, {until}", self.at(event.at), harmless(who))
+        let set = event.detail["until"].as_str().and_then(|until| until.parse().ok());
+        let until = match (self.resumed, set) {
+            (Some(resumed), set) if set.is_none_or(|set: Timestamp| resumed < set) => {
+                format!("until it was resumed at {}", self.at(resumed))
+            }
+            (_, Some(set)) => format!("until {}", self.at(set)),
+            _ => "until it is resumed".to_owned(),
+        };
+        format!("{what} paused at {} by {}, {until}", self.at(event.at), harmless(who))
     }
 
     fn was_down(&self, down: &Down) -> String {
@@ -210,19 +227,23 @@ impl Facts {
         }
     }
 
-    fn taken_over(&self) -> Option<String> {
-        let times: Vec<String> = self.took_over.iter().map(|life| self.at(life.started)).collect();
-        if times.is_empty() {
-            return None;
-        }
-        let ended = match self.left_at {
-            Some(stopped) => format!("was stopped at {}", self.at(stopped)),
-            None => "died (killed, or crashed)".to_owned(),
+    fn taken_over(&self, one: &TakeOver) -> String {
+        let from = self.at(one.down.from);
+        let ended = if one.down.died {
+            format!("was killed or crashed some time after {from}, its last sign,")
+        } else {
+            format!("was stopped at {from}")
         };
-        Some(format!(
-            "The daemon that started it {ended} while its program ran; the program went on and was adopted by the daemon that started at {}.",
-            times.join(", and then by that of ")
-        ))
+        let run = match one.found {
+            Found::Running => "the run went on and was adopted.",
+            Found::Ended => {
+                "the run's program had gone on and ended meanwhile, and its spawner had kept how and when."
+            }
+            Found::WithoutSpawner => {
+                "the run's program still lived, but not the spawner that could tell how it ends: it was watched to its end."
+            }
+        };
+        format!("The daemon {ended} and started again at {}: {run}", self.at(one.at))
     }
 
     fn noted(&self, event: &Event) -> Option<String> {
@@ -232,7 +253,7 @@ impl Facts {
         let (from, to) = (self.at(begin_of(event)), self.at(event.at));
         Some(match event.kind.as_str() {
             "clock_stepped" if begin_of(event) > event.at => {
-                format!("The clock was set back by {span}, from {from} to {to}: these hours came twice.")
+                format!("The clock was set back by {span}, from {from} to {to}: the time between came twice.")
             }
             "clock_stepped" => format!("The clock was set forward by {span}, from {from} to {to}."),
             "suspended" => format!("The host slept (suspend) for {span}, from {from} to {to}."),
@@ -258,11 +279,24 @@ impl Facts {
                 )
             }
             "held" if self.pause.as_ref() != Some(event) => {
-                format!("The job was held at {to}: it took the daemon or the host down too often.")
+                format!("The job was held at {to}, {}.", until_resumed(event))
             }
             _ => return None,
         })
     }
+}
+
+/// Why a crash loop is held, and what lifts it.
+fn until_resumed(held: &Event) -> String {
+    let job = held.detail["job"].as_str().unwrap_or("JOB");
+    let attempts = match held.detail["interrupted"].as_u64() {
+        Some(attempts) => format!("{attempts} attempts"),
+        None => "attempts".to_owned(),
+    };
+    format!(
+        "since the daemon or the host died under {attempts} of it in a row; `punk-eco-sched resume {}` lets it start again",
+        harmless(job)
+    )
 }
 
 /// What went wrong, or what it did.
