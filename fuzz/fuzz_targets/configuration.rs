@@ -45,6 +45,8 @@ fn place(text: &str, problem: &Problem) {
         assert_eq!((problem.line, problem.column), (None, None), "half a place: {problem:?}");
         return;
     };
+    // As YAML counts lines: one ends with a carriage return alone as well.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let source = text.split('\n').nth(line as usize - 1);
     let source = source.unwrap_or_else(|| panic!("there is no line {line}: {problem:?}"));
     let length = source.chars().count();

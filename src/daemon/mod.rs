@@ -25,7 +25,7 @@ use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
-use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover, restore_lost};
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
@@ -88,7 +88,7 @@ async fn serve(
     let owner = Owner::current("daemon");
     let ledger = open_ledger(&table.paths.state, &owner, clock.clone())?;
     let spawner = Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
-    let past = ledger.past().unwrap_or_else(|error| {
+    let mut past = ledger.past().unwrap_or_else(|error| {
         tracing::error!("{error}; scheduling goes on from now");
         ledger::Past::default()
     });
@@ -96,8 +96,10 @@ async fn serve(
     for problem in &adoption.problems {
         tracing::error!("what it runs can't be taken over: {problem}");
     }
+    let restored = restore_lost(&mut past, &adoption, &*ledger, &table, &owner);
     let boot = state::boot_time(&*ledger, &owner.boot, now);
     let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
+    recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {

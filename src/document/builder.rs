@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
 
-use super::problem::{Mask, Problem, ProblemSeverity};
+use super::problem::{Mask, Problem, ProblemSeverity, source_lines};
 use super::secrecy::{mask_secrets, mask_text, tells};
 use super::tree::{Entry, Node, Place, Value, shortened};
 
@@ -258,7 +258,7 @@ impl<'t> Builder<'t> {
 
     /// The parser stumbles over a tab with many different words, in its line or at the end of the line before.
     fn tab_near(&self, line: u32) -> Option<Place> {
-        (line..).zip(self.text.split('\n').skip((line as usize).checked_sub(1)?)).take(2).find_map(
+        (line..).zip(source_lines(self.text).skip((line as usize).checked_sub(1)?)).take(2).find_map(
             |(line, text)| {
                 let blanks = text
                     .chars()
@@ -271,7 +271,7 @@ impl<'t> Builder<'t> {
 
     /// What crontab users trip over: `*`, `@` and `%` can't begin a text without quotes.
     fn quote_hint(&self, place: Place) -> Option<String> {
-        let line = self.text.lines().nth((place.line as usize).checked_sub(1)?)?;
+        let line = source_lines(self.text).nth((place.line as usize).checked_sub(1)?)?;
         let (_, value) = line.split_once(": ").or_else(|| line.split_once("- "))?;
         let value = value.trim();
         let begins = value.starts_with(['*', '@', '%', '`', '!', '&']);

@@ -80,14 +80,14 @@ impl Problems {
         let mut masks = masks.into_iter().peekable();
         // Those that reach into the line that is looked at.
         let mut near: Vec<Mask> = Vec::new();
-        for (number, line) in (1..).zip(text.split('\n')) {
+        for (number, line) in (1..).zip(source_lines(text)) {
             while wanted.next_if(|line| *line < number).is_some() {}
             match wanted.peek() {
                 None => break,
                 Some(next) if *next == number => {
                     near.extend(std::iter::from_fn(|| masks.next_if(|mask| mask.from.line <= number)));
                     near.retain(|mask| mask.to.line >= number);
-                    let text = masked(line.trim_end_matches('\r'), number, &near);
+                    let text = masked(line, number, &near);
                     lines.push((number, SourceLine::new(text)));
                 }
                 Some(_) => {}
@@ -231,6 +231,19 @@ fn excerpt(line: &SourceLine, column: usize) -> (String, String) {
     // A problem after the end of the line (an unclosed quote) still gets its caret.
     caret.extend(std::iter::repeat_n(' ', column.saturating_sub(line.length + 1).min(LENGTH)));
     (shown, caret)
+}
+
+/// The lines of a text as YAML counts them: one ends with a carriage return alone as well, which is how a secret once
+/// stood in a line that was shown for another.
+pub(super) fn source_lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(at) = text.find(['\n', '\r']) else { return rest.take() };
+        let end = if text[at..].starts_with("\r\n") { at + 2 } else { at + 1 };
+        rest = Some(&text[end..]);
+        Some(&text[..at])
+    })
 }
 
 /// What the file or the system says may hold control characters, and messages stand on one line.

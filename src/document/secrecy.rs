@@ -1,6 +1,6 @@
 //! What must not be shown of a source line, where nothing but the spelling of a key tells that it holds a secret.
 
-use super::problem::Mask;
+use super::problem::{Mask, source_lines};
 use super::tree::{Node, Place, Value};
 
 /// Parts of keys that hold secrets, misspelt ones included.
@@ -33,7 +33,7 @@ pub(super) fn mask_node(node: &Node<'_>, masks: &mut Vec<Mask>) {
 
 /// A line that could not be read: what follows a telling key is blotted out.
 pub(super) fn mask_text(text: &str, number: u32, masks: &mut Vec<Mask>) {
-    let Some(line) = text.split('\n').nth((number as usize).saturating_sub(1)) else { return };
+    let Some(line) = source_lines(text).nth((number as usize).saturating_sub(1)) else { return };
     let Some(colon) = line.find(':').filter(|_| tells(line)) else { return };
     let column =
         |bytes: usize| u32::try_from(line[..bytes].chars().count()).unwrap_or(u32::MAX).saturating_add(1);

@@ -241,3 +241,14 @@ fn a_line_of_megabytes_with_a_mistake_in_each_word_is_shown_at_each() {
     let column = last.chars().count() - 1;
     assert_eq!(line.chars().skip(column).collect::<String>(), "wörd29999: 1}");
 }
+
+#[test]
+fn a_carriage_return_alone_ends_a_line_and_shows_no_secret_in_place_of_another_line() {
+    let text = "# one\r# two\nsmal: 1\npassword: hunter2\r\nflag: maybe\n";
+    let problems = from_text::<Sample>(Path::new("f.yaml"), text, |_| vec![]).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|problem| problem.line.unwrap()).collect();
+    assert_eq!(places, [3, 4, 5]);
+    let shown = problems.to_string();
+    assert!(shown.contains("\n    smal: 1\n    ^") && shown.contains("\n    flag: maybe\n"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

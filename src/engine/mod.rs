@@ -13,6 +13,7 @@ mod message;
 pub mod plan;
 mod recovery;
 mod requests;
+mod restore;
 mod runner;
 mod stop;
 mod time;
@@ -37,6 +38,7 @@ pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
+pub use self::restore::restore_lost;
 use self::runner::{Begin, Held, RunEnd, Surroundings};
 use self::time::Learnt;
 use crate::alert::{Dispatch, Incidents};
@@ -51,6 +53,8 @@ use crate::spawner::Spawner;
 const PRUNE_BATCH: usize = 500;
 /// Between two tries to write what waits in memory, where nothing else happens.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
+/// Exits that the spawner keeps at most for a ledger that can't be written.
+const UNRELEASED: usize = 10_000;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Between two batches, where there is more: for whoever else wants the ledger or the disk.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
@@ -100,6 +104,8 @@ pub struct Engine {
     held: HashMap<RunId, String>,
     /// Among the runs that others began.
     dry_runs: HashSet<RunId>,
+    /// Ends that are not on the disk yet.
+    unreleased: Vec<Held>,
     runtime: tokio::runtime::Handle,
     runs: HashMap<RunId, Active>,
     /// Runs that other processes have in hand.
@@ -116,7 +122,7 @@ pub struct Engine {
     /// Nothing is dropped by age before, in time awake since boot.
     spared_until: Option<Duration>,
     record_of: Option<fn(&JobTable, Timestamp) -> TableRecord>,
-    /// There is more to prune.
+    /// There is more to prune, or nobody has looked yet.
     pruning: bool,
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
@@ -191,6 +197,7 @@ impl Engine {
                 spawner: parts.spawner,
                 connections: parts.table.connections.clone(),
                 state: parts.state,
+                stopping: Arc::default(),
             }),
             table: parts.table,
             ledger: parts.ledger,
@@ -205,6 +212,7 @@ impl Engine {
             next_notice: 0,
             held,
             dry_runs,
+            unreleased: vec![],
             runtime: parts.runtime,
             runs: HashMap::new(),
             foreign: HashMap::new(),
@@ -215,7 +223,7 @@ impl Engine {
             next_prune: now,
             spared_until: None,
             record_of: parts.opening.as_ref().map(|opening| opening.record_of),
-            pruning: false,
+            pruning: true,
             stopping: None,
             keeps_account: parts.opening.is_some(),
         };
@@ -340,9 +348,13 @@ impl Engine {
                 Then::Tell(done) => drop(done.send(())),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
-                Then::Release(held) => held.release(),
+                Then::Release(held) => self.unreleased.push(held),
             }
         }
+        // What waits in memory alone is lost with this process: its exits stay with the spawner meanwhile.
+        let kept = if self.ledger.problem().is_none() { 0 } else { UNRELEASED };
+        let over = self.unreleased.len().saturating_sub(kept);
+        self.unreleased.drain(..over).for_each(Held::release);
         self.dispatch_of(turn.writes);
         self.hear_of_ledger(now, &mut next);
         next
@@ -406,7 +418,11 @@ impl Engine {
     }
 
     fn prune(&mut self, now: Timestamp) {
-        if now < self.next_prune || self.old_rows_are_spared() {
+        if self.old_rows_are_spared() {
+            self.pruning = false;
+            return;
+        }
+        if now < self.next_prune {
             return;
         }
         let before = now.checked_sub(self.table.keep_history).unwrap_or(Timestamp::MIN);

@@ -172,6 +172,11 @@ pub fn recover_for_one_run(
 }
 
 impl Recovery {
+    /// Before what follows from them.
+    pub fn write_first(&mut self, writes: Vec<Write>) {
+        self.writes.splice(..0, writes);
+    }
+
     fn take(
         &mut self,
         open: ledger::OpenRun,

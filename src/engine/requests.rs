@@ -75,6 +75,7 @@ impl Engine {
                     spawner: self.around.spawner.clone(),
                     connections: table.connections.clone(),
                     state: self.around.state.clone(),
+                    stopping: self.around.stopping.clone(),
                 });
                 self.courier.table(table.clone());
                 self.table = table;

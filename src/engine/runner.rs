@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) struct Surroundings {
     pub(super) spawner: Spawner,
     pub(super) connections: Arc<BTreeMap<String, Connection>>,
     pub(super) state: PathBuf,
+    /// What is cancelled from now on is ended with the daemon.
+    pub(super) stopping: Arc<AtomicBool>,
 }
 
 /// A run that may begin.
@@ -98,15 +101,10 @@ pub(super) trait RunSink: Send + Sync {
 pub(super) struct Held(Option<Programs>);
 
 impl Held {
-    pub(super) fn release(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // What is never dropped never tells the spawner.
-        std::mem::forget(self.0.take());
+    pub(super) fn release(self) {
+        if let Some(programs) = self.0 {
+            programs.forget();
+        }
     }
 }
 
@@ -194,6 +192,7 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
     let started = around.clock.now();
     let cancel = CancellationToken::new();
     let ended_at = Arc::new(OnceLock::new());
+    let mut ended_as = None;
     let (programs, mut work, deadline) = match left {
         Some(Left::Orphaned(orphan)) => {
             let deadline = orphan.deadline;
@@ -209,7 +208,13 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
         }
         Some(Left::Adopted(adopted)) => {
             // One that has ended meanwhile has its exit; no timeout undoes that.
-            let deadline = adopted.keep.deadline.filter(|_| !adopted.ended);
+            ended_as = adopted.ended_as;
+            let deadline = match ended_as {
+                _ if adopted.ended => None,
+                // The spawner goes on to end it.
+                Some(_) => started.checked_add(3 * TERM_GRACE).ok(),
+                None => adopted.keep.deadline,
+            };
             let keep = adopted.keep.clone();
             run.log.note(started, &format!("attempt {number} goes on: pid {} was adopted", adopted.pid));
             let context = context_of_before(&run.job, adopted.run, adopted.attempt, &run.log);
@@ -236,34 +241,69 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
     let left = deadline.map_or(Duration::MAX, |deadline| {
         Duration::try_from(deadline.duration_since(started)).unwrap_or(Duration::ZERO)
     });
-    let stopped = tokio::select! {
+    let (stopped, cause) = tokio::select! {
+        // What is done is done, whatever came at the same time.
+        biased;
         result = &mut work => {
             let swept = programs.end_all(TERM_GRACE).await;
             let at = ended_at.get().copied();
-            let end = match (&result, programs.lost()) {
-                (Ok(Err(_)), Some(lost)) => interrupted_end(lost, &swept),
+            let end = match (&result, programs.lost(), ended_as) {
+                (Ok(Err(_)), Some(lost), _) => interrupted_end(lost, &swept),
+                (Ok(_), _, Some(cause)) => ended_by_the_daemon_before(run, cause, &swept),
                 _ => judge_result(result, &swept),
             };
             return AttemptEnd { held: Held(Some(programs)), at, ..end };
         }
-        () = sleep(left) => {
-            let error = Some(timed_out(run));
-            AttemptEnd { error, retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
-        }
         () = run.cancel.cancelled() => {
-            AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
+            let stopping = around.stopping.load(Ordering::Relaxed);
+            let cause = if stopping { Outcome::Interrupted } else { Outcome::Cancelled };
+            (cancelled_end(), cause)
         }
+        () = sleep(left) => match ended_as {
+            Some(cause) => (ended_by_the_daemon_before(run, cause, &Swept::default()), cause),
+            None => (timed_out_end(run), Outcome::TimedOut),
+        },
     };
     // The job's own future goes on meanwhile, so that it can take its partial files away.
     cancel.cancel();
-    let swept = programs.end_all(TERM_GRACE).await;
-    if tokio::time::timeout(TERM_GRACE, &mut work).await.is_err() {
+    let swept = programs.end_all_as(TERM_GRACE, Some(cause)).await;
+    let worked = tokio::time::timeout(TERM_GRACE, &mut work).await;
+    if worked.is_err() {
         work.abort();
     }
     // What the job started while it was being ended.
-    let rest = programs.end_all(TERM_GRACE).await;
+    let rest = programs.end_all_as(TERM_GRACE, Some(cause)).await;
+    let by_itself = ended_as.is_none() && !programs.were_ended(&swept) && !programs.were_ended(&rest);
+    if let Ok(result @ Ok(Ok(_))) = worked
+        && by_itself
+    {
+        // It was done before it could be ended: work that is finished is not to be repeated.
+        let at = ended_at.get().copied();
+        return AttemptEnd { held: Held(Some(programs)), at, ..judge_result(result, &swept) };
+    }
     let error = stopped.error.map(|error| error + &survivors(&swept) + &survivors(&rest));
     AttemptEnd { held: Held(Some(programs)), error, ..stopped }
+}
+
+fn cancelled_end() -> AttemptEnd {
+    AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
+}
+
+fn timed_out_end(run: &Run) -> AttemptEnd {
+    AttemptEnd { error: Some(timed_out(run)), retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
+}
+
+/// It was being ended when its daemon died, which alone knew why; the spawner has it from there.
+fn ended_by_the_daemon_before(run: &Run, cause: Outcome, swept: &Swept) -> AttemptEnd {
+    let end = match cause {
+        Outcome::TimedOut => timed_out_end(run),
+        Outcome::Cancelled => cancelled_end(),
+        _ => AttemptEnd {
+            error: Some(super::hold::STOPPED.to_owned()),
+            ..AttemptEnd::of(Outcome::Interrupted)
+        },
+    };
+    AttemptEnd { error: end.error.map(|error| error + &survivors(swept)), ..end }
 }
 
 fn context(

@@ -85,6 +85,7 @@ impl Engine {
                     );
                 }
                 programs.end_all(TERM_GRACE).await;
+                programs.forget();
             });
         }
     }
@@ -158,6 +159,7 @@ impl Engine {
     pub(super) fn end_what_is_left(&mut self) {
         let Some(stopping) = &mut self.stopping else { return };
         stopping.forced = true;
+        self.around.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
         let end_programs = stopping.end_programs;
         for active in self.runs.values().filter(|active| !active.queued) {
             if end_programs || !active.outlives_daemon() {

@@ -83,6 +83,13 @@ pub enum NewState {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     Claim(NewRow),
+    /// A claim under a number that was given already: the run's program was told it. Only where another process has
+    /// taken that number meanwhile, the row gets the next one above `above`.
+    ClaimAs {
+        run: RunId,
+        above: RunId,
+        row: NewRow,
+    },
     /// An attempt begins (the first sets the run's `started_at` and clears its reason).
     AttemptStarted {
         run: RunId,

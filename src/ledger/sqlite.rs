@@ -96,7 +96,7 @@ impl SqliteLedger {
         let failed = |error| opening(path, Mismatch::Sqlite(error));
         let mut connection = Connection::open_in_memory().map_err(failed)?;
         prepare(&mut connection, false).map_err(|mismatch| opening(path, mismatch))?;
-        continue_after(&connection, after).map_err(failed)?;
+        write::continue_after(&connection, after).map_err(failed)?;
         Ok(Self { connection, path: path.to_owned(), host: host.to_owned(), owner, seen: None })
     }
 
@@ -323,7 +323,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn continue_after(&mut self, run: RunId) -> Result<(), LedgerError> {
-        continue_after(&self.connection, run).map_err(|error| self.writing(error))
+        write::continue_after(&self.connection, run).map_err(|error| self.writing(error))
     }
 
     fn prune(&mut self, before: Timestamp, batch: usize) -> Result<usize, LedgerError> {
@@ -355,16 +355,6 @@ fn prepare(connection: &mut Connection, suspect: bool) -> Result<(), Mismatch> {
         damage::look_for(connection)?;
     }
     schema::migrate(connection)
-}
-
-fn continue_after(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
-    connection.execute(
-        "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
-         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
-        [run.0],
-    )?;
-    Ok(())
 }
 
 /// SQLite gives the files beside the ledger the mode of the ledger; so it is made here, with the right one.

@@ -21,12 +21,27 @@ pub(super) fn apply(
     let mut applied = Vec::with_capacity(batch.len());
     for change in batch {
         let result = match change {
-            Write::Claim(row) => {
+            Write::Claim(row) | Write::ClaimAs { row, .. } => {
                 let me = match me {
                     Some(id) => id,
                     None => *me.insert(owner_id(connection, owner)?),
                 };
-                claim(connection, row, me, host)?
+                let number = match change {
+                    Write::ClaimAs { run, above, .. } => match holder_of(connection, *run)? {
+                        None => Some(*run),
+                        // An earlier try was written although it was reported as failed.
+                        Some(holder) if holder == (row.job.to_string(), micros(row.at), me) => {
+                            applied.push(Applied::Claimed(*run));
+                            continue;
+                        }
+                        Some(_) => {
+                            continue_after(connection, *above)?;
+                            None
+                        }
+                    },
+                    _ => None,
+                };
+                claim(connection, row, number, me, host)?
             }
             other => {
                 change_one(connection, other)?;
@@ -40,7 +55,7 @@ pub(super) fn apply(
 
 fn change_one(connection: &Connection, change: &Write) -> Result<()> {
     match change {
-        Write::Claim(_) => {}
+        Write::Claim(_) | Write::ClaimAs { .. } => {}
         Write::AttemptStarted { run, number, at } => attempt_started(connection, *run, *number, *at)?,
         Write::AttemptEnded { run, number, at, outcome, error } => {
             connection
@@ -132,7 +147,33 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
     Ok(())
 }
 
-fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Result<Applied> {
+/// The next row gets a number above `run`.
+pub(super) fn continue_after(connection: &Connection, run: RunId) -> Result<()> {
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'runs' AND seq < ?1", [run.0])?;
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'runs', ?1
+         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'runs')",
+        [run.0],
+    )?;
+    Ok(())
+}
+
+/// The job of a row, when it was claimed and by which owner.
+fn holder_of(connection: &Connection, run: RunId) -> Result<Option<(String, i64, i64)>> {
+    connection
+        .prepare_cached("SELECT job, claimed_at, owner FROM runs WHERE id = ?1")?
+        .query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+/// `number`: the one that was promised to it.
+fn claim(
+    connection: &Connection,
+    row: &NewRow,
+    number: Option<RunId>,
+    owner: i64,
+    host: &str,
+) -> Result<Applied> {
     let (outcome, reason, started) = match row.state {
         NewState::Started => (Outcome::Running, None, Some(row.at)),
         NewState::Queued => (Outcome::Running, Some("queued"), None),
@@ -143,8 +184,8 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
         connection
         .prepare_cached(
             "INSERT INTO runs (job, kind, trigger, slot, slot_last, slots, epoch, moment, claimed_at, outcome,
-                               reason, started_at, host, owner, requested_by, dry_run)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                               reason, started_at, host, owner, requested_by, dry_run, id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (job, slot, epoch) DO NOTHING",
         )?
         .execute(params![
@@ -164,6 +205,7 @@ fn claim(connection: &Connection, row: &NewRow, owner: i64, host: &str) -> Resul
             owner,
             row.requested_by,
             row.dry_run,
+            number.map(|number| number.0),
         ])
     };
     if insert(row.epoch.into())? == 0

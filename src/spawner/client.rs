@@ -20,7 +20,7 @@ use crate::host::process::{
     Keep, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared,
 };
 use crate::host::{accounts, procfs, sockets};
-use crate::model::RunId;
+use crate::model::{Outcome, RunId};
 use crate::units::HumanDuration;
 
 /// How a spawner is started and found.
@@ -114,6 +114,10 @@ pub struct AdoptedProgram {
     pub keep: Keep,
     /// It has ended meanwhile: its exit is waiting.
     pub ended: bool,
+    /// The daemon before had it ended, and what the attempt was to end as.
+    pub ended_as: Option<Outcome>,
+    /// Of its run, where it has one.
+    pub slot: Option<Timestamp>,
     listed: Listed,
     link: Arc<Link>,
     spawner: Spawner,
@@ -330,6 +334,8 @@ impl Spawner {
                         started_at: listed.started_at,
                         keep: listed.keep.clone(),
                         ended: listed.ended,
+                        ended_as: listed.ended_as,
+                        slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
                         listed,
                         link: link.clone(),
                         spawner: self.clone(),

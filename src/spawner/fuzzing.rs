@@ -35,6 +35,8 @@ pub async fn daemon_end(bytes: &[u8]) {
         started_at: Timestamp::UNIX_EPOCH,
         keep: Keep { success_codes: vec![0], deadline: None },
         ended: false,
+        ended_as: None,
+        slot: None,
         held: [Position { offset: number(0), lines: number(8) }; 2],
     };
     let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
@@ -42,7 +44,7 @@ pub async fn daemon_end(bytes: &[u8]) {
         Link::new(ours, PathBuf::from("/state"), false, Arc::new(SystemClock)).expect("a link");
     let one = link.start(request("one", Sink::Log { tail: 64 }));
     let two = link.start(request("two", Sink::Capture { limit: 64 }));
-    let swept = link.end_run(RunKey { run: 1, job: "one".into() }, Duration::from_secs(1));
+    let swept = link.end_run(RunKey { run: 1, job: "one".into() }, Duration::from_secs(1), None);
 
     let mut welcome = vec![];
     put_message(

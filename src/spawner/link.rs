@@ -18,6 +18,7 @@ use super::protocol::{
 use crate::clock::Clock;
 use crate::host::process::{OutputLog, Status, Swept};
 use crate::logs::Stream;
+use crate::model::Outcome;
 
 pub(crate) struct Link {
     out: mpsc::UnboundedSender<Outgoing>,
@@ -194,7 +195,12 @@ impl Link {
     }
 
     /// `None` through the receiver (closed) where the spawner is gone.
-    pub(crate) fn end_run(&self, run: RunKey, grace: std::time::Duration) -> oneshot::Receiver<Swept> {
+    pub(crate) fn end_run(
+        &self,
+        run: RunKey,
+        grace: std::time::Duration,
+        cause: Option<Outcome>,
+    ) -> oneshot::Receiver<Swept> {
         let (swept, on_swept) = oneshot::channel();
         let token = {
             let mut state = self.state();
@@ -207,7 +213,7 @@ impl Link {
             token
         };
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.send(&ToSpawner::EndRun { token, run, grace_ms }, vec![]);
+        self.send(&ToSpawner::EndRun { token, run, grace_ms, cause }, vec![]);
         on_swept
     }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::host::process::{Keep, Process, Status};
+use crate::model::Outcome;
 use crate::policy::IoClass;
 
 pub(crate) const VERSION: u32 = 1;
@@ -53,6 +54,9 @@ pub(crate) enum ToSpawner {
         token: u64,
         run: RunKey,
         grace_ms: u64,
+        /// What the attempt is to end as; nothing where its programs had ended by themselves.
+        #[serde(default)]
+        cause: Option<Outcome>,
     },
     /// The outcome is in the ledger: what is known of ended programs of this attempt is of no more use.
     Forget {
@@ -135,6 +139,12 @@ pub(crate) struct Listed {
     pub(crate) started_at: Timestamp,
     pub(crate) keep: Keep,
     pub(crate) ended: bool,
+    /// A daemon had it ended while it ran, and what for.
+    #[serde(default)]
+    pub(crate) ended_as: Option<Outcome>,
+    /// As its mark says it.
+    #[serde(default)]
+    pub(crate) slot: Option<String>,
     /// Of stdout and stderr: the first byte that is still held, and the lines that ended before it.
     pub(crate) held: [Position; 2],
 }

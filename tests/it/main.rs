@@ -11,6 +11,7 @@ mod command;
 mod crash_loops;
 mod docker;
 mod dumps;
+mod endings;
 mod health;
 mod health_network;
 mod house;

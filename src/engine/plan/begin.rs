@@ -223,6 +223,7 @@ impl Plan {
             if !self.jobs.contains_key(&one.job)
                 && let (Some(schedule), Some(from)) = (&one.schedule, accounted)
             {
+                let from = since(one, from);
                 let from =
                     slots.get(&one.job).filter(|slot| **slot <= now).map_or(from, |slot| from.max(*slot));
                 self.judge_past(one, schedule, schedule.next_after(from), now, found);

@@ -36,6 +36,7 @@ use crate::config::{JobSpec, JobTable};
 use crate::ledger::{NewRow, NewState};
 use crate::model::{JobName, Outcome, RunId, SkipReason, Trigger};
 
+pub(super) use self::slots::is_interval;
 pub use self::words::{Decision, Event, OpenRun, PastJob, Recovered, RefuseReason, Token};
 use pauses::Pauses;
 use runs::{Consequence, Runs, Verdict};

@@ -210,7 +210,7 @@ pub(super) fn same(one: &Schedule, other: &Schedule) -> bool {
 }
 
 /// Whether the slot repeats when the clock is set back.
-pub(super) fn is_interval(schedule: &Schedule, slot: Timestamp) -> bool {
+pub(in crate::engine) fn is_interval(schedule: &Schedule, slot: Timestamp) -> bool {
     schedule.next_interval_after(earlier(slot, TICK)) == Some(slot)
 }
 

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::{
     Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
 };
 use crate::host::procfs;
-use crate::model::{JobName, RunId};
+use crate::model::{JobName, Outcome, RunId};
 use crate::policy::IoClass;
 use crate::spawner::{Link, NotStarted, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
 
@@ -44,8 +43,8 @@ pub struct ProgramContext {
     pub log: Arc<dyn OutputLog>,
 }
 
-/// Starts the programs of one attempt. Cheap to clone; when the last clone is dropped after [`Programs::end_all`],
-/// the spawner forgets their exits, so keep one until the outcome is in the ledger.
+/// Starts the programs of one attempt. Cheap to clone. The spawner keeps their exits, for a daemon after this one,
+/// until [`Programs::forget`].
 #[derive(Clone)]
 pub struct Programs {
     inner: Arc<Inner>,
@@ -55,7 +54,6 @@ struct Inner {
     spawner: Spawner,
     context: ProgramContext,
     started: Mutex<Started>,
-    swept: AtomicBool,
     /// What is known of the end of a program that no parent could tell of.
     lost: OnceLock<String>,
 }
@@ -122,8 +120,8 @@ impl Programs {
     }
 
     fn of(spawner: Spawner, context: ProgramContext, started: Started) -> Self {
-        let (started, swept, lost) = (Mutex::new(started), AtomicBool::new(false), OnceLock::new());
-        Self { inner: Arc::new(Inner { spawner, context, started, swept, lost }) }
+        let (started, lost) = (Mutex::new(started), OnceLock::new());
+        Self { inner: Arc::new(Inner { spawner, context, started, lost }) }
     }
 
     /// Where a program went on without a parent that could tell of its end: what is known of that.
@@ -196,15 +194,29 @@ impl Programs {
         }
     }
 
+    /// The outcome of the attempt is in the ledger: its exits are of no more use. Never called by the end of a task, which
+    /// may be the daemon's own end.
+    pub fn forget(&self) {
+        if let Some(link) = &self.started().link {
+            link.forget(self.key(), self.inner.context.attempt);
+        }
+    }
+
     /// Ends every process of the run: TERM, `grace`, KILL; returns when none is left.
     pub async fn end_all(&self, grace: Duration) -> Swept {
+        self.end_all_as(grace, None).await
+    }
+
+    /// As [`Programs::end_all`]; `cause` is what the attempt is to end as: the spawner tells it to a daemon after this one
+    /// of every program that it has ended for it.
+    pub async fn end_all_as(&self, grace: Duration, cause: Option<Outcome>) -> Swept {
         let (link, orphan) = {
             let started = self.started();
             (started.link.clone(), started.orphan.clone())
         };
         let (mut swept, orphan) = match link {
             None => (Swept::default(), orphan),
-            Some(link) => match link.end_run(self.key(), grace).await {
+            Some(link) => match link.end_run(self.key(), grace, cause).await {
                 // Beside what a spawner before this one has left.
                 Ok(swept) => (swept, orphan),
                 Err(_) => (Swept::default(), Some(self.orphan_of(&link))),
@@ -216,8 +228,16 @@ impl Programs {
             swept.survivors.extend(survivors);
             self.inner.spawner.tidy_after(orphan.spawner).await;
         }
-        self.inner.swept.store(true, Ordering::Relaxed);
         swept
+    }
+
+    /// Whether one of its programs itself was ended, and not only what they left behind.
+    pub fn were_ended(&self, swept: &Swept) -> bool {
+        let started = self.started();
+        let leaders =
+            started.orphan.iter().flat_map(|orphan| &orphan.leaders).map(|leader| leader.pid.unsigned_abs());
+        let pids: Vec<u32> = started.pids.iter().copied().chain(leaders).collect();
+        swept.ended.iter().any(|process| pids.contains(&process.pid))
     }
 
     /// What is left of the run now that its spawner has died.
@@ -360,19 +380,6 @@ impl Programs {
 
     fn started(&self) -> MutexGuard<'_, Started> {
         self.inner.started.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Without a sweep this is the daemon's own end: the next one will want to know.
-        if self.swept.load(Ordering::Relaxed) {
-            let started = self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if let Some(link) = &started.link {
-                let run = RunKey { run: self.context.run.0, job: self.context.job.to_string() };
-                link.forget(run, self.context.attempt);
-            }
-        }
     }
 }
 

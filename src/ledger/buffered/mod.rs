@@ -1,9 +1,9 @@
 //! A ledger that never stops the jobs: what the store under it can't take is kept in memory and written as
 //! soon as it can be.
 //!
-//! Rows that wait have provisional numbers, which go on from the highest known one; where another process
-//! took such a number meanwhile, the row gets another one and later changes follow it. What neither the disk
-//! nor the memory can hold is counted and said, never dropped in silence.
+//! Rows that wait have numbers that go on from the highest known one and are written under them, since their programs
+//! were told them; only where another process took such a number meanwhile, the row gets another one and later changes
+//! follow it. What neither the disk nor the memory can hold is counted and said, never dropped in silence.
 
 mod kept;
 mod open_runs;
@@ -121,6 +121,11 @@ impl<L: Ledger> Buffered<L> {
             self.flush_chunk()?;
         }
         let Some(kept) = self.kept.as_ref() else { return Ok(()) };
+        // What could not be kept ran all the same, under a number of its own.
+        if let Some(store) = self.store.as_mut().filter(|_| self.highest > self.written) {
+            store.continue_after(self.highest)?;
+            self.written = self.highest;
+        }
         let (lost, changes) = (kept.lost, kept.written);
         let mut last: Vec<Write> =
             kept.accounted.map(|until| Write::Accounted { until }).into_iter().collect();
@@ -226,7 +231,12 @@ impl<L: Ledger> Buffered<L> {
         let many = chunk.len() as u64;
         let (claims, others): (Vec<_>, Vec<_>) =
             chunk.iter().cloned().partition(|(_, number)| number.is_some());
-        let writes: Vec<Write> = claims.iter().map(|(write, _)| write.clone()).collect();
+        let above = self.highest;
+        let numbered = |(write, number): &(Write, Option<RunId>)| match (write, number) {
+            (Write::Claim(row), Some(run)) => Write::ClaimAs { run: *run, above, row: row.clone() },
+            _ => write.clone(),
+        };
+        let writes: Vec<Write> = claims.iter().map(numbered).collect();
         let applied = match self.store_apply(&writes) {
             Ok(applied) => applied,
             Err(error) => {
@@ -428,7 +438,7 @@ fn run_of(write: &mut Write) -> Option<&mut RunId> {
 
 fn instant_of(write: &Write) -> Option<Timestamp> {
     match write {
-        Write::Claim(row) => Some(row.at),
+        Write::Claim(row) | Write::ClaimAs { row, .. } => Some(row.at),
         Write::AttemptStarted { at, .. }
         | Write::AttemptEnded { at, .. }
         | Write::Finished { at, .. }

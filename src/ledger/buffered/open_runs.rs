@@ -29,7 +29,7 @@ impl OpenRuns {
     /// Follows a write and what became of it.
     pub(super) fn follow(&mut self, write: &Write, applied: Applied, owner: &Owner, host: &str) {
         match write {
-            Write::Claim(row) => {
+            Write::Claim(row) | Write::ClaimAs { row, .. } => {
                 let Applied::Claimed(run) = applied else { return };
                 let started_at = match row.state {
                     NewState::Skipped(_) => return,

@@ -272,14 +272,61 @@ fn rows_follow_their_numbers_when_another_process_took_them() {
             (expected.0, Some(at(expected.1)), expected.2)
         );
     };
-    check(runs[0], (2, 0, Outcome::Failed));
-    check(runs[1], (3, 1, Outcome::Succeeded));
+    check(runs[0], (3, 0, Outcome::Failed));
+    check(runs[1], (2, 1, Outcome::Succeeded));
     assert_eq!(open(&path).unwrap().run(theirs).unwrap().unwrap().outcome, Outcome::Running);
     // Full again: a change of a row that got another number finds it.
     let third = claimed(&ledger.apply(&[claim("a", Some(2), NewState::Started)]).unwrap())[0];
     full.store(true, Ordering::SeqCst);
     ledger.apply(&[finished(third, 9, Outcome::TimedOut)]).unwrap();
     assert_eq!(ledger.run(third).unwrap().unwrap().outcome, Outcome::TimedOut);
+}
+
+#[test]
+fn what_a_program_was_told_is_the_number_of_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let (mut ledger, full) = flaky(&path);
+    let skipped = NewState::Skipped(crate::model::SkipReason::Missed);
+    let ahead = Write::Claim(NewRow { at: at(900), ..row_of(claim("a", Some(60), skipped)) });
+    ledger.apply(&[ahead]).unwrap();
+    full.store(true, Ordering::SeqCst);
+    // Of a future that did not come: the file refuses the first try of this one, and memory doesn't.
+    let mut told = claimed(&ledger.apply(&[claim("a", Some(60), NewState::Started)]).unwrap());
+    // Memory refuses this one, which takes a number there.
+    let twice = [claim("b", Some(0), NewState::Started), claim("b", Some(0), NewState::Started)];
+    told.extend(claimed(&ledger.apply(&twice).unwrap()[..1]));
+    told.extend(claimed(&ledger.apply(&[claim("c", None, NewState::Started)]).unwrap()));
+    ledger.limit = 1;
+    told.extend(claimed(&ledger.apply(&[claim("lost", Some(0), NewState::Started)]).unwrap()));
+    ledger.limit = LIMIT;
+    told.extend(claimed(&ledger.apply(&[claim("d", Some(0), NewState::Started)]).unwrap()));
+    full.store(false, Ordering::SeqCst);
+    told.extend(claimed(&ledger.apply(&[claim("e", Some(0), NewState::Started)]).unwrap()));
+    assert_eq!(ledger.state(), None);
+    let stored = open(&path).unwrap();
+    let jobs: Vec<_> = told
+        .iter()
+        .map(|run| stored.run(*run).unwrap().map_or("-".to_owned(), |record| record.job))
+        .collect();
+    assert_eq!(jobs, ["a", "b", "c", "-", "d", "e"]);
+}
+
+#[test]
+fn what_was_written_although_it_was_reported_as_failed_is_not_written_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(&folder.path().join("ledger.db")).unwrap();
+    let manual = row_of(claim("a", None, NewState::Started));
+    let again = Write::ClaimAs { run: RunId(7), above: RunId(9), row: manual };
+    for _ in 0..2 {
+        assert_eq!(ledger.apply(std::slice::from_ref(&again)).unwrap(), [Applied::Claimed(RunId(7))]);
+    }
+    assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1);
+}
+
+fn row_of(write: Write) -> NewRow {
+    let Write::Claim(row) = write else { panic!("no claim: {write:?}") };
+    row
 }
 
 #[test]

@@ -114,7 +114,10 @@ impl Server {
                     self.settle(id);
                 }
             }
-            ToSpawner::EndRun { token, run, grace_ms } => {
+            ToSpawner::EndRun { token, run, grace_ms, cause } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.cause = run.cause.or(cause);
+                }
                 self.begin_sweep(&run, Target::All, Duration::from_millis(grace_ms), Some(token));
             }
             ToSpawner::Forget { run, attempt } => {

@@ -39,6 +39,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::host::cgroup::{Delegated, RunCgroup};
 use crate::host::process::Process;
 use crate::host::procfs;
+use crate::model::Outcome;
 
 /// The name of the first argument that leads here.
 pub const VERB: &str = "__spawner";
@@ -124,6 +125,8 @@ struct Run {
     groups: Vec<i32>,
     /// Names for the answer to the daemon.
     ended: Vec<Process>,
+    /// Why the daemon has it ended, where it does.
+    cause: Option<Outcome>,
     /// Nothing of it runs any more; what is left is an exit that the daemon has not put on record.
     swept: bool,
 }

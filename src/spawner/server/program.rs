@@ -10,11 +10,14 @@ use super::super::protocol::{
     Ack, Ended, Listed, Piece, Position, RunKey, Sink, WINDOW, put_ended, put_piece,
 };
 use crate::host::process::{Keep, Status};
+use crate::model::Outcome;
 
 pub(super) struct Program {
     pub(super) id: u64,
     pub(super) run: RunKey,
     pub(super) attempt: u32,
+    /// As its mark says it.
+    pub(super) slot: Option<String>,
     pub(super) pid: i32,
     pub(super) started_at: Timestamp,
     pub(super) keep: Option<Keep>,
@@ -26,6 +29,8 @@ pub(super) struct Program {
     /// The pipe through which `__exec` says why it failed; it closes when the program runs.
     pub(super) starting: Option<OwnedFd>,
     pub(super) exit: Option<(Status, Timestamp)>,
+    /// It got a signal while it ran, since a daemon had its run ended: what for.
+    pub(super) ended_as: Option<Outcome>,
     /// The daemon that is connected now has asked for it, or started it.
     pub(super) attached: bool,
     pub(super) announced: bool,
@@ -224,6 +229,8 @@ impl Program {
             started_at: self.started_at,
             keep: self.keep.clone()?,
             ended: self.exit.is_some(),
+            ended_as: self.ended_as,
+            slot: self.slot.clone(),
             held: [self.streams[0].begin, self.streams[1].begin],
         })
     }
@@ -276,6 +283,7 @@ mod tests {
             id: 1,
             run: RunKey { run: 1, job: "one".into() },
             attempt: 1,
+            slot: None,
             pid: 100,
             started_at: Timestamp::UNIX_EPOCH,
             keep: keep.then(|| Keep { success_codes: vec![0], deadline: None }),
@@ -285,6 +293,7 @@ mod tests {
             dropped: 0,
             starting: None,
             exit: None,
+            ended_as: None,
             attached: true,
             announced: false,
             swept: false,

@@ -11,7 +11,7 @@ use super::program::{Out, Program, Stop};
 use super::sweep::Target;
 use super::{Run, STARTING, Server, start};
 use crate::host::cgroup::RunCgroup;
-use crate::host::process::{Status, mark};
+use crate::host::process::{MARKER_SLOT, Status, mark};
 use crate::host::procfs;
 use crate::policy::TERM_GRACE;
 
@@ -46,6 +46,7 @@ impl Server {
         run.groups.push(started.pid);
         run.swept = false;
         run.cgroup = cgroup.or(run.cgroup.take());
+        run.cause = None;
         self.groups.insert(started.pid, request.run.clone());
         self.by_pid.insert(started.pid, id);
         if let Some(pipe) = &started.starting {
@@ -58,6 +59,7 @@ impl Server {
             id,
             run: request.run.clone(),
             attempt: request.attempt,
+            slot: request.env.iter().find(|(name, _)| name == MARKER_SLOT).map(|(_, slot)| slot.clone()),
             pid: started.pid,
             started_at: self.clock.now(),
             keep: request.keep.clone(),
@@ -67,6 +69,7 @@ impl Server {
             dropped: 0,
             starting: started.starting,
             exit: None,
+            ended_as: None,
             attached: true,
             announced: false,
             swept: false,

@@ -60,6 +60,8 @@ pub(super) fn cut<'a>(timeline: &'a [Entry], tables: &'a [TableRecord]) -> Walk<
     }
     if let Some(mut piece) = walk.open.take() {
         piece.end = walk.latest;
+        // What waits for its share of the jitter just then is never dealt with, as where the clock is set back.
+        piece.ends_by_step = true;
         walk.pieces.push(piece);
     }
     if walk.next_table < tables.len() {

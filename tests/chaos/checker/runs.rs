@@ -134,10 +134,6 @@ impl Around {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
     }
 
-    fn daemon_died_after(&self, steady: i64) -> bool {
-        self.deaths.iter().any(|(at, how)| *at >= steady && how.starts_with("killed"))
-    }
-
     fn spawner_died_after(&self, steady: i64) -> bool {
         self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
     }
@@ -234,12 +230,7 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             if starts.is_empty() && around.spawner_killed.is_empty() {
                 wrong("and its program never began");
             }
-            // A daemon that is killed while it ends a run takes its reason with it: the next one finds the signal.
-            let told = around.asked_to_end.contains(&row.id)
-                || around.any(&row.job, |job| job.overlap == "replace" || job.timeout < 3_600_000);
-            let killed = last.is_some_and(|start| around.daemon_died_after(start.born));
-            let cut_short = told && killed && error.starts_with("ended by signal");
-            if last.is_some() && code.is_none() && !unknown && !crashes && !cut_short {
+            if last.is_some() && code.is_none() && !unknown && !crashes {
                 wrong("and its program did not end by itself");
             }
         }

@@ -141,6 +141,27 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn daemons_killed_while_the_disk_is_full_lose_no_run_and_repeat_none() {
+    let fire = Fire::new();
+    let state = fire.host.path("state");
+    let Some(_disk) = SmallDisk::mount(&state, "1M") else { return };
+    let daemon = fire.host.daemon();
+    fire.wait_for_slots(1);
+    fill(&state);
+    wait_until("rows wait in memory", || fire.status().contains("changes wait in memory"));
+    fire.wait_for_slots(3);
+    daemon.kill();
+    let daemon = fire.host.daemon();
+    fire.wait_for_slots(3);
+    daemon.kill();
+    std::fs::remove_file(state.join("fill")).unwrap();
+    let daemon = fire.host.daemon();
+    assert!(fire.host.daemon_log().contains("its row was lost with a daemon: it is restored"));
+    fire.wait_for_slots(2);
+    fire.check_rows(daemon, None);
+}
+
+#[test]
 fn a_disk_that_the_kernel_makes_read_only_stops_no_job() {
     let fire = Fire::new();
     let state = fire.host.path("state");

@@ -21,7 +21,15 @@ async fn another_daemon() {
     one.keep = (!folder.join("unkept").exists())
         .then(|| Keep { success_codes: vec![9], deadline: Some(Timestamp::UNIX_EPOCH) });
     std::fs::write(folder.join("spawner"), spawner.pid().await.to_string()).unwrap();
-    programs.start(one).await.unwrap();
+    let mut running = programs.start(one).await.unwrap();
+    if folder.join("stops").exists() {
+        // As a daemon that is stopped between the end of a run and its record.
+        running.wait().await;
+        programs.end_all(GRACE).await;
+        drop((programs, running));
+        spawner.flush().await;
+        std::fs::write(folder.join("stopped"), "").unwrap();
+    }
     std::future::pending::<()>().await;
 }
 
@@ -103,7 +111,7 @@ async fn the_next_daemon_adopts_what_runs_and_no_line_is_lost_or_doubled() {
         assert_eq!(log.text("Stdout"), expected + "unended");
         assert_eq!(log.text("Stderr"), "problem\n");
         assert_eq!(programs.end_all(GRACE).await, Default::default());
-        drop((programs, running));
+        programs.forget();
         until("the old spawner ends", || procfs::stat(old).is_none_or(|stat| stat.is_zombie())).await;
         let socket = folder.join(format!("spawner-{old}.sock"));
         until("its socket is removed", || !socket.exists()).await;
@@ -120,6 +128,21 @@ async fn an_exit_that_was_not_put_on_record_is_told_to_the_next_daemon_too() {
     let (_programs, mut running) = adopted(&host).await.attach(context(log.clone(), "kept"));
     assert_eq!(running.wait().await.status, Status::Code(9));
     assert_eq!(log.text("Stdout"), "only\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_is_kept_until_it_is_on_record_whatever_was_swept_and_dropped() {
+    let host = Host::new().await;
+    let folder = host.folder.path();
+    std::fs::write(folder.join("script"), "echo only; exit 9").unwrap();
+    std::fs::write(folder.join("stops"), "").unwrap();
+    let mut daemon = start_daemon(folder);
+    until("it has stopped", || folder.join("stopped").exists()).await;
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let log = Log::new(&folder.join("log"));
+    let (_programs, mut running) = adopted(&host).await.attach(context(log, "kept"));
+    assert_eq!(running.wait().await.status, Status::Code(9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,14 @@ fn check_backlog(spec: JobSpec, slots: usize, takes: usize, most_waiting: usize,
     let (mut most, mut begun) = (0, HashMap::new());
     for second in 1..=slots {
         world.pass_until(at("10:00") + Duration::from_secs(second as u64));
-        if second % 250 == 7 {
+        world.transcript.clear();
+        let looks = second % 250 == 7;
+        if looks {
             most = most.max(world.plan.queued().len());
+        }
+        // Ten thousand that wait are not looked through for each slot.
+        if !looks && takes > slots {
+            continue;
         }
         let running = world.runs.iter().filter(|(_, run)| run.started);
         for (run, ending) in running.map(|(run, playing)| (*run, playing.ending)).collect::<Vec<_>>() {
@@ -20,7 +26,6 @@ fn check_backlog(spec: JobSpec, slots: usize, takes: usize, most_waiting: usize,
                 world.end(run, outcome);
             }
         }
-        world.transcript.clear();
     }
     assert_eq!(world.rows.len(), slots, "each slot has its one row");
     assert_eq!((most, begun.len()), (most_waiting, started));

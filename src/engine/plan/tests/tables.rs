@@ -209,9 +209,33 @@ fn ten_thousand_jobs_due_at_one_instant_are_claimed_by_one_call() {
     assert!(size_of::<JobState>() + 2 * size_of::<(Timestamp, JobName)>() <= 200);
 }
 
+/// What becomes of a job of every five minutes, by a table in force from 09:55:00.5 on in a ledger that is accounted
+/// for up to 09:40, when a daemon starts at 10:01. `slow`: the jitter of another job, in seconds.
+fn check_past(slow: u64, now: Vec<JobSpec>, expected: &str) {
+    let past = table(64, [job("a", "*/5 * * * *"), job("slow", "39 9 * * *").jitter(slow)]);
+    let past = Recovered { past_since: Some(at("09:55:00.5")), ..recovered("09:40", &past) };
+    let slow = job("slow", "39 9 * * *").jitter(slow);
+    check_from(vec![table(64, now.into_iter().chain([slow]))], past, "10:01", "10:02 tick", expected);
+}
+
 #[test]
 fn a_table_of_the_past_is_not_asked_about_slots_before_it_came() {
-    let jobs = || table(64, [job("a", "*/5 * * * *").missed(MissedPolicy::Skip)]);
-    let past = Recovered { past_since: Some(at("09:55:00.5")), ..recovered("09:40", &jobs()) };
-    check_from(vec![jobs()], past, "10:01", "10:02 tick", "10:01 a 10:00 skipped missed");
+    // Another job's jitter of up to 16 minutes can have held back what is accounted for.
+    let skips = |schedule| vec![job("a", schedule).missed(MissedPolicy::Skip)];
+    check_past(960, skips("*/5 * * * *"), "10:01 a 10:00 skipped missed");
+    check_past(960, skips("0 12 * * *"), "10:01 a 10:00 skipped missed");
+    check_past(960, vec![], "10:01 a 10:00 skipped removed");
+}
+
+#[test]
+fn a_table_that_came_long_after_what_is_accounted_for_is_of_a_clock_that_was_set_back_or_of_a_long_past() {
+    // No jitter explains 15 minutes: the slots before it are still to be looked at.
+    check_past(
+        60,
+        vec![],
+        "10:01 a 09:45 skipped removed
+         10:01 a 09:50 skipped removed
+         10:01 a 09:55 skipped removed
+         10:01 a 10:00 skipped removed",
+    );
 }
