@@ -160,7 +160,8 @@ fn below(path: &Path) -> Vec<PathBuf> {
 /// Where the hierarchy of version 2 is mounted, alone or beside version 1, and this process's place in it.
 fn own_directory(mounts: &str, own: &str) -> Option<PathBuf> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let places = mounts.lines().filter_map(|line| {
+    // A later mount lies above an earlier one.
+    let mut places = mounts.lines().rev().filter_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
@@ -168,7 +169,7 @@ fn own_directory(mounts: &str, own: &str) -> Option<PathBuf> {
         let rest = Path::new(path).strip_prefix(root).ok()?;
         kind.starts_with("cgroup2 ").then(|| Path::new(point).join(rest))
     });
-    places.last().filter(|_| path != "/")
+    places.next().filter(|_| path != "/")
 }
 
 #[cfg(test)]

@@ -141,6 +141,8 @@ fn what_was_interrupted_is_run_again_after_its_end_and_not_before() {
             row["attempts"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
         assert_eq!(attempts, [&json!("interrupted"), &json!("failed")], "{row:#}");
         assert_eq!((starts(&host), host.history("gated").len()), (2, 1));
+        let log = host.log("gated");
+        assert_eq!(log.matches("done").count(), 2, "the first went on to its end: {log}");
         assert!(daemon.stop().success());
         wait_until("nothing is left", || host.processes().is_empty());
     }
@@ -193,7 +195,7 @@ fn a_program_that_hides_its_marks_is_known_by_what_its_spawner_wrote_down() {
     let dir = host.dir.path().display();
     host.write_jobs(&format!(
         "  gated:\n    command:\n      shell: |\n        echo start >>{dir}/starts; echo begun\n        \
-         exec env -i PATH=/usr/bin:/bin sh -c 'while [ ! -e {dir}/go ]; do sleep 0.05; done; echo done; : >{dir}/ended'\n"
+         exec env -i PATH=/usr/bin:/bin prlimit --rttime=unlimited sh -c 'while [ ! -e {dir}/go ]; do sleep 0.05; done; echo done; : >{dir}/ended'\n"
     ));
     let daemon = host.daemon();
     begin(&host, "gated");
