@@ -119,6 +119,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         starting: None,
         exit: exit.map(|status| (status, Timestamp::UNIX_EPOCH)),
         ended_as: None,
+        outlived_signal: false,
         attached: false,
         announced: false,
         swept: false,

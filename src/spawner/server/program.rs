@@ -31,6 +31,8 @@ pub(super) struct Program {
     pub(super) exit: Option<(Status, Timestamp)>,
     /// It got a signal while it ran, since a daemon had its run ended: what for.
     pub(super) ended_as: Option<Outcome>,
+    /// It ran on after a signal: an exit code is its answer to that.
+    pub(super) outlived_signal: bool,
     /// The daemon that is connected now has asked for it, or started it.
     pub(super) attached: bool,
     pub(super) announced: bool,
@@ -108,6 +110,10 @@ impl Stream {
 }
 
 impl Program {
+    fn ended_by_itself(&self) -> bool {
+        !self.outlived_signal && matches!(self.exit, Some((Status::Code(_), _)))
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.exit.is_none()
     }
@@ -229,7 +235,7 @@ impl Program {
             started_at: self.started_at,
             keep: self.keep.clone()?,
             ended: self.exit.is_some(),
-            ended_as: self.ended_as,
+            ended_as: self.ended_as.filter(|_| !self.ended_by_itself()),
             slot: self.slot.clone(),
             held: [self.streams[0].begin, self.streams[1].begin],
         })
@@ -294,6 +300,7 @@ mod tests {
             starting: None,
             exit: None,
             ended_as: None,
+            outlived_signal: false,
             attached: true,
             announced: false,
             swept: false,

@@ -70,6 +70,7 @@ impl Server {
             starting: started.starting,
             exit: None,
             ended_as: None,
+            outlived_signal: false,
             attached: true,
             announced: false,
             swept: false,

@@ -304,15 +304,17 @@ impl Server {
         for one in &family {
             send(one, signal);
         }
-        // What had ended by itself before the signal came is not ended by it.
-        family.retain(|one| !one.is_zombie());
         let cause = self.runs.get(run).and_then(|run| run.cause);
-        for one in &family {
+        // What ended by itself since the look was taken is not ended by the signal.
+        let runs_on = |pid: i32| procfs::stat(pid).is_some_and(|stat| !stat.is_zombie());
+        family.retain(|one| {
+            let runs_on = runs_on(one.pid);
             let program = self.by_pid.get(&one.pid).and_then(|id| self.programs.get_mut(id));
-            if let Some(program) = program.filter(|program| program.is_live()) {
-                program.ended_as = program.ended_as.or(cause);
-            }
-        }
+            let Some(program) = program else { return !one.is_zombie() };
+            program.ended_as = program.ended_as.or(cause);
+            program.outlived_signal |= runs_on;
+            runs_on
+        });
         let names: Vec<Process> = family.into_iter().map(named).collect();
         let ended = &mut self.runs.entry(run.clone()).or_default().ended;
         for name in names {

@@ -141,6 +141,12 @@ impl Around {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
     }
 
+    /// A daemon that was told to end everything did so just then: what had written its last line may not have ended.
+    fn daemon_ended_all_at(&self, steady: i64) -> bool {
+        let just_then = |at: i64| (steady..=steady + 1_000_000).contains(&at);
+        self.deaths.iter().any(|(at, how)| how == "interrupted" && just_then(*at))
+    }
+
     fn spawner_died_after(&self, steady: i64) -> bool {
         self.spawner_killed.iter().any(|killed| *killed >= steady - 10_000)
     }
@@ -188,7 +194,7 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
     }
     // Where the one witness of its exit was killed, a rerun after it is all that can be done.
     for pair in starts.windows(2) {
-        let done = pair[0].end.is_some_and(|end| end.code == 0);
+        let done = pair[0].end.is_some_and(|end| end.code == 0 && !around.daemon_ended_all_at(end.steady));
         if done && !around.spawner_died_between(pair[0].born, pair[1].born) {
             problems.push(format!("{} was done and ran again", named()));
         }
