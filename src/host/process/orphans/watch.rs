@@ -12,12 +12,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
 use super::super::OutputLog;
-use super::{Leader, Orphan};
+use super::{DIED, Leader, Orphan};
 use crate::clock::Clock;
 use crate::logs::Stream;
 
 /// Between two looks at a process for which the kernel gives no descriptor.
 const WITHOUT_DESCRIPTOR: Duration = Duration::from_secs(1);
+
+/// What a process that has hung up may take until it is gone.
+const DYING: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(in super::super) struct Watch {
     orphan: Arc<Orphan>,
@@ -47,6 +51,7 @@ impl Watch {
     /// Returns when the run's programs have ended, with the moment. May be dropped and called again.
     pub(in super::super) async fn wait(&mut self) -> Timestamp {
         if self.outputs.is_none() {
+            self.let_the_spawner_die().await;
             let readings = [Stream::Stdout, Stream::Stderr].map(|stream| self.reading(stream));
             self.log.note(self.clock.now(), &self.first_words(&readings));
             self.outputs = Some(readings);
@@ -74,6 +79,15 @@ impl Watch {
             self.log.note(at, "output was dropped: more than is kept of a program without a spawner");
         }
         at
+    }
+
+    /// The kernel closes a dying process's connections first: for a moment it still holds the other end of the output.
+    async fn let_the_spawner_die(&self) {
+        let mut waited = Duration::ZERO;
+        while self.orphan.trouble == DIED && !self.orphan.spawner_is_dead() && waited < DYING {
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
     }
 
     fn first_words(&self, readings: &[Option<Reading>; 2]) -> String {
