@@ -21,6 +21,8 @@ use punk_eco_sched::logs::Stream;
 use punk_eco_sched::model::{JobName, RunId};
 use punk_eco_sched::spawner::{AdoptedProgram, Settings, Spawner};
 
+use crate::support::daemon::processes_of;
+
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -100,9 +102,23 @@ impl OutputLog for Log {
 }
 
 struct Host {
+    _leftovers: Leftovers,
     folder: tempfile::TempDir,
     spawner: Spawner,
     pid: i32,
+}
+
+/// A spawner that holds an exit waits for a next daemon; after a test none comes.
+struct Leftovers(PathBuf);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for (pid, _) in processes_of(&self.0) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
 }
 
 fn settings(folder: &Path) -> Settings {
@@ -117,7 +133,7 @@ impl Host {
         let launched = Spawner::launch(settings(folder.path())).unwrap();
         let spawner = Spawner::connect(launched, Arc::new(SystemClock)).await.unwrap();
         let pid = spawner.pid().await;
-        Self { folder, spawner, pid }
+        Self { _leftovers: Leftovers(folder.path().to_owned()), folder, spawner, pid }
     }
 
     fn log(&self, job: &str) -> Arc<Log> {
