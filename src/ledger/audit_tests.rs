@@ -5,6 +5,7 @@ use serde_json::json;
 use super::audit::{Audit, Question, audit};
 use super::conformance::{at, owner};
 use super::*;
+use crate::model::{SkipReason, Trigger};
 
 struct Case {
     ledger: SqliteLedger,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{Finding, Report};
+use crate::model::{Outcome, SkipReason, Trigger};
 
 pub(super) const OWNER_PID: u32 = 4711;
 

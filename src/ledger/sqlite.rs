@@ -17,7 +17,7 @@ use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
     Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, Owner, Past,
-    PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, read, write,
+    PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -111,14 +111,14 @@ impl SqliteLedger {
 
     /// Takes a row over from another ledger as it is, with its number.
     pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
-        write::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
+        rows::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
     }
 
     /// What is asked of each job at every start, from a ledger that is damaged.
     pub(super) fn restore_jobs(&self, jobs: &[JobPast]) -> Result<(), LedgerError> {
         let restore = || {
             let transaction = self.connection.unchecked_transaction()?;
-            write::restore_jobs(&transaction, jobs)?;
+            rows::restore_jobs(&transaction, jobs)?;
             transaction.commit()
         };
         restore().map_err(|error| self.writing(error))
@@ -214,7 +214,7 @@ impl Ledger for SqliteLedger {
         let connection = &mut self.connection;
         let mut restore = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            open.iter().try_for_each(|open| write::restore(&transaction, open))?;
+            open.iter().try_for_each(|open| rows::restore(&transaction, open))?;
             transaction.commit()
         };
         restore().map_err(|error| self.writing(error))
@@ -339,7 +339,7 @@ impl Ledger for SqliteLedger {
         let connection = &mut self.connection;
         let mut prune = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let deleted = write::prune(&transaction, before, batch)?;
+            let deleted = prune::prune(&transaction, before, batch)?;
             transaction.commit()?;
             Ok(deleted)
         };

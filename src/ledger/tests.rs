@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::conformance::{self, at, claim, claimed, finished, owner};
 use super::*;
+use crate::model::Outcome;
 
 fn open(path: &Path) -> SqliteLedger {
     SqliteLedger::open(path, owner("daemon"), "web1").unwrap()
@@ -313,7 +314,7 @@ fn no_question_reads_all_rows() {
         "runs_by_job_and_outcome (job=? AND outcome=? AND moment<?)",
     );
     check(&format!("SELECT runs.id {}", read::OPEN_RUNS), "runs_by_outcome");
-    check(write::PRUNABLE, "runs_by_moment");
+    check(prune::PRUNABLE, "runs_by_moment");
     check(read::SLOT_ROWS, "sqlite_autoindex_runs_1 (job=? AND (slot,epoch)>(?,?))");
     check(read::RANGES_OVER, "runs_of_ranges (job=? AND slot_last>?)");
 }

@@ -6,8 +6,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Applied, Incident, JobPast, NewRow, NewState, OpenRun, Owner, TableRecord, Write, read};
-use crate::model::{Outcome, Report, RunId, RunRecord};
+use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write, read};
+use crate::model::{Outcome, Report, RunId};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -340,142 +340,7 @@ fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {
     Ok(())
 }
 
-/// By `moment`, which has an index and is hardly ever after the end: so nothing newer is looked at. The rows of the
-/// last boot stay: they keep its `@reboot` jobs from running once more, however long ago it was.
-pub(super) const PRUNABLE: &str = "SELECT id FROM runs
-     WHERE moment < ?1 AND outcome <> 'running' AND ifnull(finished_at, claimed_at) < ?1 AND slot IS NOT ?3
-     ORDER BY moment, id LIMIT ?2";
-
-/// Deletes old rows, and the events and tables that explain no row that is left.
-pub(super) fn prune(connection: &Connection, before: Timestamp, batch: usize) -> Result<usize> {
-    let (before_text, before) = (before.to_string(), micros(before));
-    let boot = last_boot(connection)?;
-    let old: Vec<i64> = connection
-        .prepare_cached(PRUNABLE)?
-        .query_map(params![before, i64::try_from(batch).unwrap_or(i64::MAX), boot], |row| row.get(0))?
-        .collect::<Result<_>>()?;
-    for run in &old {
-        connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute([run])?;
-        connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run])?;
-    }
-    if !old.is_empty() {
-        connection
-            .prepare_cached(
-                "INSERT INTO kept (one, from_when) VALUES (1, ?1)
-                 ON CONFLICT (one) DO UPDATE SET from_when = max(from_when, excluded.from_when)",
-            )?
-            .execute([before])?;
-    }
-    // The last start tells of the boot; a clock that was set back from a later time explains rows that stay.
-    connection
-        .prepare_cached(
-            "DELETE FROM events WHERE at < ?1
-                 AND id IS NOT (SELECT max(id) FROM events WHERE kind = 'daemon_started')
-                 AND NOT (kind IN ('clock_stepped', 'clock_behind_ledger')
-                     AND ifnull(ifnull(detail ->> 'from', detail ->> 'accounted'), '') >= ?2)",
-        )?
-        .execute(params![before, before_text])?;
-    // The newest table before that instant was in force at it. The one that came last is in force, whatever
-    // its date: the clock may have been behind when it came.
-    connection
-        .prepare_cached(
-            "DELETE FROM tables WHERE in_force_from < (
-                 SELECT max(in_force_from) FROM tables WHERE in_force_from <= ?1)
-             AND id < (SELECT max(id) FROM tables)",
-        )?
-        .execute([before])?;
-    Ok(old.len())
-}
-
-/// When this host booted, as the daemon that started last found it.
-fn last_boot(connection: &Connection) -> Result<Option<i64>> {
-    let told = connection
-        .prepare_cached(
-            "SELECT detail ->> 'boot_time' FROM events WHERE kind = 'daemon_started' ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row((), |row| row.get::<_, Option<String>>(0))
-        .optional()?;
-    Ok(told.flatten().and_then(|boot| boot.parse().ok()).map(micros))
-}
-
-pub(super) fn adopt_row(connection: &Connection, record: &RunRecord, owner: &Owner) -> Result<()> {
-    let owner = owner_id(connection, owner)?;
-    let moment = record.slot.or(record.started_at).unwrap_or_default();
-    // Under an epoch of its own: the ledger that it comes from answers for the slot.
-    connection.execute(
-        "INSERT OR IGNORE INTO runs (id, job, kind, trigger, slot, slots, epoch, moment, claimed_at, outcome, reason,
-             started_at, finished_at, host, owner, summary, facts, findings)
-         VALUES (?1, ?2, ?3, ?4, ?15, 1, -?1, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        params![
-            record.run.0,
-            record.job,
-            record.kind,
-            record.trigger.word(),
-            micros(moment),
-            record.outcome.word(),
-            record.reason,
-            record.started_at.map(micros),
-            record.finished_at.map(micros),
-            record.host,
-            owner,
-            record.summary,
-            as_json(&record.facts),
-            as_json(&record.findings),
-            record.slot.map(micros),
-        ],
-    )?;
-    connection.execute("INSERT OR IGNORE INTO jobs (job, epoch) VALUES (?1, 0)", [&record.job])?;
-    for attempt in &record.attempts {
-        connection.execute(
-            "INSERT OR REPLACE INTO attempts (run, number, started_at, finished_at, outcome, error)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                record.run.0,
-                attempt.number,
-                micros(attempt.started_at),
-                attempt.finished_at.map(micros),
-                attempt.outcome.word(),
-                attempt.error,
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-/// A run without an end, from a ledger that is damaged. Under an epoch of its own where another row has its slot.
-pub(super) fn restore(connection: &Connection, open: &OpenRun) -> Result<()> {
-    let OpenRun { record, epoch, owner, dry_run, .. } = open;
-    let known = connection
-        .prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?
-        .query_row([record.run.0], |_| Ok(()))
-        .optional()?;
-    if known.is_some() {
-        return Ok(());
-    }
-    adopt_row(connection, record, owner)?;
-    connection
-        .prepare_cached("UPDATE OR IGNORE runs SET epoch = ?2, dry_run = ?3 WHERE id = ?1")?
-        .execute(params![record.run.0, epoch, dry_run])?;
-    Ok(())
-}
-
-pub(super) fn restore_jobs(connection: &Connection, jobs: &[JobPast]) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT OR IGNORE INTO jobs (job, epoch, last_slot, last_started, last_succeeded) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    for job in jobs {
-        statement.execute(params![
-            job.job,
-            job.epoch,
-            job.last_slot.map(micros),
-            job.last_started.map(micros),
-            job.last_succeeded.map(micros),
-        ])?;
-    }
-    Ok(())
-}
-
-fn owner_id(connection: &Connection, owner: &Owner) -> Result<i64> {
+pub(super) fn owner_id(connection: &Connection, owner: &Owner) -> Result<i64> {
     let Owner { role, boot, pid, start_time } = owner;
     let key = params![role, boot, pid, start_time.cast_signed()];
     let known = connection
@@ -498,6 +363,6 @@ pub(super) fn micros(at: Timestamp) -> i64 {
 }
 
 /// Maps with text keys and plain values always serialise.
-fn as_json(value: &impl serde::Serialize) -> String {
+pub(super) fn as_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

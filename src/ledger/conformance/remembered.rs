@@ -1,5 +1,6 @@
 //! What is read back: history, the past, pauses, incidents, events; and what is dropped.
 
+use crate::model::{Channel, NoticeKind, Outcome, SkipReason};
 use serde_json::json;
 
 use super::super::*;

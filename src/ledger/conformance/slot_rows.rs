@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::model::{Outcome, SkipReason};
 
 fn row(slot: i64, epoch: u32) -> NewRow {
     match claim("a", Some(slot), NewState::Skipped(SkipReason::Missed)) {
