@@ -168,6 +168,7 @@ impl Plan {
             share: state.map_or_else(Default::default, |state| state.share),
             missed: state.map_or_else(Default::default, |state| self.missed(&state.spec, first)),
             budget: usize::MAX,
+            turns: self.pauses.turns(&past.job),
         };
         match state {
             Some(state) => {
