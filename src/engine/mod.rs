@@ -397,8 +397,8 @@ impl Engine {
                 // What takes no slots has none to repeat.
                 Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
                 Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
-                Decision::BehindLedger { accounted, epoch } => {
-                    self.is_behind_ledger(accounted, epoch, now, turn);
+                Decision::BehindLedger { accounted, complete, epoch } => {
+                    self.is_behind_ledger(accounted, complete, epoch, now, turn);
                 }
                 Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {
