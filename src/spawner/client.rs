@@ -191,8 +191,8 @@ impl Spawner {
     }
 
     /// Takes over what daemons before this one left running, and removes the sockets of dead spawners. `open`: the runs
-    /// that have no end in the ledger.
-    pub async fn adopt_all(&self, open: &[(RunId, String)]) -> Adoption {
+    /// that have no end in the ledger, each with its last attempt.
+    pub async fn adopt_all(&self, open: &[(RunId, String, u32)]) -> Adoption {
         let mut adoption = Adoption::default();
         let own = self.pid().await;
         let places = self.inner.settings.places();
@@ -224,7 +224,7 @@ impl Spawner {
             out_of_reach.push((pid, places.records_of(pid), trouble));
         }
         let adopted: HashSet<RunId> = adoption.programs.iter().map(|program| program.run).collect();
-        let missing = open.iter().filter(|(run, _)| !adopted.contains(run)).cloned().collect();
+        let missing = open.iter().filter(|(run, ..)| !adopted.contains(run)).cloned().collect();
         let (state, delegated) = (self.state().to_owned(), self.inner.delegated.clone());
         let looks = self.inner.looks.clone();
         let (orphans, out_of_reach) = tokio::task::spawn_blocking(move || {
@@ -292,6 +292,16 @@ impl Spawner {
             *current = Current { link, child: launched.child };
         }
         Ok(current.link.clone())
+    }
+
+    /// What a spawner whose connection is closed wrote down of its programs. When this returns it is dead: it starts
+    /// nothing any more.
+    pub(crate) async fn last_words_of(&self, link: &Arc<Link>) -> Vec<Recorded> {
+        let mut current = self.inner.current.lock().await;
+        if Arc::ptr_eq(&current.link, link) {
+            current.bury(&self.inner.settings);
+        }
+        link.written_down().to_vec()
     }
 
     pub(crate) fn own_account(&self) -> Option<&crate::host::process::Account> {
@@ -364,7 +374,9 @@ impl Current {
     fn bury(&mut self, settings: &Settings) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        tidy(settings.places(), self.link.spawner_pid());
+        let (places, spawner) = (settings.places(), self.link.spawner_pid());
+        self.link.remember(|| places.records_of(spawner));
+        tidy(places, spawner);
     }
 }
 

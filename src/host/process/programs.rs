@@ -1,5 +1,7 @@
 //! Starting programs for one attempt, waiting for them, and ending all that they left.
 
+mod unheard;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -190,7 +192,15 @@ impl Programs {
                 Ok(Running { pid, stdout, stderr, ended: Ended::NotYet(ended), kept })
             }
             Ok(Err(not)) => Err(failed(not.host, not.reason)),
-            Err(_) => Err(failed(true, "the spawner has ended".to_owned())),
+            Err(_) if keep => {
+                let found = self.unheard(&link).await;
+                let running = found.map(|orphan| self.watched(orphan, stdout, stderr));
+                running.ok_or_else(|| failed(true, unheard::NOT_STARTED.to_owned()))
+            }
+            // What there may be of it is ended with the attempt.
+            Err(_) => {
+                Err(failed(true, "the spawner has died before it said whether it was started".to_owned()))
+            }
         }
     }
 
