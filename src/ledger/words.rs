@@ -249,6 +249,8 @@ pub struct OpenRun {
     /// Waits for its turn: no attempt was begun.
     pub queued: bool,
     pub dry_run: bool,
+    /// Somebody was told that it is to be ended.
+    pub cancel_asked: bool,
 }
 
 /// Which rows `history` asks for; newest first.

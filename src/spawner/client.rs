@@ -17,7 +17,7 @@ use super::{rendezvous, server};
 use crate::clock::Clock;
 use crate::host::cgroup::{Delegated, RunCgroup};
 use crate::host::process::{
-    Keep, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared,
+    Keep, Origin, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared, Status,
 };
 use crate::host::{accounts, procfs, sockets};
 use crate::model::{Outcome, RunId};
@@ -114,10 +114,13 @@ pub struct AdoptedProgram {
     pub keep: Keep,
     /// It has ended meanwhile: its exit is waiting.
     pub ended: bool,
+    /// How and when it did.
+    pub exit: Option<(Status, Timestamp)>,
     /// The daemon before had it ended, and what the attempt was to end as.
     pub ended_as: Option<Outcome>,
     /// Of its run, where it has one.
     pub slot: Option<Timestamp>,
+    pub origin: Option<Origin>,
     listed: Listed,
     link: Arc<Link>,
     spawner: Spawner,
@@ -344,6 +347,8 @@ impl Spawner {
                         started_at: listed.started_at,
                         keep: listed.keep.clone(),
                         ended: listed.ended,
+                        exit: listed.exit,
+                        origin: listed.origin.clone(),
                         ended_as: listed.ended_as,
                         slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
                         listed,

@@ -16,7 +16,7 @@ use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
 use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
 use super::{
-    Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
+    Account, Exit, Origin, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
 };
 use crate::host::procfs;
 use crate::model::{JobName, Outcome, RunId};
@@ -36,6 +36,8 @@ pub struct ProgramContext {
     pub run: RunId,
     pub attempt: u32,
     pub slot: Option<Timestamp>,
+    /// Of a run that this daemon has claimed.
+    pub origin: Option<Origin>,
     /// The `user` of the job, looked up; for `command`.
     pub account: Option<Account>,
     /// The `env` of the job, its secrets resolved; for `command`.
@@ -363,6 +365,7 @@ impl Programs {
             user,
             nice: context.nice,
             io: context.io,
+            origin: keep.as_ref().and(context.origin.clone()),
             keep,
         };
         let request = Request { start, descriptors, log: context.log.clone() };
