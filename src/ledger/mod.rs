@@ -6,6 +6,7 @@
 pub mod audit;
 mod buffered;
 mod damage;
+mod file;
 mod owner;
 mod prune;
 mod read;

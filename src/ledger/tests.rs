@@ -25,9 +25,9 @@ fn snapshot(path: &Path, into: &Path) -> PathBuf {
     std::fs::create_dir_all(into).unwrap();
     let copy = into.join("ledger.db");
     for part in ["", "-wal"] {
-        let from = sqlite::beside(path, part);
+        let from = file::beside(path, part);
         if from.exists() {
-            std::fs::copy(from, sqlite::beside(&copy, part)).unwrap();
+            std::fs::copy(from, file::beside(&copy, part)).unwrap();
         }
     }
     copy
@@ -51,7 +51,7 @@ fn opening_makes_the_folders_and_keeps_strangers_out() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(path.parent().unwrap()) & 0o027, 0);
     for part in ["", "-wal", "-shm"] {
-        assert_eq!(mode(&sqlite::beside(&path, part)) & 0o137, 0, "{part}");
+        assert_eq!(mode(&file::beside(&path, part)) & 0o137, 0, "{part}");
     }
     assert_eq!(SqliteLedger::open_read_only(&path).unwrap().last_run().unwrap(), None);
     drop(ledger);
@@ -66,7 +66,7 @@ fn what_cannot_be_opened_says_why() {
     let shown = path.display().to_string();
     let check = |prepare: &dyn Fn(), expected: &str| {
         for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(sqlite::beside(&path, end));
+            let _ = std::fs::remove_file(file::beside(&path, end));
         }
         let _ = std::fs::remove_dir(&path);
         prepare();
@@ -148,10 +148,10 @@ fn a_power_cut_at_any_instant_leaves_whole_batches() {
         assert_eq!(survived.history(&Filter::default()).unwrap().len(), (number as usize + 1) * 100);
     }
     // In the middle of the writing of a batch: the log of changes, cut at every so many bytes.
-    let wal = std::fs::read(sqlite::beside(&path, "-wal")).unwrap();
+    let wal = std::fs::read(file::beside(&path, "-wal")).unwrap();
     for cut in (0..wal.len()).step_by(wal.len() / 40) {
         let copy = snapshot(&path, &folder.path().join(format!("cut-{cut}")));
-        std::fs::write(sqlite::beside(&copy, "-wal"), &wal[..cut]).unwrap();
+        std::fs::write(file::beside(&copy, "-wal"), &wal[..cut]).unwrap();
         let survived = open(&copy);
         let rows = survived.history(&Filter::default()).unwrap().len();
         let until =
@@ -207,7 +207,7 @@ fn a_damaged_ledger_is_set_aside_and_its_numbers_go_on() {
     for page in empty..pages {
         file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
     }
-    std::fs::write(sqlite::beside(&path, "-wal"), [0; 10]).unwrap();
+    std::fs::write(file::beside(&path, "-wal"), [0; 10]).unwrap();
     let (mut ledger, aside) = open_or_set_aside(&path, owner("daemon"), "web1", at(0), false).unwrap();
     let aside = aside.unwrap();
     let moved_to = aside.moved_to.unwrap();

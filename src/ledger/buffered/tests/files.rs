@@ -135,7 +135,7 @@ fn a_ledger_on_a_read_only_disk_can_be_read_also_after_a_power_cut() {
     // As a power cut leaves it: with a log of changes. Linked, so that the end of `died` doesn't clear it.
     let kept = disk.0.path().join("kept.db");
     for part in ["", "-wal", "-shm"] {
-        std::fs::copy(sqlite::beside(&cut, part), file::beside(&kept, part)).unwrap();
+        std::fs::copy(file::beside(&cut, part), file::beside(&kept, part)).unwrap();
     }
     drop(died);
     assert!(mount(&["-o", "remount,ro"], disk.0.path()));
@@ -177,11 +177,11 @@ fn a_ledger_that_is_taken_away_in_use_is_put_back_whole() {
     check(&remove, false, "the file was taken away while it was in use");
     let remove_all = |path: &Path| {
         for part in ["", "-wal", "-shm"] {
-            std::fs::remove_file(sqlite::beside(path, part)).unwrap();
+            std::fs::remove_file(file::beside(path, part)).unwrap();
         }
     };
     check(&remove_all, false, "the file was taken away while it was in use");
-    let wal = |path: &Path| std::fs::remove_file(sqlite::beside(path, "-wal")).unwrap();
+    let wal = |path: &Path| std::fs::remove_file(file::beside(path, "-wal")).unwrap();
     check(&wal, true, "its `-wal` file was taken away while it was in use");
     let directory = |path: &Path| {
         std::fs::remove_file(path).unwrap();
