@@ -16,8 +16,8 @@ use super::file::{PATIENCE, beside, connect_read_only, explain, make_file, openi
 use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
-    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, Owner, Past,
-    PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
+    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, NewRow, Notice, OpenRun,
+    Owner, Past, PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -276,14 +276,8 @@ impl Ledger for SqliteLedger {
         self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
     }
 
-    fn refuses(
-        &self,
-        job: &JobName,
-        slot: Timestamp,
-        epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<RunId>, LedgerError> {
-        self.snapshot(|connection| read::refuses(connection, job.as_str(), slot, epoch, at))
+    fn refuses(&self, claim: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::refuses(connection, claim))
     }
 
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
