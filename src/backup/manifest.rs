@@ -41,7 +41,37 @@ pub struct Manifest {
     /// Each table whose data the dump holds; of a partitioned table its partitions.
     pub tables: Vec<TableRows>,
     pub roles: Option<RolesFile>,
+    /// How the database was made: `bytes` and `sha256` say what is in it, this what it is restored into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<Properties>,
+    /// The age recipients of the dump and the roles; empty: they are not encrypted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_to: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<Copied>,
     pub proof: Proof,
+}
+
+/// Of a database, as `CREATE DATABASE` takes them (pg_database).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Properties {
+    /// `UTF8`
+    pub encoding: String,
+    pub collate: String,
+    pub ctype: String,
+    /// Of a database whose collations are ICU's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_locale: Option<String>,
+    pub owner: String,
+}
+
+/// A copy elsewhere, complete and compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Of the folder that it lies in, without what opens it: `s3://bucket/prefix`.
+    pub to: String,
+    pub at: Timestamp,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,30 +91,71 @@ pub struct RolesFile {
 }
 
 /// What has been proven, in the order in which it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
-    /// The newest of `events`: `written`, later `verified`.
-    pub state: String,
+    pub state: State,
     pub events: Vec<ProofEvent>,
+    /// Why someone should look at it before it is trusted, such as rows that fell to a half.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How much is known of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It is not what was written: nothing can be expected of it.
+    Damaged,
+    /// Complete, on the disk, and the disk gave back what was written.
+    Written,
+    /// Read again later, whole, with the same hash and the same rows.
+    ReadBack,
+    /// Restored into a scratch database, and the rows counted there.
+    Verified,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofEvent {
-    pub state: String,
+    pub state: State,
     pub at: Timestamp,
-    /// What was done to know it.
+    /// What was done to know it, or what was found.
     pub how: String,
+    /// How long that took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// The versions of the programs and the server that took part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
+}
+
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Written => "written",
+            Self::ReadBack => "read_back",
+            Self::Verified => "verified",
+        }
+    }
 }
 
 impl Proof {
     pub fn written(at: Timestamp, how: impl Into<String>) -> Self {
-        let state = "written".to_owned();
-        Self { state: state.clone(), events: vec![ProofEvent { state, at, how: how.into() }] }
+        let event = ProofEvent { state: State::Written, at, how: how.into(), seconds: None, tools: None };
+        Self { state: State::Written, events: vec![event], suspect: vec![] }
     }
 
-    /// Restored, and the rows counted.
+    /// Reading again takes nothing from what a restore has shown; damage takes all, and a later proof gives it back.
+    pub fn record(&mut self, event: ProofEvent) {
+        if event.state != State::ReadBack || self.state != State::Verified {
+            self.state = event.state;
+        }
+        self.events.push(event);
+    }
+
+    /// Restored, the rows counted, and nothing about it that someone should look at first.
     pub fn is_verified(&self) -> bool {
-        self.state == "verified"
+        self.state == State::Verified && self.suspect.is_empty()
     }
 }
 

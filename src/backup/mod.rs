@@ -1,13 +1,15 @@
-//! What the backup kinds share: streams, manifests, publishing, names, and what to keep.
-//!
-//! Never starts a program and never speaks to a server: a job hands in what it reads from.
+//! What the backup kinds and verbs share: streams, manifests, publishing, names, PostgreSQL's programs, what to keep.
 
 pub mod catalogue;
 pub mod codec;
 pub mod count;
+pub mod crypt;
 pub mod manifest;
 pub mod names;
 pub mod pattern;
+pub mod postgres;
 pub mod publish;
+pub mod read;
 pub mod retention;
 pub mod stream;
+pub mod work;

@@ -169,6 +169,19 @@ impl Directory {
         Ok(text)
     }
 
+    /// Puts new bytes in the place of a file's, whole or not at all: for a manifest that has more to tell.
+    ///
+    /// # Errors
+    /// Where it can't be written; the old one is there then.
+    pub fn replace(self: &Arc<Self>, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let _alone = self.lock()?;
+        let mut partial = self.partial(name.to_owned())?;
+        partial.write_all(bytes)?;
+        rustix::fs::renameat(&self.fd, &partial.hidden, &self.fd, name)?;
+        partial.published = true;
+        rustix::fs::fsync(&self.fd).map_err(Into::into)
+    }
+
     /// Held for moments only: while names are chosen or left ones looked through.
     fn lock(&self) -> io::Result<OwnedFd> {
         // A lock belongs to an open file: each holder needs its own.

@@ -20,6 +20,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::work::{Trouble, Work};
 use crate::clock::Clock;
 use crate::document::{Invalid, Reader};
 use crate::host::postgres::Connection;
@@ -164,6 +165,31 @@ impl From<StartError> for JobError {
         match error {
             StartError::Program { .. } => Self::permanent(error),
             StartError::Host { .. } => Self::Retryable(error.into()),
+        }
+    }
+}
+
+impl From<Trouble> for JobError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Passing(error) => Self::Retryable(error),
+            Trouble::Lasting(error) => Self::Permanent(error),
+        }
+    }
+}
+
+impl JobContext {
+    /// What this attempt hands to work on backups.
+    pub fn work(&self) -> Work {
+        Work {
+            job: self.job.to_string(),
+            run: self.run.to_string(),
+            dry_run: self.dry_run,
+            clock: self.clock.clone(),
+            log: self.log.clone(),
+            programs: self.programs.clone(),
+            state: self.state.clone(),
+            cancel: self.cancel.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use punk_eco_sched::backup::manifest::Manifest;
+use punk_eco_sched::backup::manifest::{Manifest, State};
 use punk_eco_sched::clock::ManualClock;
 use punk_eco_sched::host::postgres::{Connection, Tls};
 use punk_eco_sched::host::secret::SecretText;
@@ -134,7 +134,7 @@ fn check_manifest(postgres: &Postgres, directory: &Path, manifest: &Manifest) {
         assert_eq!(&hash, sha256);
     }
     assert_eq!((manifest.database.as_str(), manifest.run, manifest.job.as_str()), ("shop", 7, "db-backup"));
-    assert_eq!(manifest.proof.state, "written");
+    assert_eq!(manifest.proof.state, State::Written);
 }
 
 fn restore(postgres: &Postgres, file: &Path, database: &str) {

@@ -50,6 +50,9 @@ fn manifest(bytes: u64) -> Vec<u8> {
         rows: 0,
         tables: vec![],
         roles: None,
+        properties: None,
+        encrypted_to: vec![],
+        copies: vec![],
         proof: Proof::written(at, "read back"),
     }
     .to_json()

@@ -1,29 +1,24 @@
 //! One attempt at a dump: the files it makes, the programs it starts, and what it says of them.
 
-use std::sync::Arc;
-
 use anyhow::anyhow;
 
-use super::failure::{Failure, cant, explain, incomplete, unwritable};
-use super::options::{Format, PgDump};
-use super::tools::{Call, Tools};
+use super::options::PgDump;
 use crate::backup::codec::Compression;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
 use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use crate::backup::postgres::{Call, Failure, Format, Tools, cant, incomplete, through, unwritable};
 use crate::backup::publish::{self, Directory, Partial};
-use crate::backup::stream::{self, Source, Stop, Stored, StreamError};
+use crate::backup::stream::{self, Stored, StreamError};
+use crate::backup::work::{Trouble, Work};
 use crate::host::files::{self, Owner, Space};
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::host::process::Status;
-use crate::jobs::{JobContext, JobError};
 use crate::model::Report;
-use crate::policy::TERM_GRACE;
 use crate::units::{Percent, Size};
 
 /// One attempt.
 pub(super) struct Dump<'a> {
     pub(super) options: &'a PgDump,
-    pub(super) ctx: &'a JobContext,
+    pub(super) work: Work,
     pub(super) connection: &'a Connection,
     pub(super) facts: ServerFacts,
     pub(super) tools: Tools,
@@ -31,7 +26,7 @@ pub(super) struct Dump<'a> {
 }
 
 impl Dump<'_> {
-    pub(super) fn say(&self) -> Result<Report, JobError> {
+    pub(super) fn say(&self) -> Result<Report, Trouble> {
         let path = &self.options.directory;
         let space = files::nearest_directory(path)
             .and_then(|(_, fd)| Space::of(fd))
@@ -41,7 +36,7 @@ impl Dump<'_> {
             self.previous(&directory)
         });
         self.enough_space(space, previous)?;
-        let name = names::stem(&self.connection.database, self.ctx.clock.now(), 1);
+        let name = names::stem(&self.connection.database, self.work.now(), 1);
         let suffix = names::dump_suffix(self.options.format == Format::Custom, self.options.compression);
         let roles = if self.options.roles {
             format!(" and the roles to {name}{ROLES_SUFFIX}")
@@ -59,9 +54,9 @@ impl Dump<'_> {
         Ok(report.fact("database_bytes", self.facts.database_bytes).fact("free_bytes", space.free))
     }
 
-    pub(super) async fn run(&self) -> Result<Report, JobError> {
-        let started_at = self.ctx.clock.now();
-        let since = self.ctx.clock.since_boot();
+    pub(super) async fn run(&self) -> Result<Report, Trouble> {
+        let started_at = self.work.now();
+        let since = self.work.clock.since_boot();
         let path = &self.options.directory;
         let (directory, made) = Directory::open(path, self.owner, self.options.mode())
             .map_err(|error| cant(path, "made or opened", &error))?;
@@ -86,14 +81,14 @@ impl Dump<'_> {
             directory.partials(stem, &suffixes).map_err(|error| cant(path, "written to", &error))?;
         let mut partials = partials.into_iter();
         let (Some(dump), Some(mut manifest)) = (partials.next(), partials.next()) else {
-            return Err(JobError::Retryable(anyhow!("no file was made in {}", path.display())));
+            return Err(Trouble::Passing(anyhow!("no file was made in {}", path.display())));
         };
         let roles = match partials.next() {
             Some(partial) => Some((self.roles(&partial, previous).await?, partial)),
             None => None,
         };
         let stored = self.dump(&dump, previous).await?;
-        let finished_at = self.ctx.clock.now();
+        let finished_at = self.work.now();
         let content = self.manifest(
             &dump.name,
             &stored,
@@ -109,13 +104,13 @@ impl Dump<'_> {
         let ordered: Vec<Partial> =
             roles.into_iter().map(|(_, partial)| partial).chain([dump, manifest]).collect();
         publish::publish(ordered)
-            .map_err(|error| JobError::Retryable(anyhow!("in {}: {error}", path.display())))?;
-        let seconds = (self.ctx.clock.since_boot().saturating_sub(since)).as_secs_f64();
+            .map_err(|error| Trouble::Passing(anyhow!("in {}: {error}", path.display())))?;
+        let seconds = (self.work.clock.since_boot().saturating_sub(since)).as_secs_f64();
         Ok(self.report(&content, &file, &manifest_name, seconds))
     }
 
     fn note(&self, text: &str) {
-        self.ctx.log.note(self.ctx.clock.now(), text);
+        self.work.note(text);
     }
 
     /// What the last dump of this database took, as far as its manifest is here.
@@ -128,7 +123,7 @@ impl Dump<'_> {
         manifests.into_iter().find(|last| last.database == self.connection.database).map(|last| last.bytes)
     }
 
-    fn enough_space(&self, space: Space, previous: Option<u64>) -> Result<(), JobError> {
+    fn enough_space(&self, space: Space, previous: Option<u64>) -> Result<(), Trouble> {
         let left = space.free.saturating_sub(previous.unwrap_or(0));
         let share = |bytes: u64| Percent((bytes as f64 / space.total.max(1) as f64 * 1000.0).floor() / 10.0);
         if share(left).0 >= self.options.min_free.0 && (left > 0 || previous.is_none()) {
@@ -137,7 +132,7 @@ impl Dump<'_> {
         let after = previous.map_or(String::new(), |bytes| {
             format!(", and a dump like the last one ({}) would leave {}", Size(bytes), share(left))
         });
-        Err(JobError::permanent(anyhow!(
+        Err(Trouble::lasting(anyhow!(
             "not started: the file system of {} has {} free of {} ({}){after}; min_free is {}: make room, or lower min_free",
             self.options.directory.display(),
             Size(space.free),
@@ -147,7 +142,7 @@ impl Dump<'_> {
         )))
     }
 
-    async fn roles(&self, partial: &Partial, previous: Option<u64>) -> Result<RolesFile, JobError> {
+    async fn roles(&self, partial: &Partial, previous: Option<u64>) -> Result<RolesFile, Trouble> {
         let call = self.tools.dump_roles(self.connection, self.facts.superuser)?;
         let stored = self.store(call, partial, Compression::Gzip, 6, previous).await?;
         Ok(RolesFile {
@@ -158,15 +153,16 @@ impl Dump<'_> {
         })
     }
 
-    async fn dump(&self, partial: &Partial, previous: Option<u64>) -> Result<Stored, JobError> {
-        let call = self.tools.dump(self.connection, self.options)?;
+    async fn dump(&self, partial: &Partial, previous: Option<u64>) -> Result<Stored, Trouble> {
+        let call = self.tools.dump(self.connection, &self.options.order())?;
         if self.options.format == Format::Plain {
             return self.store(call, partial, self.options.compression, self.options.level(), previous).await;
         }
         let mut stored = self.store(call, partial, Compression::None, 0, previous).await?;
         // A custom dump tells its rows only to pg_restore; reading it to the end also shows that it can be.
         let call = self.tools.read_custom(&partial.path())?;
-        let (bytes, counted) = self.through(call, stream::count).await?;
+        let stall = self.options.stall.0;
+        let (bytes, counted) = through(&self.work, self.connection, call, stall, stream::count).await?;
         if !counted.complete {
             return Err(incomplete("pg_restore", &partial.name));
         }
@@ -182,10 +178,14 @@ impl Dump<'_> {
         compression: Compression,
         level: u32,
         previous: Option<u64>,
-    ) -> Result<Stored, JobError> {
+    ) -> Result<Stored, Trouble> {
         let name = call.name.clone();
-        let file = partial.file.try_clone().map_err(|error| JobError::Retryable(error.into()))?;
-        let stored = self.through(call, move |source| stream::store(source, &file, compression, level)).await;
+        let file = partial.file.try_clone().map_err(|error| Trouble::Passing(error.into()))?;
+        let stall = self.options.stall.0;
+        let stored = through(&self.work, self.connection, call, stall, move |source| {
+            stream::store(source, &file, compression, level)
+        });
+        let stored = stored.await;
         let stored = stored.map_err(|failure| match failure {
             Failure::Stream(StreamError::Write { written, error }) => {
                 self.unwritable_path(&error, written, previous)
@@ -199,56 +199,7 @@ impl Dump<'_> {
         Ok(stored)
     }
 
-    /// Starts the program and hands its output to `work` on a thread that may block; the program's failure, the
-    /// stream's, or what `work` made of it.
-    async fn through<T: Send + 'static>(
-        &self,
-        call: Call,
-        work: impl FnOnce(Source) -> Result<T, StreamError> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let Call { name, program } = call;
-        let stop = Stop::new().map_err(|error| Failure::Stream(StreamError::Read(error)))?;
-        let mut running = self.ctx.programs.start(program).await.map_err(Failure::Start)?;
-        let Some(pipe) = running.stdout.take() else {
-            return Err(Failure::Stream(StreamError::Read(std::io::Error::other("there is no pipe"))));
-        };
-        let source = Source { pipe, stall: self.options.stall.0, stop: Arc::clone(&stop) };
-        // Also when this future is dropped: the thread must not go on by itself.
-        let stop = StopOnDrop(stop);
-        let mut working = tokio::task::spawn_blocking(move || work(source));
-        let mut lost = None;
-        let worked = loop {
-            tokio::select! {
-                worked = &mut working => break worked,
-                () = self.ctx.cancel.cancelled() => {
-                    stop.0.stop();
-                    break working.await;
-                }
-                exit = running.wait(), if lost.is_none() => {
-                    // Whatever still comes would count for nothing: nobody will know whether it is whole.
-                    if exit.status == Status::Unknown {
-                        stop.0.stop();
-                    }
-                    lost = Some(exit.status == Status::Unknown);
-                }
-            }
-        };
-        let worked = worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        if worked.is_err() {
-            self.ctx.programs.end_all(TERM_GRACE).await;
-        }
-        let exit = running.wait().await;
-        match worked {
-            Err(StreamError::Stopped) if lost == Some(true) => {
-                Err(Failure::Program(explain(&name, self.connection, exit.status, &exit.stderr)))
-            }
-            Err(error) => Err(Failure::Stream(error).of(&name, self.connection)),
-            Ok(made) if exit.status == Status::Code(0) => Ok(made),
-            Ok(_) => Err(Failure::Program(explain(&name, self.connection, exit.status, &exit.stderr))),
-        }
-    }
-
-    fn unwritable_path(&self, error: &std::io::Error, written: u64, previous: Option<u64>) -> JobError {
+    fn unwritable_path(&self, error: &std::io::Error, written: u64, previous: Option<u64>) -> Trouble {
         let free =
             files::open_directory(&self.options.directory).and_then(Space::of).map_or(0, |space| space.free);
         unwritable(&self.options.directory, error, written, self.needed(previous), free)
@@ -260,7 +211,7 @@ impl Dump<'_> {
         error: &std::io::Error,
         written: u64,
         previous: Option<u64>,
-    ) -> JobError {
+    ) -> Trouble {
         let free = Space::of(directory.fd()).map_or(0, |space| space.free);
         unwritable(&directory.path, error, written, self.needed(previous), free)
     }
@@ -293,8 +244,8 @@ impl Dump<'_> {
             database,
             host: nix::unistd::gethostname()
                 .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
-            job: self.ctx.job.to_string(),
-            run: self.ctx.run.0,
+            job: self.work.job.clone(),
+            run: self.work.run.parse().unwrap_or(0),
             server: Server {
                 host: self.connection.server(),
                 port: self.connection.port,
@@ -313,6 +264,9 @@ impl Dump<'_> {
             rows: stored.counted.tables.iter().map(|table| table.rows).sum(),
             tables: stored.counted.tables.clone(),
             roles: roles.cloned(),
+            properties: None,
+            encrypted_to: vec![],
+            copies: vec![],
             proof: Proof::written(
                 finished_at,
                 "pg_dump ended with code 0, its closing comment was seen, and the file was read back from the disk \
@@ -343,13 +297,5 @@ impl Dump<'_> {
             .fact("seconds", (seconds * 1000.0).round() / 1000.0)
             .fact("server_version", manifest.server.version.clone())
             .fact("client_version", manifest.client_version.clone())
-    }
-}
-
-struct StopOnDrop(Arc<Stop>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
     }
 }

@@ -4,10 +4,7 @@
 //! compresses, hashes, writes and reads back; [`publish`] gives the files their names at the very end.
 
 mod attempt;
-mod failure;
-mod inside;
 mod options;
-mod tools;
 
 use std::collections::BTreeMap;
 
@@ -16,16 +13,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::backup::codec::Compression;
+use crate::backup::postgres::{self, Format, Inside, look};
 use crate::host::files;
-use crate::host::postgres::{Connection, Container, PostgresError, ServerFacts};
+use crate::host::postgres::{Connection, Container, PostgresError};
 use crate::model::Report;
 use crate::policy::Retries;
 
 use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use attempt::Dump;
-use inside::Inside;
-pub use options::{Format, PgDump};
-use tools::Tools;
+pub use options::PgDump;
 
 impl KindOptions for PgDump {
     const NAME: &'static str = "pg_dump";
@@ -44,7 +40,8 @@ impl Job for PgDump {
         let mut connection =
             self.connection(&ctx.connections).map_err(|lack| JobError::permanent(anyhow!(lack)))?;
         let owner = self.owner().map_err(|lack| JobError::permanent(anyhow!(lack)))?;
-        let looking = Box::pin(self.look(ctx, &mut connection));
+        let work = ctx.work();
+        let looking = Box::pin(look(&work, &mut connection));
         let (facts, tools) = tokio::select! {
             looked = looking => looked?,
             () = ctx.cancel.cancelled() => return Err(JobError::Retryable(anyhow!("stopped"))),
@@ -56,8 +53,8 @@ impl Job for PgDump {
                 tools.version
             )));
         }
-        let attempt = Dump { options: self, ctx, connection: &connection, facts, tools, owner };
-        if ctx.dry_run { attempt.say() } else { attempt.run().await }
+        let attempt = Dump { options: self, work, connection: &connection, facts, tools, owner };
+        Ok(if ctx.dry_run { attempt.say()? } else { attempt.run().await? })
     }
 
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
@@ -76,7 +73,11 @@ impl Job for PgDump {
             return lacks;
         }
         match connection.facts().await {
-            Ok(facts) => lacks.extend(tools::lacking(&facts)),
+            Ok(facts) => lacks.extend(postgres::lacking(&facts).map(|lacking| Lack {
+                fatal: true,
+                message: lacking.message,
+                hint: Some(lacking.hint),
+            })),
             // A server may be away for a moment: that is no fault of the file or of this host.
             Err(PostgresError::Away(message)) => lacks.push(Lack { fatal: false, message, hint: None }),
             Err(PostgresError::Refused(message)) => lacks.push(lack(message)),
@@ -90,24 +91,6 @@ impl Job for PgDump {
 }
 
 impl PgDump {
-    /// What the server is, and the programs that fit it.
-    async fn look(
-        &self,
-        ctx: &JobContext,
-        connection: &mut Connection,
-    ) -> Result<(ServerFacts, Tools), JobError> {
-        let Some(container) = connection.container.clone() else {
-            let facts = connection.facts().await?;
-            let tools = Tools::find(&ctx.programs, &facts, &connection.address()).await?;
-            return Ok((facts, tools));
-        };
-        let inside = Inside::find(connection, &container, ctx.clock.now()).await?.prepared(ctx).await?;
-        let version = inside.version().await?;
-        let facts = inside.facts(connection).await?;
-        let tools = Tools::find_inside(inside, &version, &facts, &connection.address())?;
-        Ok((facts, tools))
-    }
-
     /// With its host resolved.
     fn connection(&self, known: &BTreeMap<String, Connection>) -> Result<Connection, String> {
         let Some(connection) = known.get(self.connection.as_str()) else {
@@ -131,7 +114,7 @@ async fn lacking_inside(mut connection: Connection, container: &Container, now: 
         Ok::<_, PostgresError>((version, facts))
     };
     let (fatal, message) = match looked.await {
-        Ok((version, facts)) => (true, tools::unfit(&version, &facts, &connection.address())?),
+        Ok((version, facts)) => (true, postgres::unfit(&version, &facts, &connection.address())?),
         // A container or a server may be away for a moment: that is no fault of the file or of this host.
         Err(PostgresError::Away(message)) => (false, message),
         Err(PostgresError::Refused(message)) => (true, message),

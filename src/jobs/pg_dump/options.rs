@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::backup::codec::Compression;
+use crate::backup::postgres::{DumpOrder, Format};
 use crate::document::{ConnectionName, Invalid};
 use crate::host::files::Owner;
 use crate::units::{HumanDuration, Percent};
@@ -46,23 +47,6 @@ pub struct PgDump {
     /// How long pg_dump may write nothing before it is ended.
     #[serde(default = "ten_minutes")]
     pub stall: HumanDuration,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    #[default]
-    Plain,
-    Custom,
-}
-
-impl Format {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Custom => "custom",
-        }
-    }
 }
 
 fn mode_0600() -> String {
@@ -124,6 +108,11 @@ impl PgDump {
 
     pub(super) fn level(&self) -> u32 {
         self.level.unwrap_or(self.compression.default_level())
+    }
+
+    pub(super) fn order(&self) -> DumpOrder {
+        let lock_wait = self.lock_wait.0;
+        DumpOrder { format: self.format, compression: self.compression, level: self.level(), lock_wait }
     }
 
     pub(super) fn mode(&self) -> u32 {

@@ -5,91 +5,76 @@ use std::path::Path;
 use anyhow::anyhow;
 
 use crate::backup::stream::StreamError;
+use crate::backup::work::Trouble;
 use crate::host::docker::client;
 use crate::host::files;
-use crate::host::postgres::{Connection, PostgresError};
+use crate::host::postgres::Connection;
 use crate::host::process::{StartError, Status};
-use crate::jobs::JobError;
 
 /// Lines of a failing program that its error repeats.
 const TOLD: usize = 5;
 
 /// Why a program's output didn't become what was wanted.
-pub(super) enum Failure {
+pub enum Failure {
     Start(StartError),
     Stream(StreamError),
-    Program(JobError),
+    Program(Trouble),
 }
 
 impl Failure {
     /// A stream knows nothing of the program that it comes from.
-    pub(super) fn of(self, program: &str, connection: &Connection) -> Self {
+    pub fn of(self, program: &str, connection: &Connection) -> Self {
         match self {
-            Self::Stream(error @ StreamError::Stalled(_)) => Self::Program(JobError::Retryable(anyhow!(
+            Self::Stream(error @ StreamError::Stalled(_)) => Self::Program(Trouble::Passing(anyhow!(
                 "{program} of {} at {} was ended: {error}, which is the limit (stall:); does it wait for a lock?",
                 connection.database,
                 connection.address()
             ))),
             Self::Stream(error @ (StreamError::Stopped | StreamError::Read(_))) => {
-                Self::Program(JobError::Retryable(anyhow!("{program} of {}: {error}", connection.database)))
+                Self::Program(Trouble::Passing(anyhow!("{program} of {}: {error}", connection.database)))
             }
             other => other,
         }
     }
 }
 
-impl From<Failure> for JobError {
+impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Start(error) => error.into(),
             Failure::Program(error) => error,
-            Failure::Stream(error) => Self::Retryable(anyhow!("the dump {error}")),
+            Failure::Stream(error) => Self::Passing(anyhow!("the dump {error}")),
         }
     }
 }
 
-pub(super) fn incomplete(program: &str, file: &str) -> JobError {
-    JobError::Retryable(anyhow!(
+pub fn incomplete(program: &str, file: &str) -> Trouble {
+    Trouble::Passing(anyhow!(
         "{program} ended with code 0, but its output breaks off before its closing comment: {file} is not whole and \
          was removed"
     ))
 }
 
-pub(super) fn cant(path: &Path, what: &str, error: &std::io::Error) -> JobError {
-    JobError::Retryable(anyhow!("the directory {} can't be {what}: {error}", path.display()))
+pub fn cant(path: &Path, what: &str, error: &std::io::Error) -> Trouble {
+    Trouble::Passing(anyhow!("the directory {} can't be {what}: {error}", path.display()))
 }
 
-pub(super) fn unwritable(
-    path: &Path,
-    error: &std::io::Error,
-    written: u64,
-    needed: String,
-    free: u64,
-) -> JobError {
+pub fn unwritable(path: &Path, error: &std::io::Error, written: u64, needed: String, free: u64) -> Trouble {
     if files::is_full(error) {
-        return JobError::Retryable(anyhow!(
+        return Trouble::Passing(anyhow!(
             "no space is left in {}: the dump stopped after {written} bytes with {free} bytes free; {needed}. The \
              unfinished file was removed",
             path.display()
         ));
     }
-    JobError::Retryable(anyhow!(
+    Trouble::Passing(anyhow!(
         "the dump in {} can't be written after {written} bytes: {error}",
         path.display()
     ))
 }
 
-impl From<PostgresError> for JobError {
-    fn from(error: PostgresError) -> Self {
-        match error {
-            PostgresError::Away(_) => Self::Retryable(error.into()),
-            PostgresError::Refused(_) => Self::Permanent(error.into()),
-        }
-    }
-}
-
 /// What a program that didn't end well has said last.
-pub(super) fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> JobError {
+pub fn explain(name: &str, connection: &Connection, status: Status, stderr: &[u8]) -> Trouble {
     let ended = match status {
         // The client's own words: Docker, or the container, and not the program.
         Status::Code(client::FAILED | client::NO_PROGRAM) if connection.container.is_some() => {
@@ -121,9 +106,9 @@ pub(super) fn explain(name: &str, connection: &Connection, status: Status, stder
         "unrecognized configuration",
     ];
     if lasting.iter().any(|text| said.contains(text)) {
-        JobError::Permanent(error)
+        Trouble::Lasting(error)
     } else {
-        JobError::Retryable(error)
+        Trouble::Passing(error)
     }
 }
 
@@ -145,7 +130,7 @@ mod tests {
         let check = |status, stderr: &str, lasting: bool, expected: &str| {
             let error = explain("pg_dump", &connection, status, stderr.as_bytes());
             assert_eq!(
-                (error.to_string().as_str(), matches!(error, JobError::Permanent(_))),
+                (error.to_string().as_str(), matches!(error, Trouble::Lasting(_))),
                 (expected, lasting)
             );
         };

@@ -5,18 +5,17 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use jiff::Timestamp;
 
+use crate::backup::work::{Trouble, Work};
 use crate::host::docker::{Docker, DockerError, Found, Order, Owner, client};
 use crate::host::postgres::{Connection, Container, PostgresError, ServerFacts};
 use crate::host::process::{Output, Program, Stdin};
-use crate::jobs::{JobContext, JobError};
 
 /// What a program that an earlier attempt left behind has between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(super) struct Inside {
+pub struct Inside {
     docker: Docker,
     found: Found,
     /// What starts a client of Docker; empty where nothing will be started.
@@ -25,7 +24,7 @@ pub(super) struct Inside {
 
 impl Inside {
     /// The container of the connection, which from then on is named by its own name.
-    pub(super) async fn find(
+    pub async fn find(
         connection: &mut Connection,
         container: &Container,
         now: Timestamp,
@@ -37,26 +36,26 @@ impl Inside {
     }
 
     /// Ready for a run: nothing of an earlier attempt is left inside.
-    pub(super) async fn prepared(mut self, ctx: &JobContext) -> Result<Self, JobError> {
+    pub async fn prepared(mut self, work: &Work) -> Result<Self, Trouble> {
         if let Some(chosen) = &self.found.chosen {
-            ctx.log.note(ctx.clock.now(), chosen);
+            work.note(chosen);
         }
-        let owner = Owner { job: ctx.job.to_string(), run: ctx.run.to_string() };
-        if !ctx.dry_run {
+        let owner = Owner { job: work.job.clone(), run: work.run.clone() };
+        if !work.dry_run {
             for said in self.docker.end_left_over(&self.found, &owner, GRACE).await? {
-                ctx.log.note(ctx.clock.now(), &said);
+                work.note(&said);
             }
         }
-        self.client = ctx.programs.own_program().await?;
+        self.client = work.programs.own_program().await?;
         Ok(self)
     }
 
-    pub(super) async fn facts(&self, connection: &Connection) -> Result<ServerFacts, PostgresError> {
+    pub async fn facts(&self, connection: &Connection) -> Result<ServerFacts, PostgresError> {
         connection.facts_inside(&self.docker, &self.found).await
     }
 
     /// What `pg_dump --version` prints inside.
-    pub(super) async fn version(&self) -> Result<String, DockerError> {
+    pub async fn version(&self) -> Result<String, DockerError> {
         let argv = vec!["pg_dump".to_owned(), "--version".to_owned()];
         let asked = self.docker.capture(&self.found, &Order { argv, env: vec![], stdin: false }).await;
         let answer = asked.map_err(|error| match error {
@@ -71,7 +70,7 @@ impl Inside {
     }
 
     /// A program inside, as one of this host.
-    pub(super) fn program(&self, argv: Vec<String>, env: Vec<(String, String)>, stdin: Stdin) -> Program {
+    pub fn program(&self, argv: Vec<String>, env: Vec<(String, String)>, stdin: Stdin) -> Program {
         let order = Order { argv, env, stdin: !matches!(stdin, Stdin::Null) };
         Program {
             argv: client::arguments(self.client.clone(), &self.docker, &self.found, &order),
@@ -81,13 +80,5 @@ impl Inside {
             stderr: Output::Log { tail: 4096 },
             ..Program::default()
         }
-    }
-}
-
-impl From<DockerError> for JobError {
-    fn from(error: DockerError) -> Self {
-        let lasting = error.is_lasting();
-        let error = anyhow!(error);
-        if lasting { Self::Permanent(error) } else { Self::Retryable(error) }
     }
 }

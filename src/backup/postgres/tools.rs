@@ -3,16 +3,17 @@
 //! Of a server in a container, they are the container's own; everything else is the same.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use crate::backup::codec::Compression;
+use crate::backup::work::Trouble;
 use crate::host::postgres::{Connection, ServerFacts};
 use crate::host::process::{Output, Program, Programs, Stdin};
-use crate::jobs::{JobError, Lack};
 
+use super::Format;
 use super::inside::Inside;
-use super::options::{Format, PgDump};
 
 /// Where Debian and its kin keep the programs of each version.
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -21,44 +22,57 @@ const INSTALLED: &str = "/usr/lib/postgresql";
 const ENGLISH: [&str; 2] = ["LC_ALL", "C.UTF-8"];
 
 /// The programs that fit a server.
-pub(super) struct Tools {
-    pub(super) pg_dump: PathBuf,
+pub struct Tools {
+    pub pg_dump: PathBuf,
     /// `15.18 (Debian 15.18-0+deb12u1)`
-    pub(super) version: String,
-    pub(super) major: u32,
+    pub version: String,
+    pub major: u32,
     /// Where they run, if not here.
     inside: Option<Inside>,
 }
 
+/// What a dump is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct DumpOrder {
+    pub format: Format,
+    pub compression: Compression,
+    pub level: u32,
+    /// How long it waits for a lock on a table.
+    pub lock_wait: Duration,
+}
+
+/// A program that this host lacks, and how to come by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    pub message: String,
+    pub hint: String,
+}
+
 /// A program that is ready to start.
-pub(super) struct Call {
+pub struct Call {
     /// The name by which a message calls it.
-    pub(super) name: String,
-    pub(super) program: Program,
+    pub name: String,
+    pub program: Program,
 }
 
 impl Tools {
     /// Those of the container.
-    pub(super) fn find_inside(
+    pub fn find_inside(
         inside: Inside,
         version: &str,
         facts: &ServerFacts,
         address: &str,
-    ) -> Result<Self, JobError> {
+    ) -> Result<Self, Trouble> {
         let tools = Self::versioned("pg_dump".into(), version)?;
         if let Some(why) = unfit(version, facts, address) {
-            return Err(JobError::permanent(anyhow!(why)));
+            return Err(Trouble::lasting(anyhow!(why)));
         }
         Ok(Self { inside: Some(inside), ..tools })
     }
 
-    pub(super) async fn find(
-        programs: &Programs,
-        facts: &ServerFacts,
-        address: &str,
-    ) -> Result<Self, JobError> {
+    pub async fn find(programs: &Programs, facts: &ServerFacts, address: &str) -> Result<Self, Trouble> {
         let Some(pg_dump) = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major) else {
-            return Err(JobError::permanent(anyhow!("{}", missing(facts))));
+            return Err(Trouble::lasting(anyhow!("{}", missing(facts))));
         };
         let program = Program {
             argv: vec![text(&pg_dump)?, "--version".to_owned()],
@@ -70,14 +84,14 @@ impl Tools {
         let exit = programs.start(program).await?.wait().await;
         let said = String::from_utf8_lossy(&exit.stdout).trim().to_owned();
         let tools = Self::versioned(pg_dump, &said)?;
-        tools.fit(facts, address).map_err(|why| JobError::permanent(anyhow!(why)))?;
+        tools.fit(facts, address).map_err(|why| Trouble::lasting(anyhow!(why)))?;
         Ok(tools)
     }
 
     /// `said`: what it answers to `--version`.
-    fn versioned(pg_dump: PathBuf, said: &str) -> Result<Self, JobError> {
+    fn versioned(pg_dump: PathBuf, said: &str) -> Result<Self, Trouble> {
         let Some((version, major)) = version_of(said) else {
-            return Err(JobError::permanent(anyhow!(
+            return Err(Trouble::lasting(anyhow!(
                 "{} --version says {said:?}, which is no version",
                 pg_dump.display()
             )));
@@ -100,24 +114,24 @@ impl Tools {
         ))
     }
 
-    pub(super) fn dump(&self, connection: &Connection, options: &PgDump) -> Result<Call, JobError> {
+    pub fn dump(&self, connection: &Connection, order: &DumpOrder) -> Result<Call, Trouble> {
         let mut argv = vec![
             text(&self.pg_dump)?,
-            format!("--format={}", options.format.word()),
+            format!("--format={}", order.format.word()),
             "--no-password".to_owned(),
-            format!("--lock-wait-timeout={}", options.lock_wait.0.as_millis()),
+            format!("--lock-wait-timeout={}", order.lock_wait.as_millis()),
         ];
-        if options.format == Format::Custom {
-            argv.push(match options.compression {
-                Compression::Gzip => format!("--compress={}", options.level()),
-                Compression::Zstd => format!("--compress=zstd:{}", options.level()),
+        if order.format == Format::Custom {
+            argv.push(match order.compression {
+                Compression::Gzip => format!("--compress={}", order.level),
+                Compression::Zstd => format!("--compress=zstd:{}", order.level),
                 Compression::None => "--compress=0".to_owned(),
             });
         }
         self.call(argv, Some(connection), Stdin::Null)
     }
 
-    pub(super) fn dump_roles(&self, connection: &Connection, superuser: bool) -> Result<Call, JobError> {
+    pub fn dump_roles(&self, connection: &Connection, superuser: bool) -> Result<Call, Trouble> {
         let mut argv = vec![
             text(&self.beside("pg_dumpall"))?,
             "--roles-only".to_owned(),
@@ -131,7 +145,7 @@ impl Tools {
         self.call(argv, Some(connection), Stdin::Null)
     }
 
-    pub(super) fn read_custom(&self, file: &Path) -> Result<Call, JobError> {
+    pub fn read_custom(&self, file: &Path) -> Result<Call, Trouble> {
         let mut argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
         let mut stdin = Stdin::Null;
         if self.inside.is_some() {
@@ -150,10 +164,10 @@ impl Tools {
         argv: Vec<String>,
         connection: Option<&Connection>,
         stdin: Stdin,
-    ) -> Result<Call, JobError> {
+    ) -> Result<Call, Trouble> {
         let name = argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default().to_owned();
         let mut env = match connection {
-            Some(connection) => connection.program_env().map_err(JobError::permanent)?,
+            Some(connection) => connection.program_env().map_err(Trouble::lasting)?,
             None => vec![],
         };
         let program = match &self.inside {
@@ -187,12 +201,11 @@ impl Tools {
 }
 
 /// What `check` can see without starting a program.
-pub(super) fn lacking(facts: &ServerFacts) -> Option<Lack> {
+pub fn lacking(facts: &ServerFacts) -> Option<Lacking> {
     let found = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major);
-    let lack = |message: String| Lack {
-        fatal: true,
+    let lack = |message: String| Lacking {
         message,
-        hint: Some(format!("apt-get install postgresql-client-{}", facts.major)),
+        hint: format!("apt-get install postgresql-client-{}", facts.major),
     };
     let Some(pg_dump) = found else { return Some(lack(missing(facts))) };
     let major = pg_dump.strip_prefix(INSTALLED).ok()?.iter().next()?.to_str()?.parse::<u32>().ok()?;
@@ -202,7 +215,7 @@ pub(super) fn lacking(facts: &ServerFacts) -> Option<Lack> {
 }
 
 /// Why the pg_dump of a container doesn't fit the server there; `said`: what it answers to `--version`.
-pub(super) fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<String> {
+pub fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<String> {
     let Some((version, major)) = version_of(said) else {
         return Some(format!(
             "pg_dump --version says {said:?} in the container of {address}, which is no version"
@@ -267,10 +280,10 @@ fn path_variable() -> Option<String> {
     std::env::var("PATH").ok()
 }
 
-fn text(path: &Path) -> Result<String, JobError> {
+fn text(path: &Path) -> Result<String, Trouble> {
     path.to_str()
         .map(str::to_owned)
-        .ok_or_else(|| JobError::permanent(anyhow!("{} is not UTF-8", path.display())))
+        .ok_or_else(|| Trouble::lasting(anyhow!("{} is not UTF-8", path.display())))
 }
 
 /// libpq takes a database's name that holds `=`, or looks like an address, for a whole connection string.
