@@ -2,6 +2,7 @@
 //!
 //! Owns the order of start and stop. Takes no decision about jobs.
 
+mod by_hand;
 mod control;
 mod journal;
 mod record;
@@ -16,6 +17,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub use self::by_hand::{ByHand, by_hand};
 use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
 use self::state::StateDirectory;
