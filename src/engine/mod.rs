@@ -155,6 +155,7 @@ enum Then {
     Start(RunId),
     Cancel(RunId),
     Tell(oneshot::Sender<()>),
+    Answer(oneshot::Sender<bool>, bool),
     TellEnd(RunId, Ended),
     Forget(RunId),
     Release(Held),
@@ -348,6 +349,7 @@ impl Engine {
                 Then::Cancel(run) => self.cancel(run),
                 // Whoever asked may have gone.
                 Then::Tell(done) => drop(done.send(())),
+                Then::Answer(reply, answer) => drop(reply.send(answer)),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
                 Then::Release(held) => self.unreleased.push(held),
@@ -397,8 +399,8 @@ impl Engine {
                 // What takes no slots has none to repeat.
                 Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
                 Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
-                Decision::BehindLedger { accounted, epoch } => {
-                    self.is_behind_ledger(accounted, epoch, now, turn);
+                Decision::BehindLedger { accounted, complete, epoch } => {
+                    self.is_behind_ledger(accounted, complete, epoch, now, turn);
                 }
                 Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {

@@ -25,7 +25,7 @@ impl Engine {
         now: Timestamp,
         turn: &mut Turn,
     ) {
-        for Resume { record, job, dry_run, tried, how } in resume {
+        for Resume { record, job, dry_run, tried, cancel, how } in resume {
             let run = record.run;
             let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
             if let Some(found) = how.found() {
@@ -39,6 +39,7 @@ impl Engine {
                 trigger: record.trigger,
                 slot: record.slot,
                 dry_run,
+                origin: None,
                 cancel: CancellationToken::new(),
                 started_at: record.started_at,
                 attempt,
@@ -46,6 +47,9 @@ impl Engine {
                 ended: None,
             };
             let timeout = active.spec.as_ref().map(|spec| spec.timeout);
+            if cancel {
+                active.cancel.cancel();
+            }
             self.runs.insert(run, active);
             match how {
                 How::Queued => {}

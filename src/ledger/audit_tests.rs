@@ -256,6 +256,37 @@ fn a_ledger_of_the_future_is_not_believed() {
 }
 
 #[test]
+fn a_start_shortly_before_the_ledgers_last_instant_is_no_step_back() {
+    let mut case = Case::new(&[("a", "* * * * *", 0)]);
+    case.rows("a", [0, 60]);
+    case.accounted(63);
+    // Two small steps back, of which one was made while nobody was there: the slot of 60 s is not dealt with again.
+    case.write(&[event(71, "cancel_asked", json!({ "run": 1 }))]);
+    let [_, record] = table(63, &[("a", "* * * * *", 0)]);
+    let detail = json!({ "pid": 8, "boot": "b00t", "boot_time": at(-30) });
+    case.write(&[event(57, "daemon_started", detail), record, event(58, "paused", json!({ "job": null }))]);
+    case.rows("a", [120]);
+    case.accounted(121);
+    case.check(3, &[], &[]);
+}
+
+#[test]
+fn rows_of_the_future_do_not_make_slots_due_that_waited_for_their_jitter() {
+    let jobs = [("a", "* * * * *", 0), ("j", "* * * * *", 30)];
+    let mut case = Case::new(&jobs);
+    case.rows("a", [0, 60, 120]);
+    case.rows("j", [0, 60]);
+    case.accounted(119);
+    let [_, record] = table(30, &jobs);
+    let detail = json!({ "pid": 8, "boot": "b00t", "boot_time": at(-30) });
+    let behind = json!({ "accounted": at(120), "complete": at(119), "now": at(30) });
+    case.write(&[event(30, "daemon_started", detail), record, event(30, "clock_behind_ledger", behind)]);
+    case.write(&[row("a", 60, 1, true), row("j", 60, 1, true)]);
+    case.accounted(100);
+    case.check(6, &[], &[]);
+}
+
+#[test]
 fn every_boot_wants_its_row() {
     let mut case = Case::new(&[("up", "@reboot", 0)]);
     case.accounted(60);
