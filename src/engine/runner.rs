@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
-use crate::host::process::{Keep, Orphan, ProgramContext, Programs, Running, Swept, judge};
+use crate::host::process::{Keep, Origin, Orphan, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
 use crate::logs::RunLog;
@@ -53,6 +53,7 @@ pub(super) struct Run {
     /// Of its first attempt, which may lie before this daemon's time.
     pub(super) began: Timestamp,
     pub(super) dry_run: bool,
+    pub(super) origin: Option<Origin>,
     pub(super) log: RunLog,
     pub(super) cancel: CancellationToken,
 }
@@ -325,6 +326,7 @@ fn context(
         run: run.run,
         attempt: number,
         slot: run.slot,
+        origin: run.origin.clone(),
         account,
         env,
         nice: spec.nice,
@@ -355,6 +357,7 @@ pub(super) fn context_of_before(job: &JobName, run: RunId, attempt: u32, log: &R
         run,
         attempt,
         slot: None,
+        origin: None,
         account: None,
         env: vec![],
         nice: 0,

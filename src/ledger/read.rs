@@ -247,11 +247,23 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
             let queued = record.started_at.is_none();
             // Negative where `Buffered` keeps a row of another ledger; that one tells the true epoch.
             let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
-            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)? })
+            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)?, cancel_asked: false })
         })?
         .collect::<Result<_>>()?;
     open.sort_by_key(|open| open.record.run);
+    if !open.is_empty() {
+        let cancelled = cancelled(connection)?;
+        open.iter_mut().for_each(|open| open.cancel_asked = cancelled.contains(&open.record.run.0));
+    }
     Ok(open)
+}
+
+/// Runs that somebody was told are to be ended.
+fn cancelled(connection: &Connection) -> Result<HashSet<i64>> {
+    let run = |detail: String| serde_json::from_str::<serde_json::Value>(&detail).ok()?["run"].as_i64();
+    let mut asked = connection.prepare("SELECT detail FROM events WHERE kind = 'cancel_asked'")?;
+    let found = asked.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>>>()?;
+    Ok(found.into_iter().filter_map(run).collect())
 }
 
 /// The groups of jobs with open runs, by the last table that had each. Older ones are read only while jobs are missing.

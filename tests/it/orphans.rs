@@ -1,5 +1,7 @@
 //! Runs whose spawner was killed, alone or with its daemon: never ended by that, never started a second time.
 
+mod unheard;
+
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};

@@ -310,6 +310,9 @@ impl Plan {
             if run.dry_run {
                 self.runs.mark_dry(token);
             }
+            if let Some(at) = run.ended_at {
+                self.runs.mark_ended(token, at);
+            }
         }
     }
 

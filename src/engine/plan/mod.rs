@@ -230,7 +230,7 @@ impl Plan {
             return;
         }
         self.after_held.remove(&job);
-        let (token, verdict) = self.runs.admit(&spec, now, false, self.table.max_running);
+        let (token, verdict) = self.runs.admit(&spec, now, now, false, self.table.max_running);
         if verdict != Verdict::Overlaps {
             self.note_start(&job);
         }
@@ -273,7 +273,7 @@ impl Plan {
             out.push(refuse(RefuseReason::RunsAlready(run)));
             return;
         }
-        let (token, verdict) = self.runs.admit(&spec, now, false, self.table.max_running);
+        let (token, verdict) = self.runs.admit(&spec, now, now, false, self.table.max_running);
         let state = match verdict {
             Verdict::Start => NewState::Started,
             Verdict::Wait => NewState::Queued,

@@ -196,7 +196,8 @@ impl Plan {
         }
         found.candidates.sort_by_key(|candidate| candidate.slot);
         for Candidate { slot, spec, trigger, epoch, serial } in found.candidates {
-            let (token, verdict) = self.runs.admit(&spec, slot, serial, self.table.max_running);
+            let due = self.due(&spec.name, slot);
+            let (token, verdict) = self.runs.admit(&spec, slot, due, serial, self.table.max_running);
             let state = match verdict {
                 Verdict::Start => NewState::Started,
                 Verdict::Wait => NewState::Queued,

@@ -162,4 +162,6 @@ pub struct OpenRun {
     pub slot: Option<Timestamp>,
     pub queued: bool,
     pub dry_run: bool,
+    /// It has ended, of which the loop is about to tell: from then on it stands in no slot's way.
+    pub ended_at: Option<Timestamp>,
 }

@@ -1,5 +1,7 @@
 //! Starting programs for one attempt, waiting for them, and ending all that they left.
 
+mod unheard;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,7 +16,7 @@ use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
 use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
 use super::{
-    Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
+    Account, Exit, Origin, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
 };
 use crate::host::procfs;
 use crate::model::{JobName, Outcome, RunId};
@@ -34,6 +36,8 @@ pub struct ProgramContext {
     pub run: RunId,
     pub attempt: u32,
     pub slot: Option<Timestamp>,
+    /// Of a run that this daemon has claimed.
+    pub origin: Option<Origin>,
     /// The `user` of the job, looked up; for `command`.
     pub account: Option<Account>,
     /// The `env` of the job, its secrets resolved; for `command`.
@@ -190,7 +194,15 @@ impl Programs {
                 Ok(Running { pid, stdout, stderr, ended: Ended::NotYet(ended), kept })
             }
             Ok(Err(not)) => Err(failed(not.host, not.reason)),
-            Err(_) => Err(failed(true, "the spawner has ended".to_owned())),
+            Err(_) if keep => {
+                let found = self.unheard(&link).await;
+                let running = found.map(|orphan| self.watched(orphan, stdout, stderr));
+                running.ok_or_else(|| failed(true, unheard::NOT_STARTED.to_owned()))
+            }
+            // What there may be of it is ended with the attempt.
+            Err(_) => {
+                Err(failed(true, "the spawner has died before it said whether it was started".to_owned()))
+            }
         }
     }
 
@@ -353,6 +365,7 @@ impl Programs {
             user,
             nice: context.nice,
             io: context.io,
+            origin: keep.as_ref().and(context.origin.clone()),
             keep,
         };
         let request = Request { start, descriptors, log: context.log.clone() };
