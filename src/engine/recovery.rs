@@ -240,7 +240,13 @@ impl Recovery {
                 self.interrupted.push(open.record.clone());
             }
             let error = Some("cancelled, shortly before its daemon died".to_owned());
-            self.writes.push(Write::Finished { run, at: now, outcome: Outcome::Cancelled, error, report: None });
+            self.writes.push(Write::Finished {
+                run,
+                at: now,
+                outcome: Outcome::Cancelled,
+                error,
+                report: None,
+            });
             return;
         } else if open.queued {
             How::Queued
@@ -318,7 +324,14 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
 
 fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     let ledger::OpenRun { record, dry_run, .. } = open;
-    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run, ended_at: None }
+    OpenRun {
+        run: record.run,
+        job: job.clone(),
+        slot: record.slot,
+        queued,
+        dry_run: *dry_run,
+        ended_at: None,
+    }
 }
 
 /// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
