@@ -240,7 +240,13 @@ impl Recovery {
                 self.interrupted.push(open.record.clone());
             }
             let error = Some("cancelled, shortly before its daemon died".to_owned());
-            self.writes.push(Write::Finished { run, at: now, outcome: Outcome::Cancelled, error, report: None });
+            self.writes.push(Write::Finished {
+                run,
+                at: now,
+                outcome: Outcome::Cancelled,
+                error,
+                report: None,
+            });
             return;
         } else if open.queued {
             How::Queued
@@ -318,7 +324,14 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
 
 fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     let ledger::OpenRun { record, dry_run, .. } = open;
-    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run, ended_at: None }
+    OpenRun {
+        run: record.run,
+        job: job.clone(),
+        slot: record.slot,
+        queued,
+        dry_run: *dry_run,
+        ended_at: None,
+    }
 }
 
 /// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
@@ -426,6 +439,25 @@ mod tests {
         check("left", &[], "queued", "taken by 8");
         check("gone", &[Running], "", "attempt 1 interrupted, interrupted");
         check("gone", &[Failed], "", "interrupted");
+    }
+
+    #[test]
+    fn what_was_to_be_cancelled_is_not_run_again() {
+        for (attempts, expected) in [(&[Outcome::Running][..], 2), (&[Outcome::Failed][..], 1), (&[][..], 1)]
+        {
+            let mut run = open(1, "again", attempts, owner("daemon", 7));
+            run.cancel_asked = true;
+            let past = Past { open: vec![run], ..Past::default() };
+            let found =
+                recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
+            assert_eq!((found.resume.len(), found.recovered.open.len()), (0, 0), "{attempts:?}");
+            assert_eq!(found.writes.len(), expected, "{attempts:?}");
+            let last = found.writes.last();
+            assert!(
+                matches!(last, Some(Write::Finished { outcome: Outcome::Cancelled, .. })),
+                "{attempts:?}: {last:?}"
+            );
+        }
     }
 
     #[test]

@@ -107,7 +107,9 @@ impl Runs {
                     return (token, Verdict::Overlaps);
                 }
                 Overlap::Replace => {
-                    replaces.extend(of_job.running.iter().filter(|other| !self.runs[*other].ending && !over(other)));
+                    replaces.extend(
+                        of_job.running.iter().filter(|other| !self.runs[*other].ending && !over(other)),
+                    );
                     replaces.extend(of_job.waiting.iter().filter(|other| !self.runs[*other].serial));
                 }
                 Overlap::Queue | Overlap::Allow => {}

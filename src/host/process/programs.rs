@@ -16,7 +16,8 @@ use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
 use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
 use super::{
-    Account, Exit, Origin, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
+    Account, Exit, Origin, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept,
+    find_program, one,
 };
 use crate::host::procfs;
 use crate::model::{JobName, Outcome, RunId};
