@@ -1,10 +1,10 @@
-//! How a run ends when its end and that of its daemon, or of another run, meet.
+//! How a run ends when its end and that of its daemon meet.
 
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::orphans::{kill, spawners};
-use crate::support::daemon::{Daemon, Host, wait_until};
+use crate::support::daemon::{Host, wait_until};
 
 /// Ends with 0, and leaves behind what holds its output open and ignores TERM until there is a file `go`.
 fn leaves_something(host: &Host) -> String {
@@ -138,46 +138,6 @@ fn a_cancel_that_was_accepted_is_carried_out_by_the_next_daemon() {
         assert_eq!(programs(&host, "echo begun"), [0; 0]);
         assert!(daemon.stop().success());
     }
-}
-
-fn sockets(daemon: &Daemon<'_>) -> usize {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().flatten();
-    let target = open.filter_map(|one| std::fs::read_link(one.path()).ok());
-    target.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
-}
-
-#[test]
-fn a_run_that_is_cancelled_in_the_moment_in_which_its_turn_comes_is_not_left_to_itself() {
-    let host = Host::new("");
-    host.write_jobs(&format!(
-        "  waits:\n    overlap: queue\n    command: {{ shell: 'cd {}; while [ ! -e go-$PUNK_ECO_RUN ]; do sleep 0.05; done' }}\n",
-        host.dir.path().display()
-    ));
-    let daemon = host.daemon();
-    for _ in 0..2 {
-        assert!(host.cli(&["run-now", "waits", "--detach"]).status.success());
-    }
-    let runs: Vec<String> = host.history("waits").iter().map(|row| row["run"].to_string()).collect();
-    let [second, first] = &runs[..] else { panic!("{runs:?}") };
-    wait_until("the first one runs", || programs(&host, "go-$PUNK_ECO_RUN").len() == 1);
-    let before = sockets(&daemon);
-    // While the engine waits for the disk, what it hears gathers for its next turn.
-    let mut other = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
-    let transaction = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    std::thread::scope(|scope| {
-        let pause = scope.spawn(|| host.cli(&["pause", "waits"]));
-        wait_until("it is asked for a pause", || sockets(&daemon) > before);
-        std::fs::write(host.path(&format!("go-{first}")), "").unwrap();
-        wait_until("the first one has ended", || host.log("waits").contains("succeeded after"));
-        let cancel = scope.spawn(|| host.cli(&["cancel", second]));
-        wait_until("it is asked for", || sockets(&daemon) > before + 1 || cancel.is_finished());
-        drop(transaction);
-        assert!(cancel.join().unwrap().status.success());
-        assert!(pause.join().unwrap().status.success());
-    });
-    host.wait_for_outcome("waits", "cancelled");
-    wait_until("nothing of it runs", || programs(&host, "go-$PUNK_ECO_RUN").is_empty());
-    assert!(daemon.stop().success());
 }
 
 #[test]
