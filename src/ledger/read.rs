@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
+    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
     TableRecord,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
@@ -102,22 +102,16 @@ pub(super) fn claimed(
         .optional()
 }
 
-/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
-/// come.
-pub(super) fn refuses(
-    connection: &Connection,
-    job: &str,
-    slot: Timestamp,
-    epoch: u32,
-    at: Timestamp,
-) -> Result<Option<RunId>> {
-    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+/// The row that stands against a claim: none where every row of the slot is of a future that did not come.
+pub(super) fn refuses(connection: &Connection, claim: &NewRow) -> Result<Option<RunId>> {
+    let (job, Some(slot)) = (claim.job.as_str(), claim.slot) else { return Ok(None) };
+    let Some(holder) = claimed(connection, job, slot, claim.epoch)? else { return Ok(None) };
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
                  WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
         )?
-        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(claim.at)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 

@@ -86,6 +86,7 @@ impl Plan {
                 share: state.share,
                 missed: self.missed(&spec, state.next),
                 budget: usize::MAX,
+                turns: self.pauses.turns(&job),
             };
             let swept = sweep.run(|due| self.fate(&job, due, until));
             self.place(&job, swept.next);
@@ -138,6 +139,7 @@ impl Plan {
                 share: state.share,
                 missed: self.missed(&spec, state.next),
                 budget: budget.max(2),
+                turns: self.pauses.turns(&job),
             };
             let swept = sweep.run(|due| self.fate(&job, due, now));
             budget -= swept.looked_at.saturating_sub(2).min(budget);

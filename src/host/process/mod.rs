@@ -9,6 +9,7 @@ mod mark;
 mod one;
 mod orphans;
 mod programs;
+mod request;
 mod resolve;
 
 use std::io;

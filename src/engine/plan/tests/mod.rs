@@ -2,6 +2,7 @@
 
 mod after;
 mod clock;
+mod long;
 mod missed;
 mod overlap;
 mod overload;
