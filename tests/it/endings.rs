@@ -1,6 +1,7 @@
 //! How a run ends when its end and that of its daemon meet.
 
 use jiff::Timestamp;
+use punk_eco_sched::clock::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::orphans::{kill, spawners};
@@ -152,7 +153,7 @@ fn a_slot_that_came_due_after_the_end_of_an_adopted_run_does_not_overlap_it() {
     daemon.kill();
     std::fs::write(host.path("go"), "").unwrap();
     wait_until("it has ended", || programs(&host, "! -e go").is_empty());
-    let now = || Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let now = || SystemClock.now();
     let ended = now();
     wait_until("slots pass", || now().duration_since(ended).as_secs() >= 3);
     let daemon = host.daemon();
