@@ -68,7 +68,7 @@ fn a_thousand_jobs_due_together_all_end_well_with_few_descriptors() {
     let daemon = host.spawn_daemon_under(&["prlimit", "--nofile=256:256", "--"]);
     wait_until("the daemon answers", || host.cli(&["status"]).status.success());
     // So that what is due is due for a daemon that is there, however long it took to start.
-    write(&soon(5));
+    write(&soon(10));
     assert!(host.cli(&["reload"]).status.success());
     let running = || {
         let status = host.json(&["status", "--json"]);
