@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
+    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
     TableRecord,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
@@ -102,22 +102,16 @@ pub(super) fn claimed(
         .optional()
 }
 
-/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
-/// come.
-pub(super) fn refuses(
-    connection: &Connection,
-    job: &str,
-    slot: Timestamp,
-    epoch: u32,
-    at: Timestamp,
-) -> Result<Option<RunId>> {
-    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+/// The row that stands against a claim: none where every row of the slot is of a future that did not come.
+pub(super) fn refuses(connection: &Connection, claim: &NewRow) -> Result<Option<RunId>> {
+    let (job, Some(slot)) = (claim.job.as_str(), claim.slot) else { return Ok(None) };
+    let Some(holder) = claimed(connection, job, slot, claim.epoch)? else { return Ok(None) };
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
                  WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
         )?
-        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(claim.at)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 
@@ -247,11 +241,23 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
             let queued = record.started_at.is_none();
             // Negative where `Buffered` keeps a row of another ledger; that one tells the true epoch.
             let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
-            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)? })
+            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)?, cancel_asked: false })
         })?
         .collect::<Result<_>>()?;
     open.sort_by_key(|open| open.record.run);
+    if !open.is_empty() {
+        let cancelled = cancelled(connection)?;
+        open.iter_mut().for_each(|open| open.cancel_asked = cancelled.contains(&open.record.run.0));
+    }
     Ok(open)
+}
+
+/// Runs that somebody was told are to be ended.
+fn cancelled(connection: &Connection) -> Result<HashSet<i64>> {
+    let run = |detail: String| serde_json::from_str::<serde_json::Value>(&detail).ok()?["run"].as_i64();
+    let mut asked = connection.prepare("SELECT detail FROM events WHERE kind = 'cancel_asked'")?;
+    let found = asked.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>>>()?;
+    Ok(found.into_iter().filter_map(run).collect())
 }
 
 /// The groups of jobs with open runs, by the last table that had each. Older ones are read only while jobs are missing.
