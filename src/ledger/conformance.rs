@@ -73,6 +73,7 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     remembered::events_and_tables_are_kept(make());
     remembered::a_thousand_claims_are_one_batch(make());
     slot_rows::are_visited_in_the_order_of_their_slots(make());
+    slot_rows::a_range_is_refused_only_by_one_that_spans_it(make());
     slot_rows::the_chronicle_is_in_the_order_of_writing(make());
     numbers_go_on_above_those_given(make());
 }
@@ -182,8 +183,12 @@ fn a_future_that_did_not_come_keeps_no_slot<L: Ledger>(mut ledger: L) {
     let first = claimed(&ledger.apply(&ahead).unwrap());
     let ran = claimed(&ledger.apply(&[row(1000, year, NewState::Started, None)]).unwrap())[0];
     ledger.apply(&[finished(ran, year, Outcome::Succeeded), Write::SetBack { epoch: 1 }]).unwrap();
-    assert_eq!(ledger.refuses(&a, at(60), 0, at(60)).unwrap(), None);
-    assert_eq!(ledger.refuses(&a, at(60), 0, at(year)).unwrap(), Some(first[0]));
+    let refuses = |ledger: &L, now| match row(60, now, skipped, None) {
+        Write::Claim(row) => ledger.refuses(&row).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refuses(&ledger, 60), None);
+    assert_eq!(refuses(&ledger, year), Some(first[0]));
     // Then the time itself.
     let real = [
         row(60, 60, NewState::Started, None),

@@ -102,17 +102,11 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
 
-    /// The row that refuses a claim of `(job, slot, epoch)` made at `at`; see [`Applied::AlreadyClaimed`].
+    /// The row that refuses a claim of this one; see [`Applied::AlreadyClaimed`].
     ///
     /// # Errors
     /// [`LedgerError::Read`]
-    fn refuses(
-        &self,
-        job: &JobName,
-        slot: Timestamp,
-        epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<RunId>, LedgerError>;
+    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError>;
 
     /// The highest number given so far, of rows that were dropped since too.
     ///

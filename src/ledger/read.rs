@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
+    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
     TableRecord,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
@@ -102,22 +102,20 @@ pub(super) fn claimed(
         .optional()
 }
 
-/// The row that stands against a claim made at `at`: none where every row of the slot is of a future that did not
-/// come.
-pub(super) fn refuses(
-    connection: &Connection,
-    job: &str,
-    slot: Timestamp,
-    epoch: u32,
-    at: Timestamp,
-) -> Result<Option<RunId>> {
-    let Some(holder) = claimed(connection, job, slot, epoch)? else { return Ok(None) };
+/// The row that stands against a claim: none where every row of the slot is of a future that did not come, nor where
+/// the claim stands for further slots that the others leave out. These would otherwise have no row at all.
+pub(super) fn refuses(connection: &Connection, row: &NewRow) -> Result<Option<RunId>> {
+    let Some(slot) = row.slot else { return Ok(None) };
+    let job = row.job.as_str();
+    let Some(holder) = claimed(connection, job, slot, row.epoch)? else { return Ok(None) };
+    let last = row.slot_last.unwrap_or(slot);
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
-                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3)
+                   AND ifnull(slot_last, slot) >= ?4)",
         )?
-        .query_row(params![job, micros(slot), micros(at)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(row.at), micros(last)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 

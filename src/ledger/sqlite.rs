@@ -16,8 +16,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
-    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, Owner, Past,
-    PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
+    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, NewRow, Notice, OpenRun,
+    Owner, Past, PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -279,14 +279,8 @@ impl Ledger for SqliteLedger {
         self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
     }
 
-    fn refuses(
-        &self,
-        job: &JobName,
-        slot: Timestamp,
-        epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<RunId>, LedgerError> {
-        self.snapshot(|connection| read::refuses(connection, job.as_str(), slot, epoch, at))
+    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::refuses(connection, row))
     }
 
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {

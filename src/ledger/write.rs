@@ -212,10 +212,11 @@ fn claim(
         && let Some(slot) = row.slot
     {
         let job = row.job.as_str();
-        if let Some(holder) = read::refuses(connection, job, slot, row.epoch, row.at)? {
+        if let Some(holder) = read::refuses(connection, row)? {
             return Ok(Applied::AlreadyClaimed(holder));
         }
-        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        // All that stands there is of a future that did not come, or of fewer slots. `jobs.epoch` stays: the clock's
+        // epoch is the same.
         let highest: i64 = connection
             .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
             .query_row(params![job, micros(slot)], |row| row.get(0))?;

@@ -353,9 +353,8 @@ impl<L: Ledger> Buffered<L> {
         let mut write = self.renumber(original);
         let claim = matches!(write, Write::Claim(_));
         if let Write::Claim(row) = &write
-            && let Some(slot) = row.slot
             && let Some(store) = &self.store
-            && let Ok(Some(run)) = store.refuses(&row.job, slot, row.epoch, row.at)
+            && let Ok(Some(run)) = store.refuses(row)
         {
             return Applied::AlreadyClaimed(run);
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::{
-    Applied, Chronicle, Event, Filter, JobPast, Ledger, LedgerError, Notice, Past, SlotRow, StoreNews,
-    TableRecord, Write,
+    Applied, Chronicle, Event, Filter, JobPast, Ledger, LedgerError, NewRow, Notice, Past, SlotRow,
+    StoreNews, TableRecord, Write,
 };
 use super::Buffered;
 use crate::model::{JobName, RunId, RunRecord};
@@ -109,14 +109,8 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
         Ok(above.flatten().or(below))
     }
 
-    fn refuses(
-        &self,
-        job: &JobName,
-        slot: Timestamp,
-        epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<RunId>, LedgerError> {
-        let (below, above) = self.both(|ledger| ledger.refuses(job, slot, epoch, at))?;
+    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        let (below, above) = self.both(|ledger| ledger.refuses(row))?;
         Ok(above.flatten().or(below))
     }
 

@@ -52,14 +52,8 @@ impl Ledger for Flaky {
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError> {
         self.inner.claimed(job, slot, epoch)
     }
-    fn refuses(
-        &self,
-        job: &JobName,
-        slot: Timestamp,
-        epoch: u32,
-        at: Timestamp,
-    ) -> Result<Option<RunId>, LedgerError> {
-        self.inner.refuses(job, slot, epoch, at)
+    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        self.inner.refuses(row)
     }
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
         self.inner.last_run()
