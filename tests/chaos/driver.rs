@@ -17,9 +17,8 @@ const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-/// How many faults a seed is at least.
-const MANUAL_FAULTS: usize = 60;
-const REAL_FAULTS: usize = 25;
+/// How many faults a seed is at least; time that passes between them doesn't count.
+const FAULTS: usize = 60;
 
 /// What is wrong, if anything.
 pub(crate) fn play(dir: &Path, seed: u64, real: bool) -> Result<Vec<String>, String> {
@@ -72,8 +71,7 @@ impl Driver {
     fn run(&mut self) -> Result<(), String> {
         self.write_table();
         self.start()?;
-        let faults = if self.real { REAL_FAULTS } else { MANUAL_FAULTS };
-        for _ in 0..faults {
+        while self.host.faults() < FAULTS {
             self.fault()?;
             if self.random.percent(60) {
                 self.breathe(25);
@@ -85,17 +83,18 @@ impl Driver {
     fn fault(&mut self) -> Result<(), String> {
         match self.random.between(0, 99) {
             0..=27 => self.let_time_pass(),
-            28..=35 => self.kill(),
-            36..=39 => self.kill_when_due(),
-            40..=43 => self.kill_spawner(),
-            44..=51 => self.freeze(),
-            52..=56 => self.stop(),
-            57..=64 => self.reload(),
-            65..=66 => self.reload_badly(),
-            67..=72 => self.pause_or_resume(),
-            73..=78 => self.run_now(),
-            79..=82 => self.cancel(),
-            83..=90 if !self.real => self.step(),
+            28..=34 => self.kill(),
+            35..=39 => self.kill_when_due(),
+            40..=42 => self.kill_spawner(),
+            43..=49 => self.freeze(),
+            50..=54 => self.stop(),
+            55..=61 => self.reload(),
+            62..=63 => self.reload_badly(),
+            64..=69 => self.pause_or_resume(),
+            70..=75 => self.run_now(),
+            76..=79 => self.cancel(),
+            80..=84 if !self.real => self.step(),
+            85..=90 if !self.real => self.set_back(),
             91..=94 if !self.real => self.suspend(),
             95..=97 => self.fill_disk(),
             98..=99 => self.host.try_second_daemon(),
@@ -269,7 +268,7 @@ impl Driver {
         if answer.is_ok() {
             return Err(format!("a bad file was taken: {bad:?}"));
         }
-        self.host.note("a bad file, refused");
+        self.host.record(self.host.now(), What::BadReload);
         self.host.sync()
     }
 
@@ -342,6 +341,41 @@ impl Driver {
     fn step(&mut self) -> Result<(), String> {
         let by = self.step_size();
         self.host.jump(by, 0, 0, "step");
+        self.host.sync()
+    }
+
+    /// The same hour twice: slots come, the clock goes back behind them, and they come again, to the same daemon or to
+    /// one that finds the ledger ahead of the clock.
+    fn set_back(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.between(1, 3) {
+            self.some_minutes()?;
+        }
+        let by = -self.random.between(MINUTE, 25 * MINUTE);
+        if self.random.percent(30) {
+            self.host.signal(Signal::KILL);
+            self.host.reap("killed before the clock was set back")?;
+            self.host.jump(by, 0, 0, "step, nobody there");
+            self.start()?;
+        } else {
+            self.host.jump(by, 0, 0, "step");
+            self.host.sync()?;
+        }
+        for _ in 0..self.random.between(2, 6) {
+            self.some_minutes()?;
+            if self.random.percent(15) {
+                self.host.signal(Signal::KILL);
+                self.host.reap("killed after the clock was set back")?;
+                self.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn some_minutes(&mut self) -> Result<(), String> {
+        let by = self.random.between(MINUTE, 6 * MINUTE);
+        self.advance(by, "advance");
+        // What began is to end before the next slots, most often.
+        self.breathe(12);
         self.host.sync()
     }
 

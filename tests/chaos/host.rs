@@ -56,6 +56,10 @@ impl Host {
         self.timeline.push(Entry { wall, steady: steady(), what });
     }
 
+    pub(crate) fn faults(&self) -> usize {
+        self.timeline.iter().filter(|entry| entry.what.is_fault()).count()
+    }
+
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.record(self.now(), What::Note(text.into()));
     }
@@ -128,6 +132,7 @@ impl Host {
         if status.success() {
             return Err("a second daemon on the same state ended with 0".into());
         }
+        self.record(self.now(), What::SecondDaemon);
         self.sync()
     }
 

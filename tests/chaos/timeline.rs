@@ -85,6 +85,35 @@ pub(crate) enum What {
     },
     DiskFull,
     DiskFree,
+    /// A file was put in place that is no table, and its reload refused.
+    BadReload,
+    SecondDaemon,
     /// For whoever reads the schedule of a seed.
     Note(String),
+}
+
+impl What {
+    /// Whether this is something that the driver did to the daemon. Time that passes is none.
+    pub(crate) fn is_fault(&self) -> bool {
+        match self {
+            Self::Jumped { how, .. } => how.contains("step") || how.contains("suspend"),
+            Self::Frozen
+            | Self::Down { .. }
+            | Self::SpawnerKilled
+            | Self::Reloaded { .. }
+            | Self::BadReload
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
+            | Self::Manual { .. }
+            | Self::Cancelled { .. }
+            | Self::DiskFull
+            | Self::SecondDaemon => true,
+            Self::Started { .. }
+            | Self::Ready
+            | Self::Synced { .. }
+            | Self::Thawed
+            | Self::DiskFree
+            | Self::Note(_) => false,
+        }
+    }
 }

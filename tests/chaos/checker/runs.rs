@@ -179,7 +179,12 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
         problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
     }
     if starts.len() > row.attempts.len() {
-        problems.push(format!("{} began {} times in {} attempts", named(), starts.len(), row.attempts.len()));
+        problems.push(format!(
+            "{}: its program was started {} times, and the ledger has {} attempts",
+            named(),
+            starts.len(),
+            row.attempts.len()
+        ));
     }
     for start in starts {
         if start.job != row.job || start.slot != row.slot {
@@ -214,7 +219,7 @@ fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
             other => {
                 let words: Vec<&str> = other.split(':').collect();
                 problems.push(format!(
-                    "run {run} of {} began beside run {} ({other})",
+                    "run {run} of {} began while a program of run {} still lived, which overlap or group forbids ({other})",
                     start.job,
                     words.last().unwrap_or(&"")
                 ));
