@@ -1,10 +1,11 @@
 //! Holds the ledger against what the jobs wrote and what the driver knows. Uses nothing of the product: it has its own
 //! calendar (`cron`), its own reading of the ledger's file (`ledger`), and its own idea of what was due (`pieces`,
-//! `slots`) and of what may have become of it (`runs`).
+//! `slots`), of what was to become of it (`policies`) and of what may have (`runs`).
 
 mod cron;
 mod ledger;
 mod pieces;
+mod policies;
 mod runs;
 mod slots;
 
@@ -33,6 +34,7 @@ pub(crate) fn check(found: &Found<'_>) -> Vec<String> {
     let walk = pieces::cut(found.timeline, &ledger.tables);
     // What an operator would see first comes first; a table on record at another time is most often why.
     runs::check(&ledger, found.evidence, found.timeline, &mut problems);
+    policies::check(&ledger, found.timeline, &mut problems);
     slots::check(&ledger, &walk.pieces, &mut problems);
     problems.extend(walk.problems);
     few_of_each(problems)

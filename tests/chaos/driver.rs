@@ -196,6 +196,9 @@ impl Driver {
         if self.random.percent(25) {
             self.change_table();
         }
+        if self.random.percent(25) {
+            self.run_alone();
+        }
         // One that dies at once, wherever it had got to.
         while self.random.percent(15) {
             let jobs = self.table.jobs.clone();
@@ -206,6 +209,17 @@ impl Driver {
             self.host.reap("killed at its start")?;
         }
         self.start()
+    }
+
+    /// A `run-now` where no daemon answers: it is killed, or the next daemon comes up beside it. That only where nobody
+    /// minds a second run: neither of the two processes sees what the other begins from then on.
+    fn run_alone(&mut self) {
+        let job = self.random.pick(&self.table.jobs).clone();
+        self.host.run_alone(&job.name);
+        self.breathe(120);
+        if job.overlap != "allow" || job.group.is_some() || self.random.percent(30) {
+            self.host.kill_alone();
+        }
     }
 
     fn kill_spawner(&mut self) -> Result<(), String> {
@@ -273,23 +287,28 @@ impl Driver {
     }
 
     fn pause_or_resume(&mut self) -> Result<(), String> {
-        let wall = self.host.now();
         if !self.paused.is_empty() && self.random.percent(70) {
             return self.resume();
         }
         let job = (!self.random.percent(25)).then(|| self.random.pick(&self.table.jobs).name.clone());
-        self.host.client()?.pause(job.as_deref(), None).map_err(|error| format!("the pause: {error}"))?;
-        let until = self.host.now();
-        self.host.record(wall, What::Paused { job: job.clone(), until });
+        self.pause(job.clone())?;
         if !self.paused.contains(&job) {
             self.paused.push(job);
         }
         Ok(())
     }
 
+    fn pause(&mut self, job: Option<String>) -> Result<(), String> {
+        let (wall, after) = (self.host.now(), self.host.last_row());
+        self.host.client()?.pause(job.as_deref(), None).map_err(|error| format!("the pause: {error}"))?;
+        let by = self.host.last_row();
+        self.host.record(wall, What::Paused { job, after, by });
+        Ok(())
+    }
+
     fn resume(&mut self) -> Result<(), String> {
         let Some(job) = self.paused.pop() else { return Ok(()) };
-        let wall = self.host.now();
+        let (wall, after) = (self.host.now(), self.host.last_row());
         let answer = self.host.client()?.resume(job.as_deref());
         // Its job may be gone from the table.
         let known = job.as_ref().is_none_or(|job| self.table.jobs.iter().any(|one| one.name == *job));
@@ -298,8 +317,8 @@ impl Driver {
         {
             return Err(format!("the resume: {error}"));
         }
-        let until = self.host.now();
-        self.host.record(wall, What::Resumed { job, until });
+        let by = self.host.last_row();
+        self.host.record(wall, What::Resumed { job, after, by });
         Ok(())
     }
 
@@ -394,7 +413,21 @@ impl Driver {
             self.let_time_pass()?;
             self.breathe(20);
         }
-        self.host.free_disk();
+        // Rows that wait in its memory go with it.
+        if self.random.percent(40) {
+            self.host.signal(Signal::KILL);
+            self.host.reap("killed while the disk was full")?;
+            if self.random.percent(50) {
+                self.start()?;
+                self.let_time_pass()?;
+                self.host.free_disk();
+            } else {
+                self.host.free_disk();
+                self.start()?;
+            }
+        } else {
+            self.host.free_disk();
+        }
         // What waited in memory is written at the next occasion, at the latest after five seconds of the host's time.
         let started = Instant::now();
         loop {
@@ -423,10 +456,7 @@ impl Driver {
             self.host.sync()?;
         }
         // Nothing new begins, so that all can end.
-        let wall = self.host.now();
-        self.host.client()?.pause(None, None).map_err(|error| format!("the last pause: {error}"))?;
-        let until = self.host.now();
-        self.host.record(wall, What::Paused { job: None, until });
+        self.pause(None)?;
         let started = Instant::now();
         loop {
             let status = self.host.client()?.status().map_err(|error| error.to_string())?;
@@ -440,6 +470,7 @@ impl Driver {
             self.host.sync()?;
             std::thread::sleep(Duration::from_millis(100));
         }
+        self.host.wait_for_alone()?;
         self.host.sync()?;
         self.host.signal(Signal::TERM);
         self.host.reap("terminated")?;
