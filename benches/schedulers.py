@@ -89,10 +89,13 @@ class Ours(Scheduler):
         return [self.binary, "--config", os.path.join(folder, "jobs.yaml"), *words]
 
     def processes(self, process, folder):
-        # The spawner need not be a child of the daemon; it listens in the state directory, its pid in the name.
-        spawners = glob.glob(os.path.join(folder, "state", "spawner-*.sock"))
-        pids = (int(os.path.basename(path).removeprefix("spawner-").removesuffix(".sock")) for path in spawners)
-        return list({*tree(process.pid), *pids})
+        # The spawner need not be a child of the daemon.
+        return list({*tree(process.pid), *self.spawners(folder)})
+
+    def spawners(self, folder):
+        # Each listens in the state directory, its pid in the name.
+        sockets = glob.glob(os.path.join(folder, "state", "spawner-*.sock"))
+        return [int(os.path.basename(path).removeprefix("spawner-").removesuffix(".sock")) for path in sockets]
 
     def environment(self, folder):
         # systemd's way to be told (Type=notify), at the cost of a socket.

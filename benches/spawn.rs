@@ -105,6 +105,7 @@ async fn spawned(spawner: &Spawner, count: i64, round: i64) -> Taken {
             attempt: 1,
             slot: None,
             account: None,
+            origin: None,
             env: vec![],
             nice: 0,
             io: None,

@@ -10,6 +10,7 @@ use super::message::Outbox;
 use super::runner::{self, Begin, Run};
 use super::{Accepted, Ended, Engine};
 use crate::config::{JobSpec, JobTable};
+use crate::host::process::Origin;
 use crate::ledger::{self, NewState};
 use crate::logs::RunLog;
 use crate::model::{JobName, RunId, Trigger};
@@ -20,6 +21,8 @@ pub(super) struct Active {
     pub(super) trigger: Trigger,
     pub(super) slot: Option<Timestamp>,
     pub(super) dry_run: bool,
+    /// Of a run that was claimed here.
+    pub(super) origin: Option<Origin>,
     pub(super) spec: Option<Arc<JobSpec>>,
     pub(super) log: RunLog,
     pub(super) cancel: CancellationToken,
@@ -48,6 +51,11 @@ impl Engine {
             trigger: row.trigger,
             slot: row.slot,
             dry_run: row.dry_run,
+            origin: Some(Origin {
+                trigger: row.trigger,
+                requested_by: row.requested_by.clone(),
+                epoch: row.epoch,
+            }),
             spec: self.table.job(row.job.as_str()).cloned(),
             log,
             cancel: CancellationToken::new(),
@@ -81,6 +89,7 @@ impl Engine {
             slot: active.slot,
             began: active.started_at.unwrap_or(now),
             dry_run: active.dry_run,
+            origin: active.origin.clone(),
             log: active.log.clone(),
             cancel: active.cancel.clone(),
         };

@@ -187,7 +187,7 @@ impl Engine {
             let (now, mut turn) = (self.clock.now(), Turn::default());
             let finished = matches!(news, News::Finished);
             self.heard_from_courier(news, now, &mut turn);
-            self.complete(turn);
+            self.complete(turn, now);
             if finished {
                 return;
             }

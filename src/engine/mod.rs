@@ -155,6 +155,7 @@ enum Then {
     Start(RunId),
     Cancel(RunId),
     Tell(oneshot::Sender<()>),
+    Answer(oneshot::Sender<bool>, bool),
     TellEnd(RunId, Ended),
     Forget(RunId),
     Release(Held),
@@ -251,7 +252,7 @@ impl Engine {
             engine.end_orphans(orphans);
             engine.tell_of_strangers(strangers);
             engine.decide(decisions, &mut turn, now);
-            engine.complete(turn);
+            engine.complete(turn, now);
             engine.run();
         })?;
         Ok((handle, thread))
@@ -274,7 +275,7 @@ impl Engine {
             let decisions = self.plan.handle(Event::Tick, now);
             self.decide(decisions, &mut turn, now);
             self.tell_of_the_clock(now, &mut turn);
-            self.complete(turn);
+            self.complete(turn, now);
             self.prune(now);
         }
         self.close();
@@ -292,18 +293,18 @@ impl Engine {
         planned.into_iter().chain(retry).min()
     }
 
-    /// Commits the turn, does what follows, and goes on while that leads to further decisions.
-    fn complete(&mut self, mut turn: Turn) {
+    /// Commits the turn, does what follows, and goes on while that leads to further decisions. `now`: of the turn's look
+    /// at the clock. A clock that is set meanwhile is for the next look, which knows by how much.
+    fn complete(&mut self, mut turn: Turn, now: Timestamp) {
         loop {
-            turn = self.commit(turn);
+            turn = self.commit(turn, now);
             if turn.writes.is_empty() && turn.then.is_empty() {
                 return;
             }
         }
     }
 
-    fn commit(&mut self, mut turn: Turn) -> Turn {
-        let now = self.clock.now();
+    fn commit(&mut self, mut turn: Turn, now: Timestamp) -> Turn {
         self.hear_of_ends(&mut turn, now);
         let mut problem = None;
         // Where changes wait, an empty batch is a try to write them.
@@ -348,6 +349,7 @@ impl Engine {
                 Then::Cancel(run) => self.cancel(run),
                 // Whoever asked may have gone.
                 Then::Tell(done) => drop(done.send(())),
+                Then::Answer(reply, answer) => drop(reply.send(answer)),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
                 Then::Release(held) => self.unreleased.push(held),
@@ -397,8 +399,8 @@ impl Engine {
                 // What takes no slots has none to repeat.
                 Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
                 Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
-                Decision::BehindLedger { accounted, epoch } => {
-                    self.is_behind_ledger(accounted, epoch, now, turn);
+                Decision::BehindLedger { accounted, complete, epoch } => {
+                    self.is_behind_ledger(accounted, complete, epoch, now, turn);
                 }
                 Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
                 Decision::Notice(text) => {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
-use crate::host::process::Orphan;
+use crate::host::process::{Orphan, Status};
 use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
@@ -72,6 +72,8 @@ pub(super) struct Resume {
     pub(super) dry_run: bool,
     /// Attempts that ended by themselves, as `retries.attempts` counts them.
     pub(super) tried: u32,
+    /// Somebody was told that it is to be ended; the daemon before did not come to it.
+    pub(super) cancel: bool,
     pub(super) how: How,
 }
 
@@ -93,6 +95,21 @@ pub(super) enum How {
 }
 
 impl How {
+    /// When the run ended for good, which no attempt follows. `more`: a failure would be tried again.
+    fn ended_at(&self, more: bool) -> Option<Timestamp> {
+        let Self::Adopted { program, .. } = self else { return None };
+        let (status, at) = program.exit?;
+        let last = match (program.ended_as, status) {
+            (Some(Outcome::Cancelled), _) => true,
+            (Some(Outcome::TimedOut), _) => !more,
+            // What was interrupted may be run again.
+            (Some(_), _) => false,
+            (None, Status::Code(code)) => program.keep.success_codes.contains(&code) || !more,
+            (None, _) => !more,
+        };
+        last.then_some(at)
+    }
+
     /// How a program that outlived its daemon was found, in the word that the ledger's `adopted` event keeps.
     pub(super) fn found(&self) -> Option<&'static str> {
         match self {
@@ -214,6 +231,23 @@ impl Recovery {
             return;
         } else if let Some(orphan) = left.orphan_of(&open, owner) {
             How::Orphaned { number: number.max(1), orphan: Box::new(orphan) }
+        } else if open.cancel_asked {
+            let under_way = open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none());
+            if under_way {
+                let outcome = Outcome::Interrupted;
+                let error = Some(hold::DIED.to_owned());
+                self.writes.push(Write::AttemptEnded { run, number, at: now, outcome, error });
+                self.interrupted.push(open.record.clone());
+            }
+            let error = Some("cancelled, shortly before its daemon died".to_owned());
+            self.writes.push(Write::Finished {
+                run,
+                at: now,
+                outcome: Outcome::Cancelled,
+                error,
+                report: None,
+            });
+            return;
         } else if open.queued {
             How::Queued
         } else {
@@ -242,10 +276,15 @@ impl Recovery {
         {
             self.writes.extend(lost_start(&open.record, *begun, program.started_at));
         }
-        self.recovered.open.push(known(&open, &job, matches!(how, How::Queued)));
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
-        self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, how });
+        let cancel = open.cancel_asked;
+        let attempts = table.job(job.as_str()).map_or(1, |spec| spec.retries.attempts);
+        let more = !cancel && tried.saturating_add(1) < attempts;
+        let ended_at = how.ended_at(more);
+        let known = known(&open, &job, matches!(how, How::Queued));
+        self.recovered.open.push(OpenRun { ended_at, ..known });
+        self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
 
@@ -304,7 +343,14 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
 
 fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
     let ledger::OpenRun { record, dry_run, .. } = open;
-    OpenRun { run: record.run, job: job.clone(), slot: record.slot, queued, dry_run: *dry_run }
+    OpenRun {
+        run: record.run,
+        job: job.clone(),
+        slot: record.slot,
+        queued,
+        dry_run: *dry_run,
+        ended_at: None,
+    }
 }
 
 /// The jobs as they were scheduled when the ledger was last written. One whose schedule can't be read any more has no
@@ -361,7 +407,7 @@ mod tests {
             findings: vec![],
         };
         let queued = record.started_at.is_none();
-        ledger::OpenRun { record, epoch: 0, owner, queued, dry_run: false }
+        ledger::OpenRun { record, epoch: 0, owner, queued, dry_run: false, cancel_asked: false }
     }
 
     /// `left` and `again` say what becomes of them when they are interrupted.

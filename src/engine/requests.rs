@@ -38,7 +38,8 @@ impl Engine {
             Message::Cancel { run, by, reply } => {
                 let known = self.runs.contains_key(&run)
                     || self.foreign.get(&run).is_some_and(Foreign::can_be_asked_to_end);
-                let _ = reply.send(known);
+                // Nobody is told before a daemon after this one would know of it.
+                turn.then.push(Then::Answer(reply, known));
                 if known {
                     let detail = serde_json::json!({ "run": run, "by": by });
                     turn.writes.push(event(now, "cancel_asked", detail));

@@ -41,7 +41,7 @@ pub fn restore_lost(
             slots: 1,
             epoch: *epoch,
             state: NewState::Started,
-            requested_by: None,
+            requested_by: program.origin.as_ref().and_then(|origin| origin.requested_by.clone()),
             dry_run: false,
             at: program.started_at,
         };
@@ -72,7 +72,12 @@ fn open_run(
         run: program.run,
         job: job.to_string(),
         kind: kind.unwrap_or_else(|| "command".to_owned()),
-        trigger: if program.slot.is_some() { Trigger::Schedule } else { Trigger::Manual },
+        trigger: match &program.origin {
+            Some(origin) => origin.trigger,
+            // A spawner of a former version doesn't know.
+            None if program.slot.is_some() => Trigger::Schedule,
+            None => Trigger::Manual,
+        },
         slot: program.slot,
         outcome: Outcome::Running,
         reason: None,
@@ -93,10 +98,11 @@ fn open_run(
     let zones = past.table.as_ref().map(|table| table.zones_then()).unwrap_or_default();
     let interval = program.slot.zip(scheduled.and_then(|one| one.schedule_then(&zones)));
     let epoch = match interval {
+        _ if let Some(origin) = &program.origin => origin.epoch,
         Some((slot, schedule)) if super::plan::is_interval(&schedule, slot) => {
             past.jobs.iter().map(|job| job.epoch).max().unwrap_or(0)
         }
         _ => 0,
     };
-    OpenRun { record, epoch, owner: owner.clone(), queued: false, dry_run: false }
+    OpenRun { record, epoch, owner: owner.clone(), queued: false, dry_run: false, cancel_asked: false }
 }

@@ -4,6 +4,9 @@
 //! Tells the engine of each attempt through [`RunSink`], and waits until the ledger has it before it starts
 //! anything.
 
+mod ends;
+mod words;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -15,19 +18,23 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::ends::{
+    AttemptEnd, cancelled_end, ended_by_the_daemon_before, interrupted_end, judge_result, timed_out_end,
+    with_log_error,
+};
+use self::words::{first_line, last_line, shown, survivors};
 use super::Gone;
 use crate::clock::Clock;
 use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
-use crate::host::process::{Keep, Orphan, ProgramContext, Programs, Running, Swept, judge};
+use crate::host::process::{Keep, Origin, Orphan, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
 use crate::logs::RunLog;
-use crate::model::{Finding, JobName, Outcome, Report, RunId, Trigger};
+use crate::model::{JobName, Outcome, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries, TERM_GRACE};
 use crate::spawner::{AdoptedProgram, Spawner};
-use crate::units::HumanDuration;
 
 /// Attempts in a row that are interrupted before a run is given up: whatever kills the spawner may be the job itself.
 const INTERRUPTIONS: u32 = 3;
@@ -53,6 +60,7 @@ pub(super) struct Run {
     /// Of its first attempt, which may lie before this daemon's time.
     pub(super) began: Timestamp,
     pub(super) dry_run: bool,
+    pub(super) origin: Option<Origin>,
     pub(super) log: RunLog,
     pub(super) cancel: CancellationToken,
 }
@@ -116,27 +124,6 @@ pub(super) struct RunEnd {
     pub(super) outcome: Outcome,
     pub(super) error: Option<String>,
     pub(super) report: Option<Report>,
-}
-
-struct AttemptEnd {
-    held: Held,
-    /// Where it is known better than from now: an adopted program may have ended long ago.
-    at: Option<Timestamp>,
-    outcome: Outcome,
-    error: Option<String>,
-    report: Option<Report>,
-    /// Another attempt may mend it.
-    retryable: bool,
-}
-
-impl AttemptEnd {
-    fn of(outcome: Outcome) -> Self {
-        Self { held: Held(None), at: None, outcome, error: None, report: None, retryable: false }
-    }
-
-    fn failed(error: String, retryable: bool) -> Self {
-        Self { error: Some(error), retryable, ..Self::of(Outcome::Failed) }
-    }
 }
 
 /// Carries a run to its end and tells `sink`.
@@ -285,27 +272,6 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
     AttemptEnd { held: Held(Some(programs)), error, ..stopped }
 }
 
-fn cancelled_end() -> AttemptEnd {
-    AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
-}
-
-fn timed_out_end(run: &Run) -> AttemptEnd {
-    AttemptEnd { error: Some(timed_out(run)), retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
-}
-
-/// It was being ended when its daemon died, which alone knew why; the spawner has it from there.
-fn ended_by_the_daemon_before(run: &Run, cause: Outcome, swept: &Swept) -> AttemptEnd {
-    let end = match cause {
-        Outcome::TimedOut => timed_out_end(run),
-        Outcome::Cancelled => cancelled_end(),
-        _ => AttemptEnd {
-            error: Some(super::hold::STOPPED.to_owned()),
-            ..AttemptEnd::of(Outcome::Interrupted)
-        },
-    };
-    AttemptEnd { error: end.error.map(|error| error + &survivors(swept)), ..end }
-}
-
 fn context(
     run: &Run,
     spec: &JobSpec,
@@ -325,6 +291,7 @@ fn context(
         run: run.run,
         attempt: number,
         slot: run.slot,
+        origin: run.origin.clone(),
         account,
         env,
         nice: spec.nice,
@@ -355,6 +322,7 @@ pub(super) fn context_of_before(job: &JobName, run: RunId, attempt: u32, log: &R
         run,
         attempt,
         slot: None,
+        origin: None,
         account: None,
         env: vec![],
         nice: 0,
@@ -371,86 +339,6 @@ async fn finish_adopted(
     let exit = running.wait().await;
     ended_at.get_or_init(|| exit.at);
     judge(&exit, keep).map_err(|error| JobError::Retryable(anyhow::Error::msg(error)))
-}
-
-fn judge_result(
-    result: Result<Result<Report, JobError>, tokio::task::JoinError>,
-    swept: &Swept,
-) -> AttemptEnd {
-    match result {
-        Ok(Ok(mut report)) => {
-            report.findings.extend(swept.findings());
-            AttemptEnd { report: Some(report), ..AttemptEnd::of(Outcome::Succeeded) }
-        }
-        Ok(Err(JobError::Found(mut report))) => {
-            report.findings.extend(swept.findings());
-            let failed = AttemptEnd::failed(report.summary.clone() + &survivors(swept), true);
-            AttemptEnd { report: Some(*report), ..failed }
-        }
-        Ok(Err(error)) => {
-            let retryable = matches!(error, JobError::Retryable(_));
-            AttemptEnd::failed(error.to_string() + &survivors(swept), retryable)
-        }
-        Err(join) => AttemptEnd::failed(format!("a bug: the job panicked: {join}"), false),
-    }
-}
-
-/// A program went on without a parent that could tell of its end.
-fn interrupted_end(lost: &str, swept: &Swept) -> AttemptEnd {
-    let mut error = lost.to_owned() + &survivors(swept);
-    for finding in swept.findings().iter().filter(|_| swept.survivors.is_empty()) {
-        error += &format!("; {}", finding.message);
-    }
-    AttemptEnd { error: Some(error), ..AttemptEnd::of(Outcome::Interrupted) }
-}
-
-fn survivors(swept: &Swept) -> String {
-    if swept.survivors.is_empty() {
-        return String::new();
-    }
-    let names: Vec<String> =
-        swept.survivors.iter().map(|process| format!("{} (pid {})", process.name, process.pid)).collect();
-    format!("; even SIGKILL did not end {}", names.join(", "))
-}
-
-fn with_log_error(report: Option<Report>, log: &RunLog) -> Option<Report> {
-    let Some(error) = log.take_error() else { return report };
-    let mut report = report.unwrap_or_default();
-    report.findings.push(Finding::warning(format!("the job's log is not whole: {error}")));
-    Some(report)
-}
-
-fn first_line(run: &Run, spec: &JobSpec, number: u32) -> String {
-    let mut line = format!("attempt {number} of {}", number.max(spec.retries.attempts));
-    line += &format!(" ({}", run.trigger);
-    if let Some(slot) = run.slot {
-        line += &format!(", slot {slot}");
-    }
-    if run.dry_run {
-        line += ", dry run";
-    }
-    line + ")"
-}
-
-fn last_line(end: &AttemptEnd, took: Duration) -> String {
-    let told = end.error.as_deref().or(end.report.as_ref().map(|report| report.summary.as_str()));
-    let told = told.filter(|told| !told.is_empty()).map(|told| format!(": {told}")).unwrap_or_default();
-    format!("{} after {}{told}", end.outcome, shown(took))
-}
-
-fn timed_out(run: &Run) -> String {
-    match &run.spec {
-        Some(spec) => format!("not done after {}: ended by its timeout", HumanDuration(spec.timeout)),
-        None => "ended by its timeout".to_owned(),
-    }
-}
-
-/// To a tenth of a second under a minute, to a second above.
-fn shown(duration: Duration) -> String {
-    if duration < Duration::from_secs(60) {
-        return format!("{:.1}s", duration.as_secs_f64());
-    }
-    HumanDuration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
 /// Doubles from try to try up to its bound, ±20 % so that jobs that failed together don't return together.

@@ -25,7 +25,7 @@ impl Engine {
         now: Timestamp,
         turn: &mut Turn,
     ) {
-        for Resume { record, job, dry_run, tried, how } in resume {
+        for Resume { record, job, dry_run, tried, cancel, how } in resume {
             let run = record.run;
             let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
             if let Some(found) = how.found() {
@@ -39,6 +39,7 @@ impl Engine {
                 trigger: record.trigger,
                 slot: record.slot,
                 dry_run,
+                origin: None,
                 cancel: CancellationToken::new(),
                 started_at: record.started_at,
                 attempt,
@@ -46,6 +47,9 @@ impl Engine {
                 ended: None,
             };
             let timeout = active.spec.as_ref().map(|spec| spec.timeout);
+            if cancel {
+                active.cancel.cancel();
+            }
             self.runs.insert(run, active);
             match how {
                 How::Queued => {}
@@ -188,19 +192,23 @@ impl Engine {
     }
 
     pub(super) fn close(&mut self) {
-        let now = self.clock.now();
-        // Ends that came while the last turn was written; whoever asks for something now asks in vain.
         let mut turn = Turn::default();
+        self.awaited = self.plan.next_wake();
+        let now = self.look_at_the_clock(&mut turn);
+        // Ends that came while the last turn was written; whoever asks for something now asks in vain.
         for message in self.inbox.try_iter().collect::<Vec<_>>() {
             if matches!(message, Message::Finished(..) | Message::AttemptEnded { .. } | Message::News(_)) {
                 self.absorb(message, now, &mut turn);
             }
         }
-        self.complete(turn);
+        // What has come due since then has its row before it counts as accounted for.
+        self.plan_event(Event::Tick, now, &mut turn);
+        self.tell_of_the_clock(now, &mut turn);
+        self.complete(turn, now);
         let left: Vec<RunId> = self.runs.keys().copied().collect();
         let detail = serde_json::json!({ "pid": std::process::id(), "left_running": left });
-        let last =
-            [Write::Accounted { until: self.plan.accounted(now) }, event(now, "daemon_stopped", detail)];
+        let until = self.plan.accounted(self.plan.reached(now));
+        let last = [Write::Accounted { until }, event(now, "daemon_stopped", detail)];
         if self.keeps_account
             && let Err(error) = self.ledger.apply(&last)
         {

@@ -113,12 +113,17 @@ impl Engine {
     pub(super) fn is_behind_ledger(
         &mut self,
         accounted: Timestamp,
+        complete: Option<Timestamp>,
         epoch: u32,
         now: Timestamp,
         turn: &mut Turn,
     ) {
         turn.writes.push(Write::SetBack { epoch });
-        turn.writes.push(event(now, "clock_behind_ledger", json!({ "accounted": accounted, "now": now })));
+        let mut detail = json!({ "accounted": accounted, "now": now });
+        if complete != Some(accounted) {
+            detail["complete"] = json!(complete);
+        }
+        turn.writes.push(event(now, "clock_behind_ledger", detail));
     }
 
     /// At start: so much time is to be accounted for that the clock may be wrong.

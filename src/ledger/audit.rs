@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::timeline::{Known, Span, Timeline, earlier};
 use super::{Ledger, LedgerError, SlotRow};
 use crate::model::{JobName, Outcome, RunId};
+use crate::schedule::Schedule;
 
 const TICK: Duration = Duration::from_nanos(1);
 
@@ -133,8 +134,12 @@ fn judge_job(
 struct Judge<'a> {
     job: &'a JobName,
     spans: Vec<Span>,
+    /// Of each span which schedule it has, by a number.
+    schedules: Vec<usize>,
     /// The next slot of each span.
     coming: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    /// The schedules that give the slot which is judged.
+    giving: Vec<usize>,
     /// The first and the last instant that are looked at.
     since: Timestamp,
     last: Timestamp,
@@ -150,6 +155,9 @@ struct Range {
     /// Slots that it was found to answer for; they are compared with what it says where each comes only once.
     counted: u64,
     comparable: bool,
+    /// It answers for the slots of these schedules: one that another table gave in another pass of the clock may lie
+    /// between them.
+    schedules: Vec<usize>,
 }
 
 /// What one slot asks for.
@@ -172,8 +180,19 @@ impl<'a> Judge<'a> {
         found: &'a mut Audit,
     ) -> Self {
         let last = spans.iter().map(|span| span.last).max().unwrap_or(Timestamp::MIN).min(until);
-        let mut judge =
-            Self { job, coming: BinaryHeap::new(), since, last, exact: vec![], ranges: vec![], found, spans };
+        let schedules = numbered(&spans);
+        let mut judge = Self {
+            job,
+            schedules,
+            coming: BinaryHeap::new(),
+            giving: vec![],
+            since,
+            last,
+            exact: vec![],
+            ranges: vec![],
+            found,
+            spans,
+        };
         for index in 0..judge.spans.len() {
             let before = earlier(judge.spans[index].first.max(since), TICK);
             judge.advance(index, before);
@@ -199,11 +218,39 @@ impl<'a> Judge<'a> {
         match row.slot_last {
             Some(last) => {
                 let comparable = self.since <= row.slot && last <= self.last;
-                self.ranges.push(Range { row, last, counted: 0, comparable });
+                let schedules = self.schedules_of(&row, last);
+                self.ranges.push(Range { row, last, counted: 0, comparable, schedules });
             }
             None if self.next_slot() == Some(row.slot) => self.exact.push(row),
             None => {}
         }
+    }
+
+    /// The schedules whose slots a range row answers for: those that give both its ends, and where they are several,
+    /// as many slots as it says. None where no table is known to have given it: then it answers for all.
+    fn schedules_of(&self, row: &SlotRow, last: Timestamp) -> Vec<usize> {
+        let gives = |span: &Span, slot| span.schedule.next_after(earlier(slot, TICK)) == Some(slot);
+        let mut giving: Vec<(usize, &Span)> = vec![];
+        for (number, span) in self.schedules.iter().zip(&self.spans) {
+            let over = span.first <= last && row.slot <= span.last;
+            let known = giving.iter().any(|(other, _)| other == number);
+            if over && !known && gives(span, row.slot) && gives(span, last) {
+                giving.push((*number, span));
+            }
+        }
+        if giving.len() > 1 {
+            let exact = |span: &Span| {
+                let slots = std::iter::successors(Some(row.slot), |slot| span.schedule.next_after(*slot));
+                let within = slots.take_while(|slot| *slot <= last);
+                within.zip(0..=row.slots).count() as u64 == row.slots
+            };
+            let matching: Vec<(usize, &Span)> =
+                giving.iter().filter(|(_, span)| exact(span)).copied().collect();
+            if !matching.is_empty() {
+                giving = matching;
+            }
+        }
+        giving.into_iter().map(|(number, _)| number).collect()
     }
 
     fn end(&mut self) {
@@ -219,7 +266,8 @@ impl<'a> Judge<'a> {
         let wanted = self.wanted(slot);
         let mut rows = std::mem::take(&mut self.exact);
         for range in &mut self.ranges {
-            if range.row.slot <= slot {
+            let gave = |number: &usize| range.schedules.is_empty() || range.schedules.contains(number);
+            if range.row.slot <= slot && self.giving.iter().any(gave) {
                 range.counted += 1;
                 range.comparable &= wanted.possible == 1;
                 rows.push(range.row);
@@ -241,9 +289,11 @@ impl<'a> Judge<'a> {
 
     fn wanted(&mut self, slot: Timestamp) -> Wanted {
         let mut wanted = Wanted::default();
+        self.giving.clear();
         while let Some(Reverse((_, index))) = self.coming.peek().filter(|next| next.0.0 == slot) {
             let index = *index;
             self.coming.pop();
+            self.giving.push(self.schedules[index]);
             let span = &self.spans[index];
             let interval = span.schedule.next_interval_after(earlier(slot, TICK)) == Some(slot);
             let sure = span.is_sure(slot);
@@ -259,7 +309,7 @@ impl<'a> Judge<'a> {
     /// Compares what range rows that end before `slot` say with what they were found to answer for.
     fn close_ranges(&mut self, slot: Timestamp) {
         let (job, found) = (self.job, &mut *self.found);
-        self.ranges.retain(|Range { row, last, counted, comparable }| {
+        self.ranges.retain(|Range { row, last, counted, comparable, .. }| {
             if *last >= slot {
                 return true;
             }
@@ -273,4 +323,20 @@ impl<'a> Judge<'a> {
             false
         });
     }
+}
+
+/// Numbers the schedules of spans, the same one by the same number.
+fn numbered(spans: &[Span]) -> Vec<usize> {
+    let mut known: Vec<&Schedule> = vec![];
+    let mut numbers = vec![];
+    for Span { schedule, .. } in spans {
+        let same = |other: &&Schedule| {
+            other.expressions() == schedule.expressions() && other.zone() == schedule.zone()
+        };
+        numbers.push(known.iter().position(same).unwrap_or(known.len()));
+        if numbers.last() == Some(&known.len()) {
+            known.push(schedule);
+        }
+    }
+    numbers
 }

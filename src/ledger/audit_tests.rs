@@ -183,6 +183,29 @@ fn a_range_row_answers_for_exactly_as_many_slots_as_it_says() {
 }
 
 #[test]
+fn a_range_row_answers_for_no_slot_of_another_table_in_another_pass() {
+    // Half past each minute; and a schedule that gives the ends of the range too.
+    for (schedule, first) in [("30 * * * * *", 270), ("0/30 * * * * *", 240)] {
+        let mut case = Case::new(&[("a", "* * * * *", 0)]);
+        case.rows("a", [0]);
+        case.write(&[range("a", 60, Some(600), 10, 0, false)]);
+        let step = json!({ "seconds": -430.0, "from": at(640), "to": at(210), "again": ["a"] });
+        case.write(&[event(210, "clock_stepped", step)]);
+        case.write(&table(211, &[("a", schedule, 0)]));
+        let every = if first == 270 { 60 } else { 30 };
+        let second: Vec<i64> = (0..).map(|n| first + n * every).take_while(|slot| *slot <= 660).collect();
+        let half = second.iter().filter(|slot| *slot % 60 == 30 && **slot != 450);
+        case.write(&half.map(|slot| row("a", *slot, 1, true)).collect::<Vec<_>>());
+        let full = second.iter().filter(|slot| *slot % 60 == 0);
+        case.write(&full.map(|slot| row("a", *slot, 1, true)).collect::<Vec<_>>());
+        case.accounted(660);
+        case.check(11 + second.len() as u64, &[("a", 450)], &[]);
+        case.write(&[row("a", 450, 1, true)]);
+        case.check(11 + second.len() as u64, &[], &[]);
+    }
+}
+
+#[test]
 fn after_a_step_back_intervals_have_a_row_a_pass_and_fixed_times_run_once() {
     let jobs = [("a", "* * * * *", 0), ("day", "5 23 * * *", 0)];
     let check = |detail: serde_json::Value| {
@@ -230,6 +253,37 @@ fn a_ledger_of_the_future_is_not_believed() {
     case.check(12, &[], &[]);
     case.accounted(240);
     case.check(13, &[("a", 240)], &[]);
+}
+
+#[test]
+fn a_start_shortly_before_the_ledgers_last_instant_is_no_step_back() {
+    let mut case = Case::new(&[("a", "* * * * *", 0)]);
+    case.rows("a", [0, 60]);
+    case.accounted(63);
+    // Two small steps back, of which one was made while nobody was there: the slot of 60 s is not dealt with again.
+    case.write(&[event(71, "cancel_asked", json!({ "run": 1 }))]);
+    let [_, record] = table(63, &[("a", "* * * * *", 0)]);
+    let detail = json!({ "pid": 8, "boot": "b00t", "boot_time": at(-30) });
+    case.write(&[event(57, "daemon_started", detail), record, event(58, "paused", json!({ "job": null }))]);
+    case.rows("a", [120]);
+    case.accounted(121);
+    case.check(3, &[], &[]);
+}
+
+#[test]
+fn rows_of_the_future_do_not_make_slots_due_that_waited_for_their_jitter() {
+    let jobs = [("a", "* * * * *", 0), ("j", "* * * * *", 30)];
+    let mut case = Case::new(&jobs);
+    case.rows("a", [0, 60, 120]);
+    case.rows("j", [0, 60]);
+    case.accounted(119);
+    let [_, record] = table(30, &jobs);
+    let detail = json!({ "pid": 8, "boot": "b00t", "boot_time": at(-30) });
+    let behind = json!({ "accounted": at(120), "complete": at(119), "now": at(30) });
+    case.write(&[event(30, "daemon_started", detail), record, event(30, "clock_behind_ledger", behind)]);
+    case.write(&[row("a", 60, 1, true), row("j", 60, 1, true)]);
+    case.accounted(100);
+    case.check(6, &[], &[]);
 }
 
 #[test]

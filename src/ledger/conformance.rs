@@ -176,19 +176,18 @@ fn a_future_that_did_not_come_keeps_no_slot<L: Ledger>(mut ledger: L) {
         Write::Claim(row) => Write::Claim(NewRow { at: at(now), slot_last: last.map(at), ..row }),
         other => other,
     };
+    let refuses = |ledger: &L, slot: i64, now: i64| match row(slot, now, NewState::Started, None) {
+        Write::Claim(row) => ledger.refuses(&row).unwrap(),
+        other => panic!("{other:?}"),
+    };
     let skipped = NewState::Skipped(SkipReason::Missed);
-    let a = JobName::new("a").unwrap();
     // A year ahead: one slot is skipped, one stands for many, one is skipped and one runs.
     let ahead = [row(60, year, skipped, None), row(120, year, skipped, Some(999)), row(7, 7, skipped, None)];
     let first = claimed(&ledger.apply(&ahead).unwrap());
     let ran = claimed(&ledger.apply(&[row(1000, year, NewState::Started, None)]).unwrap())[0];
     ledger.apply(&[finished(ran, year, Outcome::Succeeded), Write::SetBack { epoch: 1 }]).unwrap();
-    let refuses = |ledger: &L, now| match row(60, now, skipped, None) {
-        Write::Claim(row) => ledger.refuses(&row).unwrap(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(refuses(&ledger, 60), None);
-    assert_eq!(refuses(&ledger, year), Some(first[0]));
+    assert_eq!(refuses(&ledger, 60, 60), None);
+    assert_eq!(refuses(&ledger, 60, year), Some(first[0]));
     // Then the time itself.
     let real = [
         row(60, 60, NewState::Started, None),
@@ -199,6 +198,7 @@ fn a_future_that_did_not_come_keeps_no_slot<L: Ledger>(mut ledger: L) {
     let applied = ledger.apply(&real).unwrap();
     assert_eq!(applied[2..], [Applied::AlreadyClaimed(first[2]), Applied::AlreadyClaimed(ran)]);
     let taken = claimed(&applied[..2]);
+    let a = JobName::new("a").unwrap();
     assert_eq!(ledger.claimed(&a, at(60), 0).unwrap(), Some(first[0]));
     assert_eq!(ledger.claimed(&a, at(60), 1).unwrap(), Some(taken[0]));
     assert_eq!(ledger.claimed(&a, at(120), 1).unwrap(), Some(taken[1]));

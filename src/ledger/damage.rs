@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 
+use super::file::{beside, make_file};
 use super::salvage::Salvaged;
-use super::sqlite::{beside, make_file};
 use super::{LedgerError, Owner, SqliteLedger};
 
 /// Reading every page takes about a second a gigabyte from a warm disk; a start must not wait for that. In a

@@ -6,6 +6,7 @@
 pub mod audit;
 mod buffered;
 mod damage;
+mod file;
 mod owner;
 mod prune;
 mod read;
@@ -102,11 +103,11 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn claimed(&self, job: &JobName, slot: Timestamp, epoch: u32) -> Result<Option<RunId>, LedgerError>;
 
-    /// The row that refuses a claim of this one; see [`Applied::AlreadyClaimed`].
+    /// The row that refuses this claim, if it is made at its `at`; see [`Applied::AlreadyClaimed`].
     ///
     /// # Errors
     /// [`LedgerError::Read`]
-    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError>;
+    fn refuses(&self, claim: &NewRow) -> Result<Option<RunId>, LedgerError>;
 
     /// The highest number given so far, of rows that were dropped since too.
     ///

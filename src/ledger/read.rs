@@ -104,18 +104,17 @@ pub(super) fn claimed(
 
 /// The row that stands against a claim: none where every row of the slot is of a future that did not come, nor where
 /// the claim stands for further slots that the others leave out. These would otherwise have no row at all.
-pub(super) fn refuses(connection: &Connection, row: &NewRow) -> Result<Option<RunId>> {
-    let Some(slot) = row.slot else { return Ok(None) };
-    let job = row.job.as_str();
-    let Some(holder) = claimed(connection, job, slot, row.epoch)? else { return Ok(None) };
-    let last = row.slot_last.unwrap_or(slot);
+pub(super) fn refuses(connection: &Connection, claim: &NewRow) -> Result<Option<RunId>> {
+    let (job, Some(slot)) = (claim.job.as_str(), claim.slot) else { return Ok(None) };
+    let Some(holder) = claimed(connection, job, slot, claim.epoch)? else { return Ok(None) };
+    let last = claim.slot_last.unwrap_or(slot);
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
                  WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3)
                    AND ifnull(slot_last, slot) >= ?4)",
         )?
-        .query_row(params![job, micros(slot), micros(row.at), micros(last)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(claim.at), micros(last)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 
@@ -245,11 +244,23 @@ pub(super) fn open_runs(connection: &Connection) -> Result<Vec<OpenRun>> {
             let queued = record.started_at.is_none();
             // Negative where `Buffered` keeps a row of another ledger; that one tells the true epoch.
             let epoch = u32::try_from(row.get::<_, i64>(14)?).unwrap_or_default();
-            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)? })
+            Ok(OpenRun { record, epoch, owner, queued, dry_run: row.get(19)?, cancel_asked: false })
         })?
         .collect::<Result<_>>()?;
     open.sort_by_key(|open| open.record.run);
+    if !open.is_empty() {
+        let cancelled = cancelled(connection)?;
+        open.iter_mut().for_each(|open| open.cancel_asked = cancelled.contains(&open.record.run.0));
+    }
     Ok(open)
+}
+
+/// Runs that somebody was told are to be ended.
+fn cancelled(connection: &Connection) -> Result<HashSet<i64>> {
+    let run = |detail: String| serde_json::from_str::<serde_json::Value>(&detail).ok()?["run"].as_i64();
+    let mut asked = connection.prepare("SELECT detail FROM events WHERE kind = 'cancel_asked'")?;
+    let found = asked.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>>>()?;
+    Ok(found.into_iter().filter_map(run).collect())
 }
 
 /// The groups of jobs with open runs, by the last table that had each. Older ones are read only while jobs are missing.

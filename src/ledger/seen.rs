@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::sqlite::beside;
+use super::file::beside;
 
 /// What is beside the ledger while it is open; without them its readers and ours would see different rows.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];

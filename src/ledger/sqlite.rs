@@ -3,16 +3,16 @@
 //! WAL with full synchronisation: what `apply` returned survives a power cut, and readers never hold up the
 //! writer. The daemon writes; a `run-now` without a daemon may write beside it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::file::{PATIENCE, beside, connect_read_only, explain, make_file, opening, show};
 use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
@@ -20,9 +20,6 @@ use super::{
     Owner, Past, PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
-
-/// How long a call waits for another process, unless [`Ledger::patience`] says otherwise.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rows of `visit` that are read in one go: a reader that pages for an hour must not keep a snapshot for an
 /// hour, since the log of changes grows for as long.
@@ -279,8 +276,8 @@ impl Ledger for SqliteLedger {
         self.snapshot(|connection| read::claimed(connection, job.as_str(), slot, epoch))
     }
 
-    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError> {
-        self.snapshot(|connection| read::refuses(connection, row))
+    fn refuses(&self, claim: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        self.snapshot(|connection| read::refuses(connection, claim))
     }
 
     fn last_run(&self) -> Result<Option<RunId>, LedgerError> {
@@ -358,91 +355,4 @@ fn prepare(connection: &mut Connection, suspect: bool) -> Result<(), Mismatch> {
         damage::look_for(connection)?;
     }
     schema::migrate(connection)
-}
-
-/// SQLite gives the files beside the ledger the mode of the ledger; so it is made here, with the right one.
-pub(super) fn make_file(path: &Path) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(folder)
-        .map_err(|error| format!("the folder {} can't be made: {error}", folder.display()))?;
-    match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
-        // So that the file itself, and not only what is in it, survives a power cut.
-        Ok(_) => File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| format!("the folder {} can't be synced: {error}", folder.display())),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
-            Err("it is a directory".into())
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Without a log of changes nobody has the ledger open, and it is read as it lies there; SQLite would otherwise
-/// make files beside it, or fail where it may not.
-fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let quiet = !beside(path, "-wal").exists();
-    let connection = Connection::open_with_flags(uri(path, if quiet { "?immutable=1" } else { "" }), flags)?;
-    connection.busy_timeout(PATIENCE)?;
-    Ok(connection)
-}
-
-fn uri(path: &Path, options: &str) -> PathBuf {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut uri = b"file:".to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'?' | b'#' | b'%' => uri.extend_from_slice(format!("%{byte:02x}").as_bytes()),
-            other => uri.push(*other),
-        }
-    }
-    uri.extend_from_slice(options.as_bytes());
-    PathBuf::from(std::ffi::OsString::from_vec(uri))
-}
-
-/// `ledger.db` → `ledger.db-wal`
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn opening(path: &Path, mismatch: Mismatch) -> LedgerError {
-    let at = path;
-    let path = show(path);
-    match mismatch {
-        Mismatch::TooNew { found, known } => LedgerError::TooNew { path, found, known },
-        Mismatch::Foreign => {
-            LedgerError::Open { path, reason: "it is an SQLite file of another program: move it away".into() }
-        }
-        Mismatch::Sqlite(error) if damage::is_damage(&error) => {
-            LedgerError::Damaged { path, reason: explain(&error, at) }
-        }
-        Mismatch::Sqlite(error) => LedgerError::Open { path, reason: explain(&error, at) },
-    }
-}
-
-fn explain(error: &rusqlite::Error, path: &Path) -> String {
-    let full = || rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0);
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process holds it locked (is it open in sqlite3, or being copied?)".into()
-        }
-        // The file that is shared with readers is made when the ledger is opened: without room for it, SQLite
-        // speaks of the disk only in general.
-        Some(ErrorCode::SystemIoFailure) if full() => "the disk is full".into(),
-        Some(ErrorCode::DiskFull) => "the disk is full".into(),
-        Some(ErrorCode::ReadOnly) => "it is read-only for this user or on this disk".into(),
-        Some(ErrorCode::CannotOpen) => format!("it, or the files beside it, can't be opened ({error})"),
-        _ => error.to_string(),
-    }
-}
-
-fn show(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::conformance::{self, at, claim, claimed, finished, owner};
 use super::*;
-use crate::model::Outcome;
+use crate::model::{Channel, Outcome};
 
 fn open(path: &Path) -> SqliteLedger {
     SqliteLedger::open(path, owner("daemon"), "web1").unwrap()
@@ -25,9 +25,9 @@ fn snapshot(path: &Path, into: &Path) -> PathBuf {
     std::fs::create_dir_all(into).unwrap();
     let copy = into.join("ledger.db");
     for part in ["", "-wal"] {
-        let from = sqlite::beside(path, part);
+        let from = file::beside(path, part);
         if from.exists() {
-            std::fs::copy(from, sqlite::beside(&copy, part)).unwrap();
+            std::fs::copy(from, file::beside(&copy, part)).unwrap();
         }
     }
     copy
@@ -51,7 +51,7 @@ fn opening_makes_the_folders_and_keeps_strangers_out() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(path.parent().unwrap()) & 0o027, 0);
     for part in ["", "-wal", "-shm"] {
-        assert_eq!(mode(&sqlite::beside(&path, part)) & 0o137, 0, "{part}");
+        assert_eq!(mode(&file::beside(&path, part)) & 0o137, 0, "{part}");
     }
     assert_eq!(SqliteLedger::open_read_only(&path).unwrap().last_run().unwrap(), None);
     drop(ledger);
@@ -66,7 +66,7 @@ fn what_cannot_be_opened_says_why() {
     let shown = path.display().to_string();
     let check = |prepare: &dyn Fn(), expected: &str| {
         for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(sqlite::beside(&path, end));
+            let _ = std::fs::remove_file(file::beside(&path, end));
         }
         let _ = std::fs::remove_dir(&path);
         prepare();
@@ -148,10 +148,10 @@ fn a_power_cut_at_any_instant_leaves_whole_batches() {
         assert_eq!(survived.history(&Filter::default()).unwrap().len(), (number as usize + 1) * 100);
     }
     // In the middle of the writing of a batch: the log of changes, cut at every so many bytes.
-    let wal = std::fs::read(sqlite::beside(&path, "-wal")).unwrap();
+    let wal = std::fs::read(file::beside(&path, "-wal")).unwrap();
     for cut in (0..wal.len()).step_by(wal.len() / 40) {
         let copy = snapshot(&path, &folder.path().join(format!("cut-{cut}")));
-        std::fs::write(sqlite::beside(&copy, "-wal"), &wal[..cut]).unwrap();
+        std::fs::write(file::beside(&copy, "-wal"), &wal[..cut]).unwrap();
         let survived = open(&copy);
         let rows = survived.history(&Filter::default()).unwrap().len();
         let until =
@@ -207,7 +207,7 @@ fn a_damaged_ledger_is_set_aside_and_its_numbers_go_on() {
     for page in empty..pages {
         file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
     }
-    std::fs::write(sqlite::beside(&path, "-wal"), [0; 10]).unwrap();
+    std::fs::write(file::beside(&path, "-wal"), [0; 10]).unwrap();
     let (mut ledger, aside) = open_or_set_aside(&path, owner("daemon"), "web1", at(0), false).unwrap();
     let aside = aside.unwrap();
     let moved_to = aside.moved_to.unwrap();
@@ -254,17 +254,27 @@ fn damage_found_in_use_is_called_damage() {
     assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
 }
 
-/// The files under tests/data were written by the versions that they name, and are never written again.
+/// The files under tests/data were written by the versions that they name, and are never written again: each with
+/// the number of its next row.
+const OF_OTHER_VERSIONS: &[(&str, i64)] =
+    &[("ledger-v1.db", 4), ("ledger-v3.db", 4), ("ledger-v4.db", 4), ("ledger-v5.db", 5)];
+
+/// A copy of such a file, which may be written.
+fn of_another_version(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    std::fs::copy(data.join(name), &path).unwrap();
+    (folder, path)
+}
+
 #[test]
 fn a_ledger_of_each_version_opens() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let mut files: Vec<_> = names(&data);
+    let mut files = names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"));
     files.retain(|name| name.starts_with("ledger-v"));
-    assert_eq!(files.first().map(String::as_str), Some("ledger-v1.db"));
-    for name in &files {
-        let path = folder.path().join(name);
-        std::fs::copy(data.join(name), &path).unwrap();
+    assert_eq!(files, OF_OTHER_VERSIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    for (name, next) in OF_OTHER_VERSIONS {
+        let (_folder, path) = of_another_version(name);
         let mut ledger = open(&path);
         let record = ledger.run(RunId(1)).unwrap().unwrap();
         assert_eq!((record.job.as_str(), record.outcome), ("db-backup", Outcome::Succeeded));
@@ -275,12 +285,86 @@ fn a_ledger_of_each_version_opens() {
         assert_eq!(ledger.events(at(0)).unwrap().len(), 1);
         assert_eq!(
             claimed(&ledger.apply(&[claim("new", Some(0), NewState::Started)]).unwrap()),
-            [RunId(4)],
+            [RunId(*next)],
             "{name}"
         );
+        let told = (past.incidents, ledger.notices().unwrap());
         ledger.apply(&[finished(RunId(2), 70, Outcome::Interrupted)]).unwrap();
-        assert_eq!((ledger.past().unwrap().incidents, ledger.notices().unwrap()), (vec![], vec![]), "{name}");
+        assert_eq!((ledger.past().unwrap().incidents, ledger.notices().unwrap()), told, "{name}");
     }
+}
+
+/// The version before this one; a reader must not wait until a daemon has brought it up.
+#[test]
+fn all_that_version_5_held_is_read_before_and_after_it_is_brought_up() {
+    let (_folder, path) = of_another_version("ledger-v5.db");
+    let version = || {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(version(), 5);
+    check_what_version_5_held(&SqliteLedger::open_read_only(&path).unwrap());
+    assert_eq!(version(), 5);
+    check_what_version_5_held(&open(&path));
+    assert_eq!(version(), 6);
+    check_what_version_5_held(&open(&path));
+}
+
+fn check_what_version_5_held(ledger: &SqliteLedger) {
+    let rows = ledger.history(&Filter::default()).unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.run.0, row.job.as_str(), row.slot, row.outcome)).collect();
+    assert_eq!(
+        rows,
+        [
+            (3, "cleanup", Some(at(-60)), Outcome::Skipped),
+            (2, "cleanup", Some(at(0)), Outcome::Running),
+            (1, "db-backup", Some(at(0)), Outcome::Succeeded),
+        ]
+    );
+    let mut slots = vec![];
+    let mut note = |row: SlotRow| {
+        slots.push((row.slot, row.slot_last, row.slots, row.epoch));
+        ControlFlow::Continue(())
+    };
+    ledger.visit_slots(&JobName::new("cleanup").unwrap(), at(0), &mut note).unwrap();
+    assert_eq!(slots, [(at(-60), Some(at(60)), 3, 0), (at(0), None, 1, 1)]);
+    let record = ledger.run(RunId(1)).unwrap().unwrap();
+    let attempts: Vec<_> = record.attempts.iter().map(|one| (one.outcome, one.error.as_deref())).collect();
+    assert_eq!(
+        attempts,
+        [(Outcome::Failed, Some("connection refused")), (Outcome::Succeeded, None)],
+        "{record:?}"
+    );
+    assert_eq!((record.facts["bytes"].as_i64(), record.findings.len()), (Some(432_013_312), 1));
+    assert_eq!(record.findings[0].message, "2 tables are empty");
+
+    let chronicle = ledger.chronicle().unwrap();
+    assert_eq!((chronicle.accounted, chronicle.kept_from), (Some(at(60)), Some(at(-86_400))));
+    let [event] = &chronicle.events[..] else { panic!("{:?}", chronicle.events) };
+    assert_eq!(
+        (event.at, event.kind.as_str(), &event.detail["boot"]),
+        (at(0), "daemon_started", &"b00t".into())
+    );
+    let [table] = &chronicle.tables[..] else { panic!("{:?}", chronicle.tables) };
+    assert_eq!((table.in_force_from, table.hash.as_str()), (at(-100), "00ff"));
+    assert_eq!(table.zones["Africa/Casablanca"], [(at(-100), 3600), (at(7_000_000), 0)]);
+    let [job] = &table.jobs[..] else { panic!("{table:?}") };
+    assert_eq!((job.job.as_str(), &job.schedule[..]), ("db-backup", &["0 0 * * *".to_owned()][..]));
+    // Version 5 said nothing of groups.
+    assert_eq!((job.jitter, job.group.as_deref()), (Duration::from_secs(90), None));
+
+    let past = ledger.past().unwrap();
+    let [incident] = &past.incidents[..] else { panic!("{:?}", past.incidents) };
+    assert_eq!(
+        (incident.job.as_str(), incident.run, incident.failures, incident.told),
+        ("certificates", RunId(4), 2, true)
+    );
+    let [notice] = &ledger.notices().unwrap()[..] else { panic!() };
+    assert_eq!(
+        (notice.id.as_str(), notice.contact.as_str(), notice.channel),
+        ("0198-n1", "infra", Channel::Webhook)
+    );
+    assert_eq!(notice.story["reason"], "connection refused");
 }
 
 /// Ten million rows must not be read for an answer of twenty.

@@ -139,8 +139,8 @@ impl Timeline {
                 // The table that it brings is already in force after the cut of which the next event tells.
                 let same = events[index..].iter().take_while(|next| next.at == event.at);
                 let behind = same.filter(|next| next.kind == "clock_behind_ledger").last();
-                if let Some(accounted) = behind.and_then(|behind| instant_of(behind, "accounted")) {
-                    walk.cut(Cut::at(accounted), event.at, true);
+                if let Some(cut) = behind.and_then(Cut::told) {
+                    walk.cut(cut, event.at, true);
                 }
             }
             walk.event(event);
@@ -275,9 +275,14 @@ struct Cut {
 }
 
 impl Cut {
-    /// Of a ledger that was accounted for up to here; rows of jobs without jitter may go on beyond.
-    fn at(accounted: Timestamp) -> Self {
-        Self { sure: accounted, until: Timestamp::MAX, complete: Some(accounted) }
+    /// As a daemon found it that came later. Rows of jobs without jitter may go on beyond what was complete.
+    fn told(behind: &Event) -> Option<Self> {
+        let accounted = instant_of(behind, "accounted")?;
+        let complete = match behind.detail.get("complete") {
+            Some(_) => instant_of(behind, "complete").unwrap_or(Timestamp::MIN),
+            None => accounted,
+        };
+        Some(Self { sure: complete, until: Timestamp::MAX, complete: Some(complete) })
     }
 }
 
@@ -303,10 +308,13 @@ impl Walk {
         match event.kind.as_str() {
             "clock_stepped" => self.stepped(event),
             "clock_behind_ledger" => {
-                if let Some(accounted) = instant_of(event, "accounted") {
-                    self.cut(Cut::at(accounted), event.at, false);
+                if let Some(cut) = Cut::told(event) {
+                    self.cut(cut, event.at, false);
                 }
             }
+            // A daemon that starts says where the clock lies behind what was dealt with; what else was written since,
+            // however late, is of no slot.
+            "daemon_started" => self.latest = Some(event.at),
             _ => {
                 if let Some(latest) = self.latest.filter(|latest| is_back(*latest, event.at)) {
                     self.cut(Cut { sure: latest, until: Timestamp::MAX, complete: None }, event.at, true);

@@ -249,6 +249,8 @@ pub struct OpenRun {
     /// Waits for its turn: no attempt was begun.
     pub queued: bool,
     pub dry_run: bool,
+    /// Somebody was told that it is to be ended.
+    pub cancel_asked: bool,
 }
 
 /// Which rows `history` asks for; newest first.
@@ -281,8 +283,9 @@ pub struct Past {
 
 impl Past {
     /// The runs that have no end, with their jobs.
-    pub fn open_runs(&self) -> Vec<(RunId, String)> {
-        self.open.iter().map(|open| (open.record.run, open.record.job.clone())).collect()
+    pub fn open_runs(&self) -> Vec<(RunId, String, u32)> {
+        let last = |record: &RunRecord| record.attempts.last().map_or(0, |attempt| attempt.number);
+        self.open.iter().map(|open| (open.record.run, open.record.job.clone(), last(&open.record))).collect()
     }
 }
 

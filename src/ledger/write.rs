@@ -211,7 +211,6 @@ fn claim(
     if insert(row.epoch.into())? == 0
         && let Some(slot) = row.slot
     {
-        let job = row.job.as_str();
         if let Some(holder) = read::refuses(connection, row)? {
             return Ok(Applied::AlreadyClaimed(holder));
         }
@@ -219,7 +218,7 @@ fn claim(
         // epoch is the same.
         let highest: i64 = connection
             .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
-            .query_row(params![job, micros(slot)], |row| row.get(0))?;
+            .query_row(params![row.job.as_str(), micros(slot)], |row| row.get(0))?;
         insert(highest + 1)?;
     }
     let run = connection.last_insert_rowid();

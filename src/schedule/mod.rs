@@ -1,13 +1,14 @@
 //! When a job is due: cron expressions, `@every`, `@reboot`, in a time zone.
 //!
 //! Owns the meaning of an expression (`parse`, `field`, `expression`), its slots on the time line of a zone
-//! (`occurrence`), what looks like a slip (`lint`) and the words for it (`explain`). Pure: reads no clock
+//! (`occurrence`) and how many lie in a long time (`leap`), what looks like a slip (`lint`) and the words for it (`explain`). Pure: reads no clock
 //! and looks up no zone; both are handed in. Only a zone of the past is looked up here, by its name and what was
 //! recorded of it (`recorded`).
 
 mod explain;
 mod expression;
 mod field;
+mod leap;
 mod lint;
 mod occurrence;
 mod parse;
@@ -22,6 +23,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use expression::Expression;
+pub use leap::Leap;
 pub use lint::Lint;
 pub use occurrence::offsets;
 pub use recorded::{RECORDED_AHEAD, recorded};

@@ -17,7 +17,7 @@ use super::HORIZON;
 use super::expression::{Calendar, Expression};
 
 /// No offset is further from UTC, in seconds (tz databases and jiff allow up to 25:59:59).
-const FARTHEST_OFFSET: i64 = 26 * 3600;
+pub(super) const FARTHEST_OFFSET: i64 = 26 * 3600;
 
 pub(super) const MOST_OFFSETS: usize = 64;
 
@@ -51,10 +51,10 @@ pub(super) fn next(expression: &Expression, zone: &TimeZone, after: Timestamp) -
 }
 
 /// A stretch of constant offset, in seconds: instants `begins..ends`. `ends` is `i64::MAX` for the last.
-struct Stretch {
+pub(super) struct Stretch {
     begins_at_seam: bool,
-    ends: i64,
-    offset: i64,
+    pub(super) ends: i64,
+    pub(super) offset: i64,
 }
 
 fn next_of_calendar(calendar: &Calendar, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
@@ -90,7 +90,7 @@ fn next_of_calendar(calendar: &Calendar, zone: &TimeZone, after: Timestamp) -> O
 }
 
 /// The stretch that holds the second `at`; `None` beyond the last instant that can be told.
-fn stretch_at(zone: &TimeZone, at: i64) -> Option<Stretch> {
+pub(super) fn stretch_at(zone: &TimeZone, at: i64) -> Option<Stretch> {
     let instant = Timestamp::from_second(at).ok()?;
     let ends = zone.following(instant).next().map_or(i64::MAX, |next| next.timestamp().as_second());
     let before = Timestamp::from_second(at - 1).ok();

@@ -17,7 +17,7 @@ use super::{rendezvous, server};
 use crate::clock::Clock;
 use crate::host::cgroup::{Delegated, RunCgroup};
 use crate::host::process::{
-    Keep, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared,
+    Keep, Origin, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared, Status,
 };
 use crate::host::{accounts, procfs, sockets};
 use crate::model::{Outcome, RunId};
@@ -114,10 +114,13 @@ pub struct AdoptedProgram {
     pub keep: Keep,
     /// It has ended meanwhile: its exit is waiting.
     pub ended: bool,
+    /// How and when it did.
+    pub exit: Option<(Status, Timestamp)>,
     /// The daemon before had it ended, and what the attempt was to end as.
     pub ended_as: Option<Outcome>,
     /// Of its run, where it has one.
     pub slot: Option<Timestamp>,
+    pub origin: Option<Origin>,
     listed: Listed,
     link: Arc<Link>,
     spawner: Spawner,
@@ -191,8 +194,8 @@ impl Spawner {
     }
 
     /// Takes over what daemons before this one left running, and removes the sockets of dead spawners. `open`: the runs
-    /// that have no end in the ledger.
-    pub async fn adopt_all(&self, open: &[(RunId, String)]) -> Adoption {
+    /// that have no end in the ledger, each with its last attempt.
+    pub async fn adopt_all(&self, open: &[(RunId, String, u32)]) -> Adoption {
         let mut adoption = Adoption::default();
         let own = self.pid().await;
         let places = self.inner.settings.places();
@@ -224,7 +227,7 @@ impl Spawner {
             out_of_reach.push((pid, places.records_of(pid), trouble));
         }
         let adopted: HashSet<RunId> = adoption.programs.iter().map(|program| program.run).collect();
-        let missing = open.iter().filter(|(run, _)| !adopted.contains(run)).cloned().collect();
+        let missing = open.iter().filter(|(run, ..)| !adopted.contains(run)).cloned().collect();
         let (state, delegated) = (self.state().to_owned(), self.inner.delegated.clone());
         let looks = self.inner.looks.clone();
         let (orphans, out_of_reach) = tokio::task::spawn_blocking(move || {
@@ -294,6 +297,16 @@ impl Spawner {
         Ok(current.link.clone())
     }
 
+    /// What a spawner whose connection is closed wrote down of its programs. When this returns it is dead: it starts
+    /// nothing any more.
+    pub(crate) async fn last_words_of(&self, link: &Arc<Link>) -> Vec<Recorded> {
+        let mut current = self.inner.current.lock().await;
+        if Arc::ptr_eq(&current.link, link) {
+            current.bury(&self.inner.settings);
+        }
+        link.written_down().to_vec()
+    }
+
     pub(crate) fn own_account(&self) -> Option<&crate::host::process::Account> {
         self.inner.account.as_ref()
     }
@@ -334,6 +347,8 @@ impl Spawner {
                         started_at: listed.started_at,
                         keep: listed.keep.clone(),
                         ended: listed.ended,
+                        exit: listed.exit,
+                        origin: listed.origin.clone(),
                         ended_as: listed.ended_as,
                         slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
                         listed,
@@ -364,7 +379,9 @@ impl Current {
     fn bury(&mut self, settings: &Settings) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        tidy(settings.places(), self.link.spawner_pid());
+        let (places, spawner) = (settings.places(), self.link.spawner_pid());
+        self.link.remember(|| places.records_of(spawner));
+        tidy(places, spawner);
     }
 }
 

@@ -35,8 +35,10 @@ pub async fn daemon_end(bytes: &[u8]) {
         started_at: Timestamp::UNIX_EPOCH,
         keep: Keep { success_codes: vec![0], deadline: None },
         ended: false,
+        exit: None,
         ended_as: None,
         slot: None,
+        origin: None,
         held: [Position { offset: number(0), lines: number(8) }; 2],
     };
     let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
@@ -85,6 +87,7 @@ fn request(job: &str, sink: Sink) -> Request {
         nice: 0,
         io: None,
         keep: None,
+        origin: None,
     };
     Request { start, descriptors: vec![], log: Arc::new(Nowhere) }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use tokio::net::UnixStream;
@@ -16,7 +16,7 @@ use super::protocol::{
     put_message,
 };
 use crate::clock::Clock;
-use crate::host::process::{OutputLog, Status, Swept};
+use crate::host::process::{OutputLog, Recorded, Status, Swept};
 use crate::logs::Stream;
 use crate::model::Outcome;
 
@@ -27,6 +27,7 @@ pub(crate) struct Link {
     pid: AtomicI32,
     clock: Arc<dyn Clock>,
     died: CancellationToken,
+    written_down: OnceLock<Vec<Recorded>>,
 }
 
 #[derive(Default)]
@@ -120,6 +121,7 @@ impl Link {
             pid: AtomicI32::new(0),
             clock,
             died: CancellationToken::new(),
+            written_down: OnceLock::new(),
         });
         link.send(&ToSpawner::Hello { version: super::protocol::VERSION, state, retire }, vec![]);
         tokio::spawn(outgoing::write(socket.clone(), requests));
@@ -148,7 +150,17 @@ impl Link {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// Asks for a start; the receivers tell of it and of the end.
+    /// What this spawner wrote down of its programs, kept from its end on, when its file may go.
+    pub(crate) fn written_down(&self) -> &[Recorded] {
+        self.written_down.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn remember(&self, written_down: impl FnOnce() -> Vec<Recorded>) {
+        self.written_down.get_or_init(written_down);
+    }
+
+    /// Asks for a start; the receivers tell of it and of the end. The first one is closed where the spawner has died
+    /// before it answered: the program may have been started.
     pub(crate) fn start(
         &self,
         request: Request,
@@ -341,9 +353,8 @@ impl Link {
         let at = self.clock.now();
         for program in programs.into_values() {
             let mut answers = lock(&program.answers);
-            if let Some(started) = answers.started.take() {
-                let _ = started.send(Err(NotStarted { host: true, reason: reason.to_owned() }));
-            }
+            // Whether it was started, nobody has heard: neither answer would be true.
+            answers.started = None;
             if let Some(ended) = answers.ended.take() {
                 for (index, _) in program.logged.iter().enumerate().filter(|(_, logged)| **logged) {
                     program.log.end_output(stream(index), at);

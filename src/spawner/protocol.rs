@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::host::process::{Keep, Process, Status};
+use crate::host::process::{Keep, Origin, Process, Status};
 use crate::model::Outcome;
 use crate::policy::IoClass;
 
@@ -84,6 +84,8 @@ pub(crate) struct Start {
     pub(crate) nice: u8,
     pub(crate) io: Option<IoClass>,
     pub(crate) keep: Option<Keep>,
+    #[serde(default)]
+    pub(crate) origin: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,12 +141,17 @@ pub(crate) struct Listed {
     pub(crate) started_at: Timestamp,
     pub(crate) keep: Keep,
     pub(crate) ended: bool,
+    /// How and when, where it has ended.
+    #[serde(default)]
+    pub(crate) exit: Option<(Status, Timestamp)>,
     /// A daemon had it ended while it ran, and what for.
     #[serde(default)]
     pub(crate) ended_as: Option<Outcome>,
     /// As its mark says it.
     #[serde(default)]
     pub(crate) slot: Option<String>,
+    #[serde(default)]
+    pub(crate) origin: Option<Origin>,
     /// Of stdout and stderr: the first byte that is still held, and the lines that ended before it.
     pub(crate) held: [Position; 2],
 }

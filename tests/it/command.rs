@@ -26,6 +26,7 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
         run,
         attempt: 1,
         slot,
+        origin: None,
         account: None,
         env,
         nice: 0,

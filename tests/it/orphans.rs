@@ -1,5 +1,7 @@
 //! Runs whose spawner was killed, alone or with its daemon: never ended by that, never started a second time.
 
+mod unheard;
+
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +19,12 @@ fn gated(host: &Host, policy: &str) -> String {
          while [ ! -e {dir}/go ]; do sleep 0.05; done\n        \
          echo done; : >{dir}/ended; exit 3\n"
     )
+}
+
+fn gated_host() -> Host {
+    let host = Host::new("");
+    host.write_jobs(&gated(&host, ""));
+    host
 }
 
 fn starts(host: &Host) -> usize {
@@ -61,6 +69,13 @@ fn begin(host: &Host, job: &str) {
     wait_until("the job has begun", || host.log(job).contains("begun"));
 }
 
+/// A daemon in which `gated` has begun.
+fn daemon_with_gated(host: &Host) -> Daemon<'_> {
+    let daemon = host.daemon();
+    begin(host, "gated");
+    daemon
+}
+
 fn error(row: &serde_json::Value) -> String {
     row["attempts"].as_array().unwrap().last().unwrap()["error"].as_str().unwrap_or_default().to_owned()
 }
@@ -71,6 +86,13 @@ fn is_in_the_way(host: &Host) {
     let status = host.json(&["status", "--json"]);
     assert_eq!(status["running"][0]["job"], "gated", "{status:#}");
     assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+}
+
+/// The next daemon knows of the program whose spawner is dead, and of its end.
+fn next_daemon_watches_it_end(host: &Host, dead: i32) {
+    let daemon = host.daemon();
+    is_in_the_way(host);
+    ends_as_interrupted(host, dead, daemon);
 }
 
 /// Lets the program end, and looks at what is told of it.
@@ -94,31 +116,23 @@ fn ends_as_interrupted(host: &Host, dead: i32, daemon: Daemon<'_>) {
 
 #[test]
 fn a_command_outlives_its_spawner_and_is_watched_to_its_end() {
-    let host = Host::new("");
-    host.write_jobs(&gated(&host, ""));
-    let daemon = host.daemon();
-    begin(&host, "gated");
+    let host = gated_host();
+    let daemon = daemon_with_gated(&host);
     let dead = kill_spawner(&host);
     wait_until("it is watched", || host.log("gated").contains("is watched to its end"));
     is_in_the_way(&host);
     // It goes to the next daemon as well, which hears nothing from anybody.
     daemon.kill();
-    let daemon = host.daemon();
-    is_in_the_way(&host);
-    ends_as_interrupted(&host, dead, daemon);
+    next_daemon_watches_it_end(&host, dead);
 }
 
 #[test]
 fn a_command_outlives_its_spawner_and_its_daemon_together() {
-    let host = Host::new("");
-    host.write_jobs(&gated(&host, ""));
-    let daemon = host.daemon();
-    begin(&host, "gated");
+    let host = gated_host();
+    let daemon = daemon_with_gated(&host);
     let dead = kill_spawner(&host);
     daemon.kill();
-    let daemon = host.daemon();
-    is_in_the_way(&host);
-    ends_as_interrupted(&host, dead, daemon);
+    next_daemon_watches_it_end(&host, dead);
 }
 
 #[test]
@@ -126,8 +140,7 @@ fn what_was_interrupted_is_run_again_after_its_end_and_not_before() {
     for daemon_dies in [false, true] {
         let host = Host::new("");
         host.write_jobs(&gated(&host, "    interrupted: rerun\n    retries: { attempts: 1, backoff: 1s }\n"));
-        let mut daemon = host.daemon();
-        begin(&host, "gated");
+        let mut daemon = daemon_with_gated(&host);
         kill_spawner(&host);
         if daemon_dies {
             daemon.kill();
@@ -166,8 +179,7 @@ fn cancel_and_timeout_end_the_whole_tree_of_a_run_without_a_spawner() {
     for timeout in [false, true] {
         let host = Host::new("");
         host.write_jobs(&stubborn(&host, if timeout { "    timeout: 5s\n" } else { "" }));
-        let daemon = host.daemon();
-        begin(&host, "gated");
+        let daemon = daemon_with_gated(&host);
         kill_spawner(&host);
         daemon.kill();
         let before = host.processes().len();
@@ -197,28 +209,17 @@ fn a_program_that_hides_its_marks_is_known_by_what_its_spawner_wrote_down() {
         "  gated:\n    command:\n      shell: |\n        echo start >>{dir}/starts; echo begun\n        \
          exec env -i PATH=/usr/bin:/bin prlimit --rttime=unlimited sh -c 'while [ ! -e {dir}/go ]; do sleep 0.05; done; echo done; : >{dir}/ended'\n"
     ));
-    let daemon = host.daemon();
-    begin(&host, "gated");
+    let daemon = daemon_with_gated(&host);
     wait_until("it hides", || host.processes().iter().any(|(_, command)| command.starts_with("sh -c while")));
     let dead = kill_spawner(&host);
     daemon.kill();
-    let daemon = host.daemon();
-    is_in_the_way(&host);
-    ends_as_interrupted(&host, dead, daemon);
+    next_daemon_watches_it_end(&host, dead);
 }
 
 #[test]
 fn what_was_not_written_down_is_known_by_its_marks_and_another_daemons_run_of_the_same_name_is_not_touched() {
-    let [host, other] = [(); 2].map(|()| {
-        let host = Host::new("");
-        host.write_jobs(&gated(&host, ""));
-        host
-    });
-    let [daemon, others] = [&host, &other].map(|host| {
-        let daemon = host.daemon();
-        begin(host, "gated");
-        daemon
-    });
+    let [host, other] = [(); 2].map(|()| gated_host());
+    let [daemon, others] = [&host, &other].map(daemon_with_gated);
     assert_eq!(host.history("gated")[0]["run"], other.history("gated")[0]["run"]);
     let dead = kill_spawner(&host);
     let other_dead = kill_spawner(&other);
@@ -234,26 +235,20 @@ fn what_was_not_written_down_is_known_by_its_marks_and_another_daemons_run_of_th
     assert_eq!(starts(&host), 1, "{row:#}");
     assert!(!host.processes().iter().any(|(_, command)| command.contains("echo begun")), "it was found");
     assert!(daemon.stop().success());
-    let others = other.daemon();
-    is_in_the_way(&other);
-    ends_as_interrupted(&other, other_dead, others);
+    next_daemon_watches_it_end(&other, other_dead);
     assert_ne!(dead, other_dead);
 }
 
 #[test]
 fn a_program_is_found_although_nothing_is_left_of_its_spawner() {
-    let host = Host::new("");
-    host.write_jobs(&gated(&host, ""));
-    let daemon = host.daemon();
-    begin(&host, "gated");
+    let host = gated_host();
+    let daemon = daemon_with_gated(&host);
     let dead = kill_spawner(&host);
     daemon.kill();
     for left in left_of_spawners(&host.path("state")) {
         std::fs::remove_file(left).unwrap();
     }
-    let daemon = host.daemon();
-    is_in_the_way(&host);
-    ends_as_interrupted(&host, dead, daemon);
+    next_daemon_watches_it_end(&host, dead);
 }
 
 #[test]
@@ -266,8 +261,7 @@ fn an_exit_that_comes_after_its_attempt_was_written_down_is_not_taken_for_the_ne
          echo start >>{dir}/starts; echo begun; n=$(wc -l <{dir}/starts)\n        \
          while [ ! -e {dir}/go$n ]; do sleep 0.05; done; exit $((n + 2))\n"
     ));
-    let daemon = host.daemon();
-    begin(&host, "gated");
+    let daemon = daemon_with_gated(&host);
     let [first] = spawners(&host)[..] else { panic!() };
     daemon.kill();
     let signal = |signal| kill_process(Pid::from_raw(first).unwrap(), signal).unwrap();
@@ -296,10 +290,8 @@ fn an_exit_that_comes_after_its_attempt_was_written_down_is_not_taken_for_the_ne
 #[test]
 fn an_adopted_run_whose_job_is_gone_ends_as_it_does_and_two_daemons_in_a_row_lose_nothing_of_it() {
     for spawner_dies in [false, true] {
-        let host = Host::new("");
-        host.write_jobs(&gated(&host, ""));
-        let daemon = host.daemon();
-        begin(&host, "gated");
+        let host = gated_host();
+        let daemon = daemon_with_gated(&host);
         if spawner_dies {
             kill_spawner(&host);
         }
@@ -364,8 +356,7 @@ fn what_a_spawner_of_another_version_runs_is_watched_and_its_exit_waits_for_a_da
     for ends_meanwhile in [false, true] {
         let host = Host::new("");
         host.write_jobs(&gated(&host, if ends_meanwhile { "" } else { "    interrupted: rerun\n" }));
-        let daemon = host.daemon();
-        begin(&host, "gated");
+        let daemon = daemon_with_gated(&host);
         let [spawner] = spawners(&host)[..] else { panic!() };
         daemon.kill();
         let other = OtherVersion::take_the_place_of(&host, spawner);

@@ -1,5 +1,7 @@
 //! Clocks that are set, machines that sleep and a daemon that is stopped: what the ledger tells of it.
 
+mod between_looks;
+
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +53,11 @@ struct Edge<'a> {
 impl<'a> Edge<'a> {
     fn start(host: &'a Host, now: &str) -> Self {
         let clock = ManualClock::new(at(now));
+        Self::start_on(host, clock.clone(), Arc::new(clock))
+    }
+
+    /// `seen`: as the engine sees the clock.
+    fn start_on(host: &'a Host, clock: ManualClock, seen: Arc<dyn Clock>) -> Self {
         let environment = Environment::of_process(&clock);
         let table = Arc::new(config::load(&host.config(), &environment).unwrap().0);
         let runtime =
@@ -76,7 +83,7 @@ impl<'a> Edge<'a> {
             table,
             ledger: Box::new(ledger),
             recovery,
-            clock: Arc::new(clock.clone()),
+            clock: seen,
             spawner: spawner.clone(),
             courier,
             host: "web1".into(),

@@ -168,6 +168,7 @@ impl Plan {
             share: state.map_or_else(Default::default, |state| state.share),
             missed: state.map_or_else(Default::default, |state| self.missed(&state.spec, first)),
             budget: usize::MAX,
+            turns: self.pauses.turns(&past.job),
         };
         match state {
             Some(state) => {
@@ -249,7 +250,8 @@ impl Plan {
             self.place(&spec.name, next);
         }
         if let Some(accounted) = future {
-            out.push(Decision::BehindLedger { accounted, epoch: self.epoch });
+            let complete = recovered.accounted;
+            out.push(Decision::BehindLedger { accounted, complete, epoch: self.epoch });
             out.push(Decision::Notice(format!(
                 "the ledger's last instant, {accounted}, lies in the future: the clock was wrong then or is wrong now \
                  ({now}); it is not believed, and scheduling goes on from now"
@@ -307,6 +309,9 @@ impl Plan {
             let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec, group.cloned());
             if run.dry_run {
                 self.runs.mark_dry(token);
+            }
+            if let Some(at) = run.ended_at {
+                self.runs.mark_ended(token, at);
             }
         }
     }

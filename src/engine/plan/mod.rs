@@ -8,8 +8,9 @@
 //! - Fixed-time slots are always claimed under epoch 0: whatever the clock does, the ledger's key lets each run once.
 //! - A job that is due `after` others while it is paused stays due, and runs when the pause ends. Runs that are
 //!   claimed and wait when a pause begins go on.
-//! - A long past is looked at in portions ([`BUDGET`]), so that a year of per-second slots neither hangs the daemon
-//!   nor fills its memory; each portion becomes range rows of its own, with exact numbers.
+//! - Of a long past whole days are counted at once, and the rest is looked at in portions ([`BUDGET`]), so that years of
+//!   per-second slots neither hang the daemon nor fill its memory; each portion becomes range rows of its own, with
+//!   exact numbers.
 //! - `run_all` runs at most 10 000 slots of a job at once; older ones are `missed`. After a gap of more than 30 days
 //!   it acts as `run_once`: a clock that was set by years must not bring about years of runs.
 //! - A clock that is set back by more than 10 s ends a stretch of time: each slot of it that was not yet due (by its
@@ -229,7 +230,7 @@ impl Plan {
             return;
         }
         self.after_held.remove(&job);
-        let (token, verdict) = self.runs.admit(&spec, now, false, self.table.max_running);
+        let (token, verdict) = self.runs.admit(&spec, now, now, false, self.table.max_running);
         if verdict != Verdict::Overlaps {
             self.note_start(&job);
         }
@@ -272,7 +273,7 @@ impl Plan {
             out.push(refuse(RefuseReason::RunsAlready(run)));
             return;
         }
-        let (token, verdict) = self.runs.admit(&spec, now, false, self.table.max_running);
+        let (token, verdict) = self.runs.admit(&spec, now, now, false, self.table.max_running);
         let state = match verdict {
             Verdict::Start => NewState::Started,
             Verdict::Wait => NewState::Queued,

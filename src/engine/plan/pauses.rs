@@ -43,6 +43,12 @@ impl Pauses {
         self.all.as_ref().is_some_and(one) || self.jobs.get(job).is_some_and(one)
     }
 
+    /// When what `covers` says of this job may change.
+    pub(super) fn turns(&self, job: &JobName) -> Vec<Timestamp> {
+        let pauses = self.all.iter().chain(self.jobs.get(job));
+        pauses.flat_map(|pause| [Some(pause.since), pause.until]).flatten().collect()
+    }
+
     /// The next end that was set beforehand.
     pub(super) fn first_end(&self) -> Option<Timestamp> {
         self.all.iter().chain(self.jobs.values()).filter_map(|pause| pause.until).min()

@@ -54,6 +54,8 @@ pub(super) struct Run {
     group: Option<String>,
     /// Was told to end.
     ending: bool,
+    /// When it ended, where it only waits for its end to be told.
+    ended_at: Option<Timestamp>,
     /// Ends these once its own row is durable.
     replaces: Vec<Token>,
     /// It only says what it would do: it counts neither as a start nor as a success of its job.
@@ -78,11 +80,13 @@ pub(super) enum Consequence {
 }
 
 impl Runs {
-    /// A new run, decided by the job's overlap; nothing is kept of one that overlaps.
+    /// A new run, decided by the job's overlap; nothing is kept of one that overlaps. `due`: what had ended by then
+    /// doesn't stand in its way; it only waits until that end is told.
     pub(super) fn admit(
         &mut self,
         spec: &JobSpec,
         order: Timestamp,
+        due: Timestamp,
         serial: bool,
         max_running: usize,
     ) -> (Token, Verdict) {
@@ -95,13 +99,17 @@ impl Runs {
         if let Some(of_job) = of_job
             && !serial
         {
+            let over = |other: &Token| self.runs[other].ended_at.is_some_and(|at| at <= due);
             match spec.overlap {
+                Overlap::Skip if of_job.waiting.is_empty() && of_job.running.iter().all(over) => {}
                 Overlap::Skip => return (token, Verdict::Overlaps),
                 Overlap::Queue if of_job.waiting.iter().any(|other| !self.runs[other].serial) => {
                     return (token, Verdict::Overlaps);
                 }
                 Overlap::Replace => {
-                    replaces.extend(of_job.running.iter().filter(|other| !self.runs[*other].ending));
+                    replaces.extend(
+                        of_job.running.iter().filter(|other| !self.runs[*other].ending && !over(other)),
+                    );
                     replaces.extend(of_job.waiting.iter().filter(|other| !self.runs[*other].serial));
                 }
                 Overlap::Queue | Overlap::Allow => {}
@@ -119,6 +127,7 @@ impl Runs {
                 started,
                 group: spec.group.clone(),
                 ending: false,
+                ended_at: None,
                 replaces,
                 dry: false,
                 doomed: None,
@@ -146,6 +155,7 @@ impl Runs {
             started: !queued,
             group,
             ending: false,
+            ended_at: None,
             replaces: vec![],
             dry: false,
             doomed: None,
@@ -159,6 +169,12 @@ impl Runs {
     pub(super) fn mark_dry(&mut self, token: Token) {
         if let Some(run) = self.runs.get_mut(&token) {
             run.dry = true;
+        }
+    }
+
+    pub(super) fn mark_ended(&mut self, token: Token, at: Timestamp) {
+        if let Some(run) = self.runs.get_mut(&token) {
+            run.ended_at = Some(at);
         }
     }
 

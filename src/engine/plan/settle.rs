@@ -86,6 +86,7 @@ impl Plan {
                 share: state.share,
                 missed: self.missed(&spec, state.next),
                 budget: usize::MAX,
+                turns: self.pauses.turns(&job),
             };
             let swept = sweep.run(|due| self.fate(&job, due, until));
             self.place(&job, swept.next);
@@ -138,6 +139,7 @@ impl Plan {
                 share: state.share,
                 missed: self.missed(&spec, state.next),
                 budget: budget.max(2),
+                turns: self.pauses.turns(&job),
             };
             let swept = sweep.run(|due| self.fate(&job, due, now));
             budget -= swept.looked_at.saturating_sub(2).min(budget);
@@ -194,7 +196,8 @@ impl Plan {
         }
         found.candidates.sort_by_key(|candidate| candidate.slot);
         for Candidate { slot, spec, trigger, epoch, serial } in found.candidates {
-            let (token, verdict) = self.runs.admit(&spec, slot, serial, self.table.max_running);
+            let due = self.due(&spec.name, slot);
+            let (token, verdict) = self.runs.admit(&spec, slot, due, serial, self.table.max_running);
             let state = match verdict {
                 Verdict::Start => NewState::Started,
                 Verdict::Wait => NewState::Queued,

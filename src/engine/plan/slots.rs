@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::config::JobSpec;
 use crate::model::{SkipReason, Trigger};
 use crate::policy::{Missed, MissedPolicy, PUNCTUAL};
-use crate::schedule::Schedule;
+use crate::schedule::{Leap, Schedule};
 
 /// More skipped slots in a row than this become one range row.
 const SINGLES: u64 = 1000;
@@ -22,6 +22,10 @@ pub(super) const RUN_ALL_AT_MOST: usize = 10_000;
 
 /// The least distance between two instants.
 pub(super) const TICK: Duration = Duration::from_nanos(1);
+
+/// So many slots are looked at one by one before whole days of them are counted at once; twice as many after each time
+/// that there was nothing to gain.
+const BEFORE_A_LEAP: usize = 512;
 
 /// One job's due slots, to be judged at `now`.
 pub(super) struct Sweep<'a> {
@@ -35,6 +39,8 @@ pub(super) struct Sweep<'a> {
     pub(super) missed: Missed,
     /// How many slots may be looked at before the rest is left for later.
     pub(super) budget: usize,
+    /// Instants at which the fate of slots that are due may change.
+    pub(super) turns: Vec<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +65,7 @@ pub(super) struct Stretch {
     count: u64,
     /// All of them while they are few.
     singles: Vec<Timestamp>,
-    last_index: usize,
+    last_index: u64,
 }
 
 impl Sweep<'_> {
@@ -68,19 +74,49 @@ impl Sweep<'_> {
         let policy = self.missed.policy;
         let keep = if self.missed.policy == MissedPolicy::RunAll { RUN_ALL_AT_MOST } else { 1 };
         let mut skipped = Skipped::default();
-        let mut kept: VecDeque<(usize, Timestamp)> = VecDeque::new();
-        let mut eligible = 0_usize;
+        let mut kept: VecDeque<(u64, Timestamp)> = VecDeque::new();
+        let mut eligible = 0_u64;
         let mut looked_at = 0;
+        let mut index = 0;
         let mut next = self.first;
+        let (mut leap_at, mut patience) = (BEFORE_A_LEAP, BEFORE_A_LEAP);
         while let Some(slot) = next.filter(|slot| *slot <= self.until) {
-            if looked_at == self.budget {
+            if looked_at >= self.budget {
                 break;
             }
-            if let Some(reason) = fate(later(slot, self.share)) {
-                skipped.push(looked_at, slot, Fate::Certain(reason));
+            let certain = fate(later(slot, self.share));
+            if looked_at >= leap_at {
+                // Those that are kept now are not among the newest of what follows.
+                let leave = if certain.is_some() { 1 } else { keep as u64 };
+                let leap = self.schedule.leap(slot, self.steady_until(slot), leave);
+                let leap = leap.filter(|leap| leap.count > SINGLES);
+                patience = if leap.is_some() { BEFORE_A_LEAP } else { patience.saturating_mul(2) };
+                looked_at += leap.map_or(0, |leap| leap.looked_at);
+                leap_at = looked_at.saturating_add(patience);
+                if let Some(Leap { last, count, .. }) = leap {
+                    if certain.is_none() {
+                        eligible += count;
+                        for (index, older) in kept.drain(..) {
+                            skipped.push(index, older, Fate::Superseded);
+                        }
+                    }
+                    skipped.push_many(
+                        index,
+                        slot,
+                        last,
+                        count,
+                        certain.map_or(Fate::Superseded, Fate::Certain),
+                    );
+                    index += count;
+                    next = self.schedule.next_after(last);
+                    continue;
+                }
+            }
+            if let Some(reason) = certain {
+                skipped.push(index, slot, Fate::Certain(reason));
             } else {
                 eligible += 1;
-                kept.push_back((looked_at, slot));
+                kept.push_back((index, slot));
                 if kept.len() > keep
                     && let Some((index, older)) = kept.pop_front()
                 {
@@ -88,6 +124,7 @@ impl Sweep<'_> {
                 }
             }
             looked_at += 1;
+            index += 1;
             next = self.schedule.next_after(slot);
         }
         if next.is_some_and(|slot| slot <= self.until) {
@@ -109,6 +146,13 @@ impl Sweep<'_> {
         }
         let superseded = self.superseded(!runs.is_empty());
         Swept { skipped: skipped.named(superseded), runs, trigger: Some(trigger), policy, next, looked_at }
+    }
+
+    /// The last instant up to which slots have the fate of this one.
+    fn steady_until(&self, slot: Timestamp) -> Timestamp {
+        let due = later(slot, self.share);
+        let turn = self.turns.iter().filter(|turn| **turn > due).min();
+        turn.map_or(self.until, |turn| earlier(earlier(*turn, self.share), TICK).min(self.until))
     }
 
     fn superseded(&self, newest_runs: bool) -> SkipReason {
@@ -146,23 +190,26 @@ enum Fate {
 struct Skipped(Vec<(Fate, Stretch)>);
 
 impl Skipped {
-    fn push(&mut self, index: usize, slot: Timestamp, fate: Fate) {
-        let Some((_, stretch)) =
-            self.0.last_mut().filter(|(of, stretch)| *of == fate && stretch.last_index + 1 == index)
-        else {
+    fn push(&mut self, index: u64, slot: Timestamp, fate: Fate) {
+        self.push_many(index, slot, slot, 1, fate);
+    }
+
+    /// Slots next to each other, the first of them with this index.
+    fn push_many(&mut self, index: u64, first: Timestamp, last: Timestamp, count: u64, fate: Fate) {
+        let before = self.0.last_mut();
+        let follows = before.filter(|(of, stretch)| *of == fate && stretch.last_index + 1 == index);
+        let Some((_, stretch)) = follows else {
             let reason = SkipReason::Missed;
-            let singles = vec![slot];
-            self.0.push((
-                fate,
-                Stretch { reason, first: slot, last: slot, count: 1, singles, last_index: index },
-            ));
+            let singles = if count == 1 { vec![first] } else { vec![] };
+            self.0
+                .push((fate, Stretch { reason, first, last, count, singles, last_index: index + count - 1 }));
             return;
         };
-        stretch.last = slot;
-        stretch.last_index = index;
-        stretch.count += 1;
-        if stretch.count <= SINGLES {
-            stretch.singles.push(slot);
+        stretch.last = last;
+        stretch.last_index = index + count - 1;
+        stretch.count += count;
+        if count == 1 && stretch.count <= SINGLES {
+            stretch.singles.push(first);
         } else {
             stretch.singles = Vec::new();
         }

@@ -104,6 +104,8 @@ pub enum Decision {
     /// At start: the ledger's last instant lies in the future and is not believed. As a `SetBack` for what follows.
     BehindLedger {
         accounted: Timestamp,
+        /// Up to where each slot has its row: rows alone can lie beyond, where others waited for their jitter.
+        complete: Option<Timestamp>,
         epoch: u32,
     },
     /// At start: the ledger's last instant lies more than [`crate::policy::FAR`] ago.
@@ -160,4 +162,6 @@ pub struct OpenRun {
     pub slot: Option<Timestamp>,
     pub queued: bool,
     pub dry_run: bool,
+    /// It has ended, of which the loop is about to tell: from then on it stands in no slot's way.
+    pub ended_at: Option<Timestamp>,
 }

@@ -9,6 +9,7 @@ mod mark;
 mod one;
 mod orphans;
 mod programs;
+mod request;
 mod resolve;
 
 use std::io;
@@ -28,7 +29,7 @@ pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 
 use crate::logs::{RunLog, Stream};
-use crate::model::{Finding, Report, Severity};
+use crate::model::{Finding, Report, Severity, Trigger};
 
 /// A program to start.
 #[derive(Debug, Default)]
@@ -88,6 +89,14 @@ pub struct Keep {
     pub success_codes: Vec<i32>,
     /// When the attempt times out, by the wall clock.
     pub deadline: Option<Timestamp>,
+}
+
+/// What else the row of a run says, for a later daemon that must write it again since it was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub trigger: Trigger,
+    pub requested_by: Option<String>,
+    pub epoch: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

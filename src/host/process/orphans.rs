@@ -64,6 +64,29 @@ impl Orphan {
         self.leaders.first().map(|leader| leader.pid.unsigned_abs())
     }
 
+    /// Where nothing was written down: its programs by what lives of it. `None` where nothing does.
+    pub(super) async fn with_leaders(mut self) -> Option<Self> {
+        let this = Arc::new(self.clone());
+        let mut living = this.left(&mut HashSet::new()).await;
+        if living.is_empty() {
+            // Where the kernel takes no mark, they say it themselves.
+            living = tokio::task::spawn_blocking(move || {
+                let mut all = procfs::all();
+                all.retain(|one| one.session == this.spawner && search::says(one, this.run, &this.job));
+                all
+            })
+            .await
+            .unwrap_or_default();
+        }
+        if living.is_empty() {
+            return None;
+        }
+        let started = |one: &ProcessStat| living.iter().any(|other| other.pid == one.parent);
+        let leads = |one: &&ProcessStat| one.pid == one.group && one.session == self.spawner && !started(one);
+        self.leaders = living.iter().filter(leads).map(Leader::of).collect();
+        Some(self)
+    }
+
     /// Ends what is left of the run: TERM, `grace`, KILL; returns when nothing is, or nothing more can be ended.
     pub(super) async fn end(self: &Arc<Self>, grace: Duration) -> Swept {
         let mut known = HashSet::new();

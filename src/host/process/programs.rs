@@ -1,28 +1,24 @@
 //! Starting programs for one attempt, waiting for them, and ending all that they left.
 
+mod unheard;
+
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::MemfdFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
-use super::environment::{self, MARKER_JOB, MARKER_RUN, MARKER_SLOT};
+use super::environment;
 use super::mark::mark;
 use super::orphans::{DIED, Leader, Watch};
-use super::{
-    Account, Exit, Orphan, Output, OutputLog, Program, StartError, Status, Stdin, Swept, find_program, one,
-};
+use super::request::{MAX_OUTPUT, Prepared};
+use super::{Account, Exit, Origin, Orphan, OutputLog, Program, StartError, Status, Swept, one};
 use crate::host::procfs;
 use crate::model::{JobName, Outcome, RunId};
 use crate::policy::IoClass;
-use crate::spawner::{Link, NotStarted, ProgramEnd, Request, RunKey, Sink, Spawner, Start};
-
-/// Output that is logged of one program where its job doesn't say.
-const MAX_OUTPUT: u64 = 10 << 20;
+use crate::spawner::{Link, NotStarted, ProgramEnd, RunKey, Spawner};
 
 /// Until the spawner has told of a program that no longer exists.
 const REAPED: Duration = Duration::from_secs(5);
@@ -34,6 +30,8 @@ pub struct ProgramContext {
     pub run: RunId,
     pub attempt: u32,
     pub slot: Option<Timestamp>,
+    /// Of a run that this daemon has claimed.
+    pub origin: Option<Origin>,
     /// The `user` of the job, looked up; for `command`.
     pub account: Option<Account>,
     /// The `env` of the job, its secrets resolved; for `command`.
@@ -65,13 +63,6 @@ struct Started {
     pids: Vec<u32>,
     /// What is left of the run has no spawner that could be asked.
     orphan: Option<Arc<Orphan>>,
-}
-
-/// A request with the job's own ends of its pipes.
-struct Prepared {
-    request: Request,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
 }
 
 pub struct Running {
@@ -179,8 +170,8 @@ impl Programs {
             if host { StartError::Host { program, reason } } else { StartError::Program { program, reason } }
         };
         let keep = program.keep.is_some();
-        let Prepared { request, stdout, stderr } =
-            self.request(program).map_err(|NotStarted { host, reason }| failed(host, reason))?;
+        let Prepared { request, stdout, stderr } = Prepared::new(&self.inner.context, self.key(), program)
+            .map_err(|NotStarted { host, reason }| failed(host, reason))?;
         let link = self.link().await.map_err(|error| failed(true, format!("{error:#}")))?;
         let (started, ended) = link.start(request);
         match started.await {
@@ -190,7 +181,15 @@ impl Programs {
                 Ok(Running { pid, stdout, stderr, ended: Ended::NotYet(ended), kept })
             }
             Ok(Err(not)) => Err(failed(not.host, not.reason)),
-            Err(_) => Err(failed(true, "the spawner has ended".to_owned())),
+            Err(_) if keep => {
+                let found = self.unheard(&link).await;
+                let running = found.map(|orphan| self.watched(orphan, stdout, stderr));
+                running.ok_or_else(|| failed(true, unheard::NOT_STARTED.to_owned()))
+            }
+            // What there may be of it is ended with the attempt.
+            Err(_) => {
+                Err(failed(true, "the spawner has died before it said whether it was started".to_owned()))
+            }
         }
     }
 
@@ -303,62 +302,6 @@ impl Programs {
         tokio::time::timeout(REAPED, running.wait()).await.unwrap_or_else(|_| unknown_exit())
     }
 
-    fn request(&self, program: Program) -> Result<Prepared, NotStarted> {
-        let never = |reason: String| NotStarted { host: false, reason };
-        let context = &self.inner.context;
-        let Program { argv, mut env, cwd, stdin, stdout, stderr, max_output, account, keep } = program;
-        let Some(name) = argv.first() else { return Err(never("no program is named".to_owned())) };
-        let folder = cwd.as_deref().unwrap_or(Path::new("/"));
-        match std::fs::metadata(folder) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(never(format!("working folder {}: not a folder", folder.display()))),
-            Err(error) => return Err(never(format!("working folder {}: {error}", folder.display()))),
-        }
-        let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
-        let path = find_program(name, path, folder).map_err(never)?;
-        let user = account.as_ref().map_or(Ok(None), change_to);
-        let user = user.map_err(never)?;
-
-        let host = |error: std::io::Error| NotStarted { host: true, reason: error.to_string() };
-        let mut descriptors = vec![];
-        let fed = match stdin {
-            Stdin::Null => false,
-            Stdin::Bytes(bytes) => {
-                descriptors.push(file_of(&bytes).map_err(host)?);
-                true
-            }
-            Stdin::From(descriptor) => {
-                descriptors.push(descriptor);
-                true
-            }
-        };
-        let (stdout, our_stdout) = sink(stdout, &mut descriptors).map_err(host)?;
-        let (stderr, our_stderr) = sink(stderr, &mut descriptors).map_err(host)?;
-
-        environment::put(&mut env, MARKER_JOB, context.job.to_string());
-        environment::put(&mut env, MARKER_RUN, context.run.to_string());
-        environment::put(&mut env, MARKER_SLOT, environment::slot(context.slot));
-        let start = Start {
-            id: 0,
-            run: self.key(),
-            attempt: context.attempt,
-            path,
-            argv,
-            env,
-            cwd,
-            stdin: fed,
-            stdout,
-            stderr,
-            max_output: max_output.unwrap_or(MAX_OUTPUT),
-            user,
-            nice: context.nice,
-            io: context.io,
-            keep,
-        };
-        let request = Request { start, descriptors, log: context.log.clone() };
-        Ok(Prepared { request, stdout: our_stdout, stderr: our_stderr })
-    }
-
     /// The spawner of this attempt's programs; another one where it died.
     async fn link(&self) -> anyhow::Result<Arc<Link>> {
         if let Some(link) = self.started().link.clone().filter(|link| !link.is_dead()) {
@@ -422,39 +365,4 @@ fn unknown_exit() -> Exit {
         written: 0,
         dropped: 0,
     }
-}
-
-/// `None` where the account is the daemon's own.
-fn change_to(account: &Account) -> Result<Option<(u32, u32, Vec<u32>)>, String> {
-    let own = nix::unistd::geteuid();
-    if account.uid == own.as_raw() {
-        return Ok(None);
-    }
-    if !own.is_root() {
-        return Err(format!("user {}: only root can run a program as another user", account.name));
-    }
-    Ok(Some((account.uid, account.gid, account.groups.clone())))
-}
-
-/// The bytes as a file without a name: whoever reads it never waits, and nobody waits for a reader.
-fn file_of(bytes: &[u8]) -> std::io::Result<OwnedFd> {
-    use std::io::{Seek, Write};
-
-    let mut file = std::fs::File::from(rustix::fs::memfd_create("stdin", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file.into())
-}
-
-fn sink(output: Output, descriptors: &mut Vec<OwnedFd>) -> std::io::Result<(Sink, Option<OwnedFd>)> {
-    Ok(match output {
-        Output::Null => (Sink::Null, None),
-        Output::Log { tail } => (Sink::Log { tail }, None),
-        Output::Capture { limit } => (Sink::Capture { limit }, None),
-        Output::Pipe => {
-            let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
-            descriptors.push(writing);
-            (Sink::Passed, Some(reading))
-        }
-    })
 }

@@ -53,7 +53,14 @@ impl OpenRuns {
                     findings: vec![],
                 };
                 let (queued, owner) = (started_at.is_none(), owner.clone());
-                let open = OpenRun { record, epoch: row.epoch, owner, queued, dry_run: row.dry_run };
+                let open = OpenRun {
+                    record,
+                    epoch: row.epoch,
+                    owner,
+                    queued,
+                    dry_run: row.dry_run,
+                    cancel_asked: false,
+                };
                 self.0.insert(run, open);
             }
             Write::AttemptStarted { run, number, at } => {

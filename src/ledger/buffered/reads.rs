@@ -109,8 +109,8 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
         Ok(above.flatten().or(below))
     }
 
-    fn refuses(&self, row: &NewRow) -> Result<Option<RunId>, LedgerError> {
-        let (below, above) = self.both(|ledger| ledger.refuses(row))?;
+    fn refuses(&self, claim: &NewRow) -> Result<Option<RunId>, LedgerError> {
+        let (below, above) = self.both(|ledger| ledger.refuses(claim))?;
         Ok(above.flatten().or(below))
     }
 

@@ -1,4 +1,5 @@
 mod debian_cron;
+mod leap;
 mod properties;
 mod recorded;
 mod slots;

@@ -20,6 +20,12 @@ const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 /// On either side of the clock change.
 const AROUND: i64 = 2 * DAY;
+/// As far where slots come each few seconds: an hour that is shown twice is compared both times.
+const NEAR: i64 = 90 * MINUTE;
+/// As far where they come each second.
+const AT: i64 = MINUTE;
+/// The one slot of a minute that was jumped over, and of a second where the walk goes by seconds.
+const AT_ONCE: [i64; 1] = [0];
 /// Walked before anything is compared, so that the walk knows which local times were shown: more than any step.
 const RUN_UP: i64 = 2 * DAY;
 
@@ -37,18 +43,20 @@ struct Awkward {
     text: &'static str,
     /// Slots repeat when the clock shows the same time again.
     interval: bool,
-    second: i64,
+    second: fn(i64) -> bool,
+    /// How far on either side of the clock change slots are compared.
+    around: i64,
     on: fn(&Day) -> bool,
     /// Hour and minute.
     at: fn(i64, i64) -> bool,
 }
 
 const fn fixed(text: &'static str, on: fn(&Day) -> bool, at: fn(i64, i64) -> bool) -> Awkward {
-    Awkward { text, interval: false, second: 0, on, at }
+    Awkward { text, interval: false, second: |second| second == 0, around: AROUND, on, at }
 }
 
 const fn interval(text: &'static str, on: fn(&Day) -> bool, at: fn(i64, i64) -> bool) -> Awkward {
-    Awkward { text, interval: true, second: 0, on, at }
+    Awkward { interval: true, ..fixed(text, on, at) }
 }
 
 const AWKWARD: &[Awkward] = &[
@@ -67,15 +75,57 @@ const AWKWARD: &[Awkward] = &[
         |on| on.day == on.length - 2 || (on.weekday == 6 && on.day + 7 > on.length),
         |hour, minute| hour % 2 == 1 && minute == 0,
     ),
-    Awkward { second: 15, ..fixed("15 30 2 * * *", |_| true, |hour, minute| (hour, minute) == (2, 30)) },
-    Awkward { second: 59, ..fixed("59 59 23 * * *", |_| true, |hour, minute| (hour, minute) == (23, 59)) },
+    Awkward {
+        second: |second| second == 15,
+        ..fixed("15 30 2 * * *", |_| true, |hour, minute| (hour, minute) == (2, 30))
+    },
+    Awkward {
+        second: |second| second == 59,
+        ..fixed("59 59 23 * * *", |_| true, |hour, minute| (hour, minute) == (23, 59))
+    },
+    Awkward {
+        second: |second| second % 20 == 0,
+        ..fixed("*/20 30 2 * * *", |_| true, |hour, minute| (hour, minute) == (2, 30))
+    },
+    Awkward {
+        second: |second| (10..=40).contains(&second) && (second - 10) % 15 == 0,
+        ..fixed(
+            "10-40/15 0,59 0-3 * * *",
+            |_| true,
+            |hour, minute| hour <= 3 && (minute == 0 || minute == 59),
+        )
+    },
     interval("*/5 * * * *", |_| true, |_, minute| minute % 5 == 0),
     interval("*/7 1-3 * * *", |_| true, |hour, minute| (1..=3).contains(&hour) && minute % 7 == 0),
     interval("0 */2 * * *", |_| true, |hour, minute| hour % 2 == 0 && minute == 0),
     interval("59 * * * 0", |on| on.weekday == 0, |_, minute| minute == 59),
     interval("30 */24 1 * *", |on| on.day == 1, |hour, minute| (hour, minute) == (0, 30)),
     interval("* 2 * * *", |_| true, |hour, _| hour == 2),
-    Awkward { second: 30, ..interval("30 * 0 * * *", |_| true, |hour, _| hour == 0) },
+    Awkward { second: |second| second == 30, ..interval("30 * 0 * * *", |_| true, |hour, _| hour == 0) },
+    Awkward {
+        second: |second| second >= 5 && second % 25 == 5,
+        ..interval(
+            "5/25 */20 1-3 * * *",
+            |_| true,
+            |hour, minute| (1..=3).contains(&hour) && minute % 20 == 0,
+        )
+    },
+    Awkward {
+        second: |second| second % 20 == 0,
+        around: NEAR,
+        ..interval("*/20 * * * * *", |_| true, |_, _| true)
+    },
+    Awkward { second: |_| true, around: AT, ..interval("* * * * * *", |_| true, |_, _| true) },
+];
+
+/// Intervals of the time that passes, which no clock on a wall touches: period in seconds, and how far on either side of
+/// the clock change they are compared.
+const EVERY: &[(&str, i64, i64)] = &[
+    ("@every 1s", 1, AT),
+    ("@every 90s", 90, NEAR),
+    ("@every 7m", 420, NEAR),
+    ("@every 25h", 25 * 3600, AROUND),
+    ("@every 1d", DAY, AROUND),
 ];
 
 /// A clock change with all that the walk around it sees: the offset at its beginning, and every change in it.
@@ -186,9 +236,10 @@ fn hash(window: &Window) -> u64 {
 
 fn check_zone(name: &str, windows: &[Window], times: &[u32], counted: &Counted) {
     let schedules: Vec<Schedule> = AWKWARD.iter().map(|one| schedule(one.text, name)).collect();
+    let every: Vec<Schedule> = EVERY.iter().map(|(text, ..)| schedule(text, name)).collect();
     let zone = TimeZone::get(name).unwrap();
     for window in windows {
-        let (from, until) = (window.change - AROUND, window.change + AROUND);
+        let (from, until) = window.around(AROUND);
         let expected = walk(window, times);
         // The walk's clock is the zone's.
         for second in (from..until).step_by(3600).chain([window.change - 1, window.change]) {
@@ -199,6 +250,7 @@ fn check_zone(name: &str, windows: &[Window], times: &[u32], counted: &Counted) 
             let place = || {
                 format!("{} in {name} around {}", one.text, Timestamp::from_second(window.change).unwrap())
             };
+            let (from, until) = window.around(one.around);
             let (from, until) =
                 (Timestamp::from_second(from).unwrap(), Timestamp::from_second(until).unwrap());
             let ours: Vec<i64> =
@@ -220,11 +272,26 @@ fn check_zone(name: &str, windows: &[Window], times: &[u32], counted: &Counted) 
             }
             counted.slots.fetch_add(expected.len(), Ordering::Relaxed);
         }
+        for ((text, period, around), schedule) in EVERY.iter().zip(&every) {
+            let (from, until) = window.around(*around);
+            let expected: Vec<i64> = (from + 1..until).filter(|second| second % period == 0).collect();
+            let (from, until) =
+                (Timestamp::from_second(from).unwrap(), Timestamp::from_second(until).unwrap());
+            let ours: Vec<i64> =
+                slots_between(schedule, from, until).iter().map(|slot| slot.as_second()).collect();
+            assert_eq!(ours, expected, "{text} in {name} between {from} and {until}");
+            counted.slots.fetch_add(expected.len(), Ordering::Relaxed);
+        }
         counted.walks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Window {
+    /// The instants so far before and after the change.
+    fn around(&self, seconds: i64) -> (i64, i64) {
+        (self.change - seconds, self.change + seconds)
+    }
+
     fn offset_at(&self, second: i64) -> i64 {
         self.changes
             .iter()
@@ -237,28 +304,36 @@ impl Window {
 /// The slots of every expression after the first and before the last instant of the window, by what the contract
 /// says of the clock on the wall.
 fn walk(window: &Window, times: &[u32]) -> Vec<Vec<i64>> {
-    let (from, until) = (window.change - AROUND, window.change + AROUND);
+    let (from, until) = window.around(AROUND);
     // Before 1972 Monrovia's clocks were half a minute beside everybody's.
     let whole = |seconds: &i64| seconds % MINUTE == 0;
     let minutes =
         whole(&window.offset) && window.changes.iter().all(|(change, offset)| whole(change) && whole(offset));
     let step = if minutes { MINUTE } else { 1 };
 
+    let shown: Vec<Vec<i64>> =
+        AWKWARD.iter().map(|one| (0..MINUTE).filter(|second| (one.second)(*second)).collect()).collect();
     let mut found = vec![vec![]; AWKWARD.len()];
     let mut add = |mut set: u32, gap: bool, at: i64| {
         while set != 0 {
             let index = set.trailing_zeros() as usize;
             set &= set - 1;
-            let slot = if gap || !minutes { at } else { at + AWKWARD[index].second };
-            if slot > from && slot < until && found[index].last() != Some(&slot) {
-                found[index].push(slot);
+            let (from, until) = window.around(AWKWARD[index].around);
+            let within = if gap || !minutes { &AT_ONCE } else { shown[index].as_slice() };
+            if at + MINUTE <= from || at >= until {
+                continue;
+            }
+            for slot in within.iter().map(|second| at + second) {
+                if slot > from && slot < until && found[index].last() != Some(&slot) {
+                    found[index].push(slot);
+                }
             }
         }
     };
     let intervals = bits(|one| one.interval);
     let first_day = (from - RUN_UP + window.offset).div_euclid(DAY) - 3;
     let days: Vec<u32> = (first_day..first_day + 16).map(days_matched).collect();
-    let seconds: Vec<u32> = (0..MINUTE).map(|second| bits(|one| minutes || one.second == second)).collect();
+    let seconds: Vec<u32> = (0..MINUTE).map(|second| bits(|one| minutes || (one.second)(second))).collect();
     // Of this second of the clock, or of the minute that begins with it.
     let matched = |local: i64| {
         days[(local.div_euclid(DAY) - first_day) as usize]

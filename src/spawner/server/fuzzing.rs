@@ -109,6 +109,7 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         run: RunKey { run: 1, job: "one".into() },
         attempt: 1,
         slot: None,
+        origin: None,
         pid: i32::MAX,
         started_at: Timestamp::UNIX_EPOCH,
         keep: Some(Keep { success_codes: vec![0], deadline: None }),

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::super::protocol::{
     Ack, Ended, Listed, Piece, Position, RunKey, Sink, WINDOW, put_ended, put_piece,
 };
-use crate::host::process::{Keep, Status};
+use crate::host::process::{Keep, Origin, Status};
 use crate::model::Outcome;
 
 pub(super) struct Program {
@@ -18,6 +18,7 @@ pub(super) struct Program {
     pub(super) attempt: u32,
     /// As its mark says it.
     pub(super) slot: Option<String>,
+    pub(super) origin: Option<Origin>,
     pub(super) pid: i32,
     pub(super) started_at: Timestamp,
     pub(super) keep: Option<Keep>,
@@ -235,8 +236,10 @@ impl Program {
             started_at: self.started_at,
             keep: self.keep.clone()?,
             ended: self.exit.is_some(),
+            exit: self.exit,
             ended_as: self.ended_as.filter(|_| !self.ended_by_itself()),
             slot: self.slot.clone(),
+            origin: self.origin.clone(),
             held: [self.streams[0].begin, self.streams[1].begin],
         })
     }
@@ -290,6 +293,7 @@ mod tests {
             run: RunKey { run: 1, job: "one".into() },
             attempt: 1,
             slot: None,
+            origin: None,
             pid: 100,
             started_at: Timestamp::UNIX_EPOCH,
             keep: keep.then(|| Keep { success_codes: vec![0], deadline: None }),

@@ -60,6 +60,7 @@ impl Server {
             run: request.run.clone(),
             attempt: request.attempt,
             slot: request.env.iter().find(|(name, _)| name == MARKER_SLOT).map(|(_, slot)| slot.clone()),
+            origin: request.origin.clone(),
             pid: started.pid,
             started_at: self.clock.now(),
             keep: request.keep.clone(),

@@ -40,6 +40,7 @@ impl Record {
             let recorded = Recorded {
                 run: program.run.run,
                 job: program.run.job.clone(),
+                attempt: program.attempt,
                 pid: program.pid,
                 start,
                 deadline: keep.deadline,

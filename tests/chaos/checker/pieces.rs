@@ -208,8 +208,9 @@ impl<'a> Walk<'a> {
     fn notice(&mut self, low: i64, high: i64) {
         let (sum, greatest) = std::mem::take(&mut self.back);
         let (known, possible) = self.latest;
-        // Where the clock was set back, the table that stays in force is put on record again.
-        while let (Some(next), Some(piece)) = (self.tables.get(self.next_table), &self.open)
+        // Where the clock was set back, the table that stays in force is put on record again; a daemon that starts a
+        // moment later may bring the same one.
+        if let (Some(next), Some(piece)) = (self.tables.get(self.next_table), &self.open)
             && sum > 0
             && (low..=high).contains(&next.from)
             && says_the_same(&next.jobs, piece.jobs)

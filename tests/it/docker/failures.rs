@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Shop, last_error, outcomes};
 use crate::support::daemon::{Host, PROGRAM, text, wait_until};
-use crate::support::docker::{Box, command, docker_says, no_engine};
+use crate::support::docker::{Box, command, docker_says};
 use crate::support::postgres::PASSWORD;
 
 const THRICE: &str = "    retries: { attempts: 3, backoff: 10ms }\n";
@@ -94,10 +94,7 @@ fn an_engine_that_says_nothing_is_waited_for_no_longer_than_a_timeout() {
 
 #[test]
 fn a_container_that_is_absent_stopped_or_without_pg_dump_is_told_from_a_server_that_refuses() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open() else { return };
     let daemon = shop.host.daemon();
     let check = |connection: &str, attempts: usize, expected: &str| {
         shop.table(THRICE, "", connection);
@@ -171,10 +168,7 @@ fn check_no_secret(host: &Host) {
 
 #[test]
 fn a_container_that_is_killed_or_restarted_under_a_dump_fails_the_attempt_and_not_the_run() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open() else { return };
     shop.table("    retries: { attempts: 20, backoff: 200ms, max_backoff: 200ms }\n", "", "");
     let daemon = shop.host.daemon();
     let name = shop.server.container.name.clone();
@@ -221,14 +215,8 @@ fn a_container_that_is_killed_or_restarted_under_a_dump_fails_the_attempt_and_no
 
 #[test]
 fn a_container_that_is_removed_under_a_dump_is_no_success() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
-    let _lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
+    let Some(shop) = Shop::open() else { return };
+    let (_lock, daemon) = shop.dump_that_waits();
     docker_says(&["rm", "-f", "-v", &shop.server.container.name]);
     shop.host.wait_for_outcome("db-backup", "failed");
     assert_eq!(shop.names(), [""; 0]);
@@ -237,14 +225,8 @@ fn a_container_that_is_removed_under_a_dump_is_no_success() {
 
 #[test]
 fn a_pg_dump_that_fails_inside_is_told_by_its_code_and_its_words() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
-    let lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
+    let Some(shop) = Shop::open() else { return };
+    let (lock, daemon) = shop.dump_that_waits();
     shop.server.sql(
         "postgres",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'",

@@ -4,8 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Shop, last_error, outcomes};
 use crate::support::daemon::{PROGRAM, text, wait_until};
-use crate::support::docker::{Box, IMAGE, LABEL, command, docker_says, no_engine, path_variable};
-use crate::support::missing::{lacks, lacks_root};
+use crate::support::docker::{Box, IMAGE, LABEL, command, docker_says, path_variable};
 use crate::support::postgres::PASSWORD;
 
 fn kill(pid: i32) {
@@ -14,22 +13,14 @@ fn kill(pid: i32) {
 
 #[test]
 fn a_dump_that_is_cancelled_or_takes_too_long_ends_inside_and_its_password_is_in_no_argument() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
-    let _lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
+    let Some(shop) = Shop::open() else { return };
+    let (_lock, daemon) = shop.dump_that_waits();
     assert_eq!(shop.dumping().len(), 1);
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         assert!(!text(&command).contains(PASSWORD), "{}: {}", entry.path().display(), text(&command));
     }
-    let run = shop.host.history("db-backup")[0]["run"].to_string();
-    assert!(shop.host.cli(&["cancel", &run]).status.success());
-    shop.host.wait_for_outcome("db-backup", "cancelled");
+    shop.cancel();
     // At once, and not some time after: the run has ended.
     assert_eq!(shop.dumping(), [0; 0]);
     assert_eq!(shop.names(), [""; 0]);
@@ -60,14 +51,8 @@ fn a_dump_that_is_cancelled_or_takes_too_long_ends_inside_and_its_password_is_in
 
 #[test]
 fn a_daemon_killed_in_the_middle_leaves_no_pg_dump_and_the_next_makes_the_run_whole() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
-    let lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
+    let Some(shop) = Shop::open() else { return };
+    let (lock, daemon) = shop.dump_that_waits();
     let run = shop.host.history("db-backup")[0]["run"].clone();
     daemon.kill();
     shop.wait_until_none_dumps();
@@ -83,55 +68,40 @@ fn a_daemon_killed_in_the_middle_leaves_no_pg_dump_and_the_next_makes_the_run_wh
 /// What comes after it would be thrown away at the end: it is not waited for.
 #[test]
 fn a_dump_whose_spawner_is_killed_is_ended_at_once_and_tried_again() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open() else { return };
     shop.table("    retries: { attempts: 2, backoff: 10ms }\n", "", "");
-    let lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let (lock, daemon) = shop.dump_that_waits();
+    let left = shop.dump();
     let spawner = |entry: std::fs::DirEntry| {
         entry.file_name().to_str()?.strip_prefix("spawner-")?.strip_suffix(".sock")?.parse().ok()
     };
     let spawners = std::fs::read_dir(shop.host.path("state")).unwrap().flatten().filter_map(spawner);
     let [spawner] = spawners.collect::<Vec<i32>>()[..] else { panic!("one spawner") };
     kill(spawner);
-    wait_until("the next attempt dumps", || matches!(shop.dumping()[..], [one] if one != left));
+    shop.wait_until_another_dumps(left);
     drop(lock);
-    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
-    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
+    let row = shop.check_was_retried();
     let name = &shop.server.container.name;
     assert_eq!(
         row["attempts"][0]["error"],
         format!("pg_dump of shop at container {name} ended, and nobody knows how: it said nothing")
     );
-    shop.check_nothing_is_left();
     assert!(daemon.stop().success());
 }
 
 #[test]
 fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open() else { return };
     shop.table("    retries: { attempts: 3, backoff: 10ms }\n", "", "");
-    let lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
+    let (lock, daemon) = shop.dump_that_waits();
     let [client] = shop.clients()[..] else { panic!("one client: {:?}", shop.clients()) };
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let left = shop.dump();
     kill(client);
-    wait_until("the next attempt dumps", || matches!(shop.dumping()[..], [one] if one != left));
+    shop.wait_until_another_dumps(left);
     shop.wait_until_it_waits();
     assert_eq!(shop.count("SELECT count(*) FROM pg_locks WHERE NOT granted"), 1);
     drop(lock);
-    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
-    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
+    let row = shop.check_was_retried();
     let name = &shop.server.container.name;
     assert_eq!(
         row["attempts"][0]["error"],
@@ -142,27 +112,19 @@ fn what_a_killed_client_leaves_inside_is_ended_before_the_next_attempt_begins() 
     let note = format!("ended pg_dump (pid {left}) in container {name}, which run {run} had left behind");
     assert!(log.contains(&note), "{log}");
     assert_eq!(shop.names().len(), 3, "{:?}", shop.names());
-    shop.check_nothing_is_left();
     assert!(daemon.stop().success());
 }
 
 /// In a pid namespace of its own the daemon sees no process of the container: a shell inside ends it.
 #[test]
 fn a_daemon_that_doesn_t_see_the_container_s_processes_ends_them_too() {
-    if no_engine() || lacks("unshare") || lacks_root() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open_unseen() else { return };
     let _lock = shop.lock();
-    let daemon =
-        shop.host.spawn_daemon_under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
+    let daemon = shop.daemon_that_sees_nothing();
     shop.begin();
     shop.wait_until_it_waits();
     assert_eq!(shop.dumping().len(), 1);
-    let run = shop.host.history("db-backup")[0]["run"].to_string();
-    assert!(shop.host.cli(&["cancel", &run]).status.success());
-    shop.host.wait_for_outcome("db-backup", "cancelled");
+    shop.cancel();
     assert_eq!(shop.dumping(), [0; 0]);
     shop.check_nothing_is_left();
     daemon.kill();
@@ -170,10 +132,7 @@ fn a_daemon_that_doesn_t_see_the_container_s_processes_ends_them_too() {
 
 #[test]
 fn of_two_dumps_in_one_container_only_the_one_that_is_cancelled_ends() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open() else { return };
     let table = std::fs::read_to_string(shop.host.config()).unwrap();
     let other = shop.host.path("others").display().to_string();
     let other = format!("  other:\n    pg_dump: {{ connection: app, directory: {other}, min_free: 0% }}\n");
@@ -184,9 +143,7 @@ fn of_two_dumps_in_one_container_only_the_one_that_is_cancelled_ends() {
     assert!(shop.host.cli(&["run-now", "other", "--detach"]).status.success());
     wait_until("both wait", || shop.count("SELECT count(*) FROM pg_locks WHERE NOT granted") == 2);
     assert_eq!(shop.dumping().len(), 2);
-    let run = shop.host.history("db-backup")[0]["run"].to_string();
-    assert!(shop.host.cli(&["cancel", &run]).status.success());
-    shop.host.wait_for_outcome("db-backup", "cancelled");
+    shop.cancel();
     assert_eq!(shop.dumping().len(), 1);
     drop(lock);
     shop.host.wait_for_outcome("other", "succeeded");
@@ -196,20 +153,12 @@ fn of_two_dumps_in_one_container_only_the_one_that_is_cancelled_ends() {
 
 #[test]
 fn a_dump_that_does_not_listen_to_term_is_killed_inside() {
-    if no_engine() {
-        return;
-    }
-    let shop = Shop::new();
-    let lock = shop.lock();
-    let daemon = shop.host.daemon();
-    shop.begin();
-    shop.wait_until_it_waits();
-    let [dump] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let Some(shop) = Shop::open() else { return };
+    let (lock, daemon) = shop.dump_that_waits();
+    let dump = shop.dump();
     // Stopped, it takes no signal but KILL.
     kill_process(Pid::from_raw(dump).unwrap(), Signal::STOP).unwrap();
-    let run = shop.host.history("db-backup")[0]["run"].to_string();
-    assert!(shop.host.cli(&["cancel", &run]).status.success());
-    shop.host.wait_for_outcome("db-backup", "cancelled");
+    shop.cancel();
     assert_eq!(shop.dumping(), [0; 0]);
     // Its server process waits on: nobody told it to stop.
     drop(lock);
@@ -220,35 +169,25 @@ fn a_dump_that_does_not_listen_to_term_is_killed_inside() {
 /// As above, where a shell inside must find and end it.
 #[test]
 fn what_a_killed_client_leaves_is_also_ended_where_it_can_t_be_seen() {
-    if no_engine() || lacks("unshare") || lacks_root() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open_unseen() else { return };
     shop.table("    retries: { attempts: 3, backoff: 10ms }\n", "", "");
     let lock = shop.lock();
-    let daemon =
-        shop.host.spawn_daemon_under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
+    let daemon = shop.daemon_that_sees_nothing();
     shop.begin();
     shop.wait_until_it_waits();
     let [client] = shop.clients()[..] else { panic!("one client: {:?}", shop.clients()) };
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let left = shop.dump();
     kill(client);
-    wait_until("the next attempt dumps, alone", || matches!(shop.dumping()[..], [one] if one != left));
+    shop.wait_until_another_dumps(left);
     drop(lock);
-    let row = shop.host.wait_for_outcome("db-backup", "succeeded");
-    assert_eq!(outcomes(&row), ["failed", "succeeded"], "{row:#}");
-    shop.check_nothing_is_left();
+    shop.check_was_retried();
     daemon.kill();
 }
 
 /// An image of few programs: that nothing can be looked for in it is said, and is no failure.
 #[test]
 fn an_image_without_a_shell_is_worked_in_also_where_its_processes_are_not_seen() {
-    if no_engine() || lacks("unshare") || lacks_root() {
-        return;
-    }
-    let shop = Shop::new();
+    let Some(shop) = Shop::open_unseen() else { return };
     let bare = Box::new();
     let (label, path) = (format!("{LABEL}={}", std::process::id()), path_variable());
     let mut run =

@@ -6,7 +6,7 @@ mod power;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -37,6 +37,20 @@ impl Fire {
             ),
         );
         fire
+    }
+
+    /// Its state lies on a disk of its own.
+    fn on_a_small_disk() -> Option<(Self, SmallDisk)> {
+        let fire = Self::new();
+        let disk = SmallDisk::mount(&fire.host.path("state"), "1M")?;
+        Some((fire, disk))
+    }
+
+    /// A daemon that has taken a slot.
+    fn daemon(&self) -> Daemon<'_> {
+        let daemon = self.host.daemon();
+        self.wait_for_slots(1);
+        daemon
     }
 
     fn slots(&self) -> Vec<String> {
@@ -107,19 +121,19 @@ fn second_of(slot: &str) -> i64 {
     slot.parse::<Timestamp>().unwrap().as_second()
 }
 
-fn fill(folder: &Path) {
-    let mut file = std::fs::File::create(folder.join("fill")).unwrap();
+/// What takes all room that is left there.
+fn fill(folder: &Path) -> PathBuf {
+    let path = folder.join("fill");
+    let mut file = std::fs::File::create(&path).unwrap();
     while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    path
 }
 
 #[test]
 fn a_full_disk_is_told_once_and_so_is_its_end() {
-    let fire = Fire::new();
-    let state = fire.host.path("state");
-    let Some(_disk) = SmallDisk::mount(&state, "1M") else { return };
-    let daemon = fire.host.daemon();
-    fire.wait_for_slots(1);
-    fill(&state);
+    let Some((fire, _disk)) = Fire::on_a_small_disk() else { return };
+    let daemon = fire.daemon();
+    let fills = fill(&fire.host.path("state"));
     let told = fire.wait_until_told(&["failed"]);
     let reason = told[0]["reason"].as_str().unwrap();
     assert!(reason.contains("the disk is full; rows wait in memory until it can be written"), "{reason}");
@@ -130,7 +144,7 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
     assert_eq!(told[0]["next"], serde_json::json!(["punk-eco-sched status", "df -h"]));
     fire.wait_for_slots(3);
     assert!(fire.status().contains("changes wait in memory"), "{}", fire.status());
-    std::fs::remove_file(state.join("fill")).unwrap();
+    std::fs::remove_file(fills).unwrap();
     let told = fire.wait_until_told(&["failed", "recovered"]);
     let done = told[1]["reason"].as_str().unwrap();
     assert!(done.contains("changes that waited in memory are written; none is lost"), "{done}");
@@ -142,19 +156,16 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
 
 #[test]
 fn daemons_killed_while_the_disk_is_full_lose_no_run_and_repeat_none() {
-    let fire = Fire::new();
-    let state = fire.host.path("state");
-    let Some(_disk) = SmallDisk::mount(&state, "1M") else { return };
-    let daemon = fire.host.daemon();
-    fire.wait_for_slots(1);
-    fill(&state);
+    let Some((fire, _disk)) = Fire::on_a_small_disk() else { return };
+    let daemon = fire.daemon();
+    let fills = fill(&fire.host.path("state"));
     wait_until("rows wait in memory", || fire.status().contains("changes wait in memory"));
     fire.wait_for_slots(3);
     daemon.kill();
     let daemon = fire.host.daemon();
     fire.wait_for_slots(3);
     daemon.kill();
-    std::fs::remove_file(state.join("fill")).unwrap();
+    std::fs::remove_file(fills).unwrap();
     let daemon = fire.host.daemon();
     assert!(fire.host.daemon_log().contains("its row was lost with a daemon: it is restored"));
     fire.wait_for_slots(2);
@@ -166,8 +177,7 @@ fn a_disk_that_the_kernel_makes_read_only_stops_no_job() {
     let fire = Fire::new();
     let state = fire.host.path("state");
     let Some(disk) = FailingDisk::mount(&fire.host.path("disk.img"), &state) else { return };
-    let daemon = fire.host.daemon();
-    fire.wait_for_slots(1);
+    let daemon = fire.daemon();
     disk.fail();
     fire.wait_until_told(&["failed"]);
     fire.wait_for_slots(3);
@@ -182,8 +192,7 @@ fn a_disk_that_the_kernel_makes_read_only_stops_no_job() {
 #[test]
 fn a_ledger_that_another_process_holds_locked_is_told_once_and_so_is_its_end() {
     let fire = Fire::new();
-    let daemon = fire.host.daemon();
-    fire.wait_for_slots(1);
+    let daemon = fire.daemon();
     let other = rusqlite::Connection::open(fire.host.path("state/ledger.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let told = fire.wait_until_told(&["failed"]);
@@ -324,8 +333,7 @@ fn a_ledger_that_is_damaged_at_the_start_keeps_what_can_be_read_of_it() {
 #[test]
 fn a_trouble_that_is_over_when_the_next_daemon_starts_is_told_to_be_over() {
     let fire = Fire::new();
-    let daemon = fire.host.daemon();
-    fire.wait_for_slots(1);
+    let daemon = fire.daemon();
     assert!(daemon.stop().success());
     let ledger = rusqlite::Connection::open(fire.host.path("state/ledger.db")).unwrap();
     ledger

@@ -162,6 +162,7 @@ fn context(log: Arc<Log>, job: &str) -> ProgramContext {
         run: RunId(7),
         attempt: 1,
         slot: None,
+        origin: None,
         account: None,
         env: vec![],
         nice: 0,

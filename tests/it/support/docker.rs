@@ -13,7 +13,7 @@ use punk_eco_sched::host::secret::SecretText;
 
 use super::daemon::{text, wait_until};
 use super::missing::{lacks, skipped};
-use super::postgres::{PASSWORD, USER, account, bin, done, feed};
+use super::postgres::{PASSWORD, USER, account, ask, bin, done};
 
 /// On every container that a test makes.
 pub(crate) const LABEL: &str = "punk-eco-sched.test";
@@ -229,9 +229,7 @@ impl Inside {
     }
 
     pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
-        let mut psql = self.program("psql", database);
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
-        feed(psql, sql.as_bytes()).trim_end().to_owned()
+        ask(self.program("psql", database), sql)
     }
 }
 

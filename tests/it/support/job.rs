@@ -109,6 +109,7 @@ impl Bench {
             run: RunId(7),
             attempt: 1,
             slot: None,
+            origin: None,
             account: None,
             env: vec![],
             nice: 0,

@@ -111,11 +111,8 @@ impl Postgres {
         command
     }
 
-    /// Runs SQL through psql, stopping at the first error; what it prints.
     pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
-        let mut psql = self.program("psql", database);
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
-        feed(psql, sql.as_bytes()).trim_end().to_owned()
+        ask(self.program("psql", database), sql)
     }
 
     /// The whole plain dump, without the tokens that differ each time.
@@ -156,6 +153,12 @@ fn certify(data: &Path) {
     if let Some((uid, gid)) = account() {
         chown(&key, Some(uid), Some(gid)).unwrap();
     }
+}
+
+/// Runs SQL through psql, stopping at the first error; what it prints.
+pub(crate) fn ask(mut psql: Command, sql: &str) -> String {
+    psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+    feed(psql, sql.as_bytes()).trim_end().to_owned()
 }
 
 /// Gives a program its whole input and takes its output; it must end well.

@@ -6,15 +6,19 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
-use super::daemon::{Host, wait_until};
+use super::daemon::{Daemon, Host, wait_until};
 use super::docker::Inside;
 use super::job::names;
-use super::postgres::{PASSWORD, Postgres, USER};
+use super::postgres::{PASSWORD, Postgres, USER, ask};
 
 pub(crate) trait Server {
     fn start() -> Self;
-    fn sql(&self, database: &str, sql: &str) -> String;
     fn program(&self, name: &str, database: &str) -> Command;
+
+    fn sql(&self, database: &str, sql: &str) -> String {
+        ask(self.program("psql", database), sql)
+    }
+
     /// What jobs.yaml says of where it is.
     fn place(&self) -> Vec<(&'static str, String)>;
     /// Without what differs each time.
@@ -24,10 +28,6 @@ pub(crate) trait Server {
 impl Server for Postgres {
     fn start() -> Self {
         Self::start()
-    }
-
-    fn sql(&self, database: &str, sql: &str) -> String {
-        self.sql(database, sql)
     }
 
     fn program(&self, name: &str, database: &str) -> Command {
@@ -46,10 +46,6 @@ impl Server for Postgres {
 impl Server for Inside {
     fn start() -> Self {
         Self::start()
-    }
-
-    fn sql(&self, database: &str, sql: &str) -> String {
-        self.sql(database, sql)
     }
 
     fn program(&self, name: &str, database: &str) -> Command {
@@ -147,6 +143,22 @@ impl<S: Server> Shop<S> {
             self.count("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted") > 0
         });
         Lock { psql, stdin: Some(stdin) }
+    }
+
+    /// A dump that waits for the lock, and its daemon.
+    pub(crate) fn dump_that_waits(&self) -> (Lock, Daemon<'_>) {
+        let lock = self.lock();
+        let daemon = self.host.daemon();
+        self.begin();
+        self.wait_until_it_waits();
+        (lock, daemon)
+    }
+
+    /// Cancels what runs; its row.
+    pub(crate) fn cancel(&self) -> Value {
+        let run = self.host.history("db-backup")[0]["run"].to_string();
+        assert!(self.host.cli(&["cancel", &run]).status.success());
+        self.host.wait_for_outcome("db-backup", "cancelled")
     }
 
     pub(crate) fn wait_until_it_waits(&self) {

@@ -2,6 +2,7 @@
 
 mod after;
 mod clock;
+mod long;
 mod missed;
 mod overlap;
 mod overload;
@@ -161,7 +162,8 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
 }
 
 fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
-    OpenRun { run: RunId(run), job: JobName::new(job).unwrap(), slot: slot.map(at), queued, dry_run: false }
+    let job = JobName::new(job).unwrap();
+    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, dry_run: false, ended_at: None }
 }
 
 /// A plan, and the ledger and loop around it.

@@ -206,6 +206,7 @@ impl World {
             slot: playing.slot,
             queued: !playing.started,
             dry_run: false,
+            ended_at: None,
         };
         let past = recovered(
             &self.accounted.unwrap().to_string().replace("2026-01-", "").replace('Z', ""),

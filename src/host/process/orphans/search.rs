@@ -19,12 +19,22 @@ use crate::model::RunId;
 pub(crate) struct Recorded {
     pub(crate) run: i64,
     pub(crate) job: String,
+    /// 0: not known, of a former version.
+    #[serde(default)]
+    pub(crate) attempt: u32,
     pub(crate) pid: i32,
     /// In clock ticks since boot.
     pub(crate) start: u64,
     pub(crate) deadline: Option<Timestamp>,
     /// Of the host.
     pub(crate) boot: String,
+}
+
+impl Recorded {
+    /// Of an attempt that came before this one.
+    pub(crate) fn is_before(&self, attempt: u32) -> bool {
+        self.attempt != 0 && self.attempt < attempt
+    }
 }
 
 /// What a search needs to know beforehand.
@@ -34,8 +44,8 @@ pub(crate) struct Search<'a> {
     pub(crate) looks: &'a Arc<Shared<Processes>>,
     /// Spawners whose runs are known from themselves.
     pub(crate) spoken_to: Vec<i32>,
-    /// Runs without an end that none of these knows.
-    pub(crate) missing: Vec<(RunId, String)>,
+    /// Runs without an end that none of these knows, each with its last attempt.
+    pub(crate) missing: Vec<(RunId, String, u32)>,
 }
 
 impl Search<'_> {
@@ -50,7 +60,9 @@ impl Search<'_> {
         let boot = procfs::boot_id();
         let by_pid: HashMap<i32, &ProcessStat> = all.iter().map(|one| (one.pid, one)).collect();
         // Both the socket and the record of a spawner may be gone; the marks are found from the ledger then.
-        let missing = self.missing.iter().map(|(run, job)| ((run.0, job.clone()), Found::default()));
+        let missing = self.missing.iter().map(|(run, job, attempt)| {
+            ((run.0, job.clone()), Found { attempt: *attempt, ..Found::default() })
+        });
         let mut found: BTreeMap<(i64, String), Found<'_>> = missing.collect();
         for (spawner, records, trouble) in out_of_reach {
             for record in records.iter().filter(|record| record.boot == boot) {
@@ -58,6 +70,10 @@ impl Search<'_> {
                 let process = by_pid.get(&record.pid);
                 let lives = process.is_some_and(|one| Leader::of(one) == leader && !one.is_zombie());
                 let run = found.entry((record.run, record.job.clone())).or_default();
+                // Of an attempt before it says nothing of the last one, which may not have come to be written down.
+                if !lives && record.is_before(run.attempt) {
+                    continue;
+                }
                 run.deadline = run.deadline.max(record.deadline);
                 run.recorded.push((*spawner, leader, lives));
             }
@@ -138,6 +154,8 @@ impl Search<'_> {
 /// What was seen of one run.
 #[derive(Default)]
 struct Found<'a> {
+    /// The last that is known; 0: none.
+    attempt: u32,
     slot: Option<String>,
     deadline: Option<Timestamp>,
     /// By its marks, or in its cgroup; some twice.
@@ -168,6 +186,11 @@ impl Found<'_> {
         let spawner = self.spawner.or(session).unwrap_or(0);
         (spawner, leading.into_iter().map(Leader::of).collect())
     }
+}
+
+/// Whether a living process belongs to this run by its environment.
+pub(super) fn says(one: &ProcessStat, run: RunId, job: &str) -> bool {
+    variables(one).is_some_and(|((of, by), _)| of == run.0 && by == job)
 }
 
 /// Which run a living process belongs to by its environment, and the slot.
