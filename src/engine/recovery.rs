@@ -271,6 +271,11 @@ impl Recovery {
             }
         };
         self.writes.push(Write::Adopted { run, owner: owner.clone() });
+        if let How::Adopted { number: begun, program } = &how
+            && *begun > number
+        {
+            self.writes.extend(lost_start(&open.record, *begun, program.started_at));
+        }
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
         let cancel = open.cancel_asked;
@@ -312,6 +317,20 @@ impl Left {
             && open.owner.boot == owner.boot;
         ours.then(|| self.orphans.remove(&record.run)).flatten()
     }
+}
+
+/// The start of an attempt that waited in the memory of a daemon, which was killed while the disk was full.
+fn lost_start(record: &RunRecord, number: u32, at: Timestamp) -> Vec<Write> {
+    let run = record.run;
+    let before = record.attempts.last().filter(|attempt| attempt.finished_at.is_none());
+    let ended = before.map(|attempt| Write::AttemptEnded {
+        run,
+        number: attempt.number,
+        at,
+        outcome: Outcome::Interrupted,
+        error: Some("its end was lost with the daemon, while the ledger could not be written".to_owned()),
+    });
+    ended.into_iter().chain([Write::AttemptStarted { run, number, at }]).collect()
 }
 
 fn dry_runs(open: &[ledger::OpenRun]) -> HashSet<RunId> {
@@ -458,6 +477,23 @@ mod tests {
                 "{attempts:?}: {last:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_start_that_was_lost_with_a_daemon_is_written_again() {
+        use Outcome::{Failed, Interrupted, Running};
+        let check = |attempts: &[Outcome], number: u32, expected: &[(u32, Option<Outcome>)]| {
+            let record = open(1, "again", attempts, owner("daemon", 7)).record;
+            let written = lost_start(&record, number, at(40)).into_iter().map(|write| match write {
+                Write::AttemptEnded { number, outcome, .. } => (number, Some(outcome)),
+                Write::AttemptStarted { number, at: started, .. } if started == at(40) => (number, None),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(written.collect::<Vec<_>>(), expected, "{attempts:?}");
+        };
+        check(&[], 1, &[(1, None)]);
+        check(&[Failed], 2, &[(2, None)]);
+        check(&[Running], 2, &[(1, Some(Interrupted)), (2, None)]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn compare(
         };
         if rows.len() > one.possible {
             problems.push(format!(
-                "{} rows for a slot that came {} times: {name} {} {}",
+                "too many rows: {} for a slot that came {} times by the clock: {name} {} {}",
                 rows.len(),
                 one.possible,
                 shown(*slot),
@@ -127,7 +127,12 @@ fn compare(
         let rows = found.get(slot).map_or(0, Vec::len);
         let least = one.sure_interval.max(one.sure.min(1));
         if rows < least {
-            problems.push(format!("a slot without a row: {name} {} has {rows} of {least}", shown(*slot)));
+            let by_the_clock = if one.interval && least > 1 {
+                format!("came {least} times, as the clock was set back, and has {rows}")
+            } else {
+                "came, and has none".to_owned()
+            };
+            problems.push(format!("a slot without a row: {name} {} {by_the_clock}", shown(*slot)));
         }
     }
 }
