@@ -11,7 +11,7 @@ use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::host::process::{Orphan, Status};
-use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
+use crate::ledger::{self, Incident, Owner, Past, Place, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::spawner::{AdoptedProgram, Adoption};
@@ -134,6 +134,7 @@ pub fn recover(
     let mut left = Left {
         programs: adoption.programs,
         orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
+        ended: past.ended.into_iter().collect(),
     };
     let mut found = Recovery {
         recovered: Recovered {
@@ -283,7 +284,8 @@ impl Recovery {
         let more = !cancel && tried.saturating_add(1) < attempts;
         let ended_at = how.ended_at(more);
         let known = known(&open, &job, matches!(how, How::Queued));
-        self.recovered.open.push(OpenRun { ended_at, ..known });
+        let ended = left.ended.get(&run).copied();
+        self.recovered.open.push(OpenRun { ended_at, ended, ..known });
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
@@ -292,6 +294,8 @@ impl Recovery {
 struct Left {
     programs: Vec<AdoptedProgram>,
     orphans: HashMap<RunId, Orphan>,
+    /// From where on runs that have ended count.
+    ended: HashMap<RunId, Place>,
 }
 
 impl Left {
@@ -350,6 +354,7 @@ fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
         queued,
         dry_run: *dry_run,
         ended_at: None,
+        ended: None,
     }
 }
 

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
-    TableRecord,
+    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, Place,
+    SlotRow, TableRecord,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
 
@@ -134,6 +134,7 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
         open,
         pauses: pauses(connection)?,
         jobs: jobs(connection)?,
+        ended: ended(connection)?,
         incidents: incidents(connection)?,
     })
 }
@@ -148,6 +149,18 @@ pub(super) fn newest_table(connection: &Connection) -> Result<Option<TableRecord
         .optional()
 }
 
+fn ended(connection: &Connection) -> Result<Vec<(RunId, Place)>> {
+    // A reader meets ledgers of former versions.
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'ended'";
+    if connection.query_row(sql, (), |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(vec![]);
+    }
+    connection
+        .prepare("SELECT run, place FROM ended ORDER BY place")?
+        .query_map((), |row| Ok((RunId(row.get(0)?), row.get(1)?)))?
+        .collect()
+}
+
 pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
     connection
         .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
@@ -156,8 +169,8 @@ pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
                 job: row.get(0)?,
                 epoch: row.get(1)?,
                 last_slot: maybe_instant(row, 2)?,
-                last_started: maybe_instant(row, 3)?,
-                last_succeeded: maybe_instant(row, 4)?,
+                last_started: row.get(3)?,
+                last_succeeded: row.get(4)?,
             })
         })?
         .collect()

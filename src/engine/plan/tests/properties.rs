@@ -207,6 +207,7 @@ impl World {
             queued: !playing.started,
             dry_run: false,
             ended_at: None,
+            ended: None,
         };
         let past = recovered(
             &self.accounted.unwrap().to_string().replace("2026-01-", "").replace('Z', ""),
