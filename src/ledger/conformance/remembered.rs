@@ -139,8 +139,8 @@ pub(super) fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
                 job: "a".into(),
                 epoch: 0,
                 last_slot: Some(at(60)),
-                last_started: Some(1),
-                last_succeeded: Some(2),
+                last_started: Some(2),
+                last_succeeded: Some(3),
             },
             JobPast {
                 job: "b".into(),
