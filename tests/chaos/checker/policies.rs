@@ -28,12 +28,7 @@ pub(super) fn check(ledger: &Ledger, timeline: &[Entry], problems: &mut Vec<Stri
     let lost = |entry: &Entry| matches!(&entry.what, What::Down { how, .. } if how.contains("full"));
     let rows_were_lost = timeline.iter().any(lost);
     missed(ledger, &jobs, rows_were_lost, problems);
-    // Between two daemons starts and successes are put in order by the wall clock: after a step back a success may
-    // count twice.
-    let set_back = |entry: &Entry| matches!(entry.what, What::Jumped { to, .. } if to < entry.wall);
-    if !timeline.iter().any(set_back) {
-        after(ledger, &jobs, problems);
-    }
+    after(ledger, &jobs, problems);
     if !rows_were_lost {
         by_hand(ledger, timeline, problems);
     }
