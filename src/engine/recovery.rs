@@ -478,6 +478,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_to_be_cancelled_is_not_run_again() {
+        for (attempts, expected) in [(&[Outcome::Running][..], 2), (&[Outcome::Failed][..], 1), (&[][..], 1)]
+        {
+            let mut run = open(1, "again", attempts, owner("daemon", 7));
+            run.cancel_asked = true;
+            let past = Past { open: vec![run], ..Past::default() };
+            let found =
+                recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
+            assert_eq!((found.resume.len(), found.recovered.open.len()), (0, 0), "{attempts:?}");
+            assert_eq!(found.writes.len(), expected, "{attempts:?}");
+            let last = found.writes.last();
+            assert!(
+                matches!(last, Some(Write::Finished { outcome: Outcome::Cancelled, .. })),
+                "{attempts:?}: {last:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_run_of_a_living_run_now_is_left_alone() {
         let past = || Past {
             open: vec![open(1, "again", &[Outcome::Running], owner(RUN_NOW, 7))],

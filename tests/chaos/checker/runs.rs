@@ -298,11 +298,14 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
             let spawner = around.spawner_died_after(begun);
             let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
-            let never_began = starts.is_empty() && cut_short;
-            if !(told_to_end || spawner || never_began) {
+            // The last attempt's program: earlier ones may have begun and ended.
+            let never_began = starts.len() < row.attempts.len().max(1) && cut_short;
+            // It waited for another attempt, and its job was gone when the next daemon came.
+            let between = attempt.is_some_and(|last| last.outcome != "interrupted") && cut_short;
+            if !(told_to_end || spawner || never_began || between) {
                 wrong("and nothing cut it short");
             }
-            if code.is_some() && !spawner && !told_to_end {
+            if code.is_some() && !(told_to_end || spawner || never_began || between) {
                 wrong("and its program ended where its exit could be known");
             }
         }

@@ -39,7 +39,7 @@ pub(super) fn check(ledger: &Ledger, pieces: &[Piece<'_>], problems: &mut Vec<St
 
 fn expected(name: &str, pieces: &[Piece<'_>], almanac: &mut Almanac) -> BTreeMap<i64, Expected> {
     let mut expected: BTreeMap<i64, Expected> = BTreeMap::new();
-    for piece in pieces {
+    for (index, piece) in pieces.iter().enumerate() {
         let Some(job) = piece.jobs.iter().find(|job| job.name == name && job.enabled) else { continue };
         let longest = piece.jobs.iter().map(|job| job.jitter * SECOND).max().unwrap_or(0);
         let (mut begin, mut end) = (piece.begin, piece.end);
@@ -47,7 +47,9 @@ fn expected(name: &str, pieces: &[Piece<'_>], almanac: &mut Almanac) -> BTreeMap
             // A slot that waits for its share of the jitter is dealt with later than its time: when the clock is set
             // back meanwhile, in the next pass.
             begin.0 -= if piece.begins_by_step { longest } else { 2 * longest };
-            end.0 -= if piece.ends_by_step { longest } else { 0 };
+            // That may be soon after another table came into force, which only took it over.
+            let set_back = pieces[index..].iter().find(|piece| piece.ends_by_step);
+            end.0 = set_back.map_or(end.0, |last| end.0.min(last.end.0 - longest));
         }
         let slots = almanac.slots(&job.schedule, &job.timezone);
         if begin.0 > end.1 {
