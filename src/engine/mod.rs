@@ -373,11 +373,12 @@ impl Engine {
                 }
                 Decision::Start { run, .. } => {
                     // From here on a cancel has a program to end, which this turn starts.
-                    if let Some(active) = self.runs.get_mut(&run) {
-                        active.starts(&self.table);
-                    }
-                    turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
+                    let number = self.runs.get_mut(&run).map_or(1, |active| active.starts(&self.table));
+                    turn.writes.push(Write::AttemptStarted { run, number, at: now });
                     turn.then.push(Then::Start(run));
+                }
+                Decision::Drop { run, reason } if self.waits_again(run) => {
+                    self.drop_again(run, reason, now, turn);
                 }
                 Decision::Drop { run, reason } => {
                     turn.writes.push(Write::Dropped { run, at: now, reason });

@@ -79,7 +79,7 @@ pub(super) struct Resume {
 
 pub(super) enum How {
     Queued,
-    /// Another attempt, of this number.
+    /// Another attempt, of this number, when its turn comes: other runs may stand in its way by now.
     Rerun {
         number: u32,
     },
@@ -198,7 +198,7 @@ pub fn recover_for_one_run(
         let Ok(job) = JobName::new(&open.record.job) else { continue };
         let program = programs.remove(&open.record.run);
         if let Some(owner) = Some(open.owner.clone()).into_iter().chain(program).find(|owner| alive(owner)) {
-            found.recovered.open.push(known(&open, &job, false));
+            found.recovered.open.push(known(&open, &job));
             found.foreign.push(Foreign::of(&open.record, &job, owner));
         }
     }
@@ -226,7 +226,7 @@ impl Recovery {
         let how = if let Some(program) = left.program_of(&open.record, number) {
             How::Adopted { number: program.attempt.max(1), program: Box::new(program) }
         } else if alive(&open.owner) {
-            self.recovered.open.push(known(&open, &job, false));
+            self.recovered.open.push(known(&open, &job));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
         } else if let Some(orphan) = left.orphan_of(&open, owner) {
@@ -282,8 +282,8 @@ impl Recovery {
         let attempts = table.job(job.as_str()).map_or(1, |spec| spec.retries.attempts);
         let more = !cancel && tried.saturating_add(1) < attempts;
         let ended_at = how.ended_at(more);
-        let known = known(&open, &job, matches!(how, How::Queued));
-        self.recovered.open.push(OpenRun { ended_at, ..known });
+        let (queued, again) = (matches!(how, How::Queued), matches!(how, How::Rerun { .. }));
+        self.recovered.open.push(OpenRun { queued, again, ended_at, ..known(&open, &job) });
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
@@ -341,13 +341,15 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
     attempt.finished_at.is_some() && attempt.outcome != Outcome::Interrupted
 }
 
-fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
+/// One that runs.
+fn known(open: &ledger::OpenRun, job: &JobName) -> OpenRun {
     let ledger::OpenRun { record, dry_run, .. } = open;
     OpenRun {
         run: record.run,
         job: job.clone(),
         slot: record.slot,
-        queued,
+        queued: false,
+        again: false,
         dry_run: *dry_run,
         ended_at: None,
     }

@@ -69,7 +69,7 @@ pub(super) struct Run {
 pub(super) enum Begin {
     /// The ledger has its first attempt already.
     Claimed,
-    /// An attempt of this number follows one that was interrupted.
+    /// An attempt of this number follows one that was interrupted; the ledger has its start already.
     Rerun { number: u32, tried: u32 },
     /// Attempt `number` still runs: its program outlived the daemon before this one.
     Adopted { number: u32, tried: u32, program: Box<AdoptedProgram> },
@@ -133,7 +133,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
     let rerun = run.spec.as_ref().is_some_and(|spec| spec.interrupted == Interrupted::Rerun);
     let (mut number, tried, mut left, mut announced) = match begin {
         Begin::Claimed => (1, 0, None, true),
-        Begin::Rerun { number, tried } => (number, tried, None, false),
+        Begin::Rerun { number, tried } => (number, tried, None, true),
         Begin::Adopted { number, tried, program } => (number, tried, Some(Left::Adopted(program)), true),
         Begin::Orphaned { number, tried, orphan } => (number, tried, Some(Left::Orphaned(orphan)), true),
     };

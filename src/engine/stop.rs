@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::active::Again;
 use super::plan::Event;
 use super::recovery::{Foreign, How, Resume};
 use super::runner::context_of_before;
@@ -43,7 +44,11 @@ impl Engine {
                 cancel: CancellationToken::new(),
                 started_at: record.started_at,
                 attempt,
-                queued: matches!(how, How::Queued),
+                queued: matches!(how, How::Queued | How::Rerun { .. }),
+                again: match how {
+                    How::Rerun { number } => Some(Again { number, tried }),
+                    _ => None,
+                },
                 ended: None,
             };
             let timeout = active.spec.as_ref().map(|spec| spec.timeout);
@@ -52,8 +57,8 @@ impl Engine {
             }
             self.runs.insert(run, active);
             match how {
-                How::Queued => {}
-                How::Rerun { number } => self.begin(run, Begin::Rerun { number, tried }),
+                // The plan says when.
+                How::Queued | How::Rerun { .. } => {}
                 How::Adopted { number, program } => {
                     self.begin(run, Begin::Adopted { number, tried, program });
                 }

@@ -289,7 +289,9 @@ impl Plan {
 
     fn recover_runs(&mut self, recovered: &Recovered, now: Timestamp, out: &mut Vec<Decision>) {
         let mut open: Vec<&OpenRun> = recovered.open.iter().collect();
-        open.sort_by_key(|run| (run.slot.unwrap_or(now), run.run));
+        // What runs comes first: whatever begins only now must find its place beside it.
+        let place = |run: &OpenRun| if run.again { 1 } else { 2 * u8::from(run.queued) };
+        open.sort_by_key(|run| (place(run), run.slot.unwrap_or(now), run.run));
         for run in open {
             let spec = self.jobs.get(&run.job).map(|state| state.spec.clone());
             if run.queued && spec.is_none() {
@@ -306,7 +308,13 @@ impl Plan {
                 None => recovered.groups.get(&run.job),
             };
             let spec = spec.as_deref();
-            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec, group.cloned());
+            let at_once =
+                run.again && spec.is_some_and(|spec| self.runs.may_go_on(spec, self.table.max_running));
+            let started = at_once || !(run.queued || run.again);
+            let token = self.runs.recover(run.job.clone(), run.run, order, started, spec, group.cloned());
+            if at_once {
+                out.push(Decision::Start { token, run: run.run });
+            }
             if run.dry_run {
                 self.runs.mark_dry(token);
             }

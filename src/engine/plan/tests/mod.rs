@@ -163,7 +163,7 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
 
 fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
     let job = JobName::new(job).unwrap();
-    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, dry_run: false, ended_at: None }
+    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, again: false, dry_run: false, ended_at: None }
 }
 
 /// A plan, and the ledger and loop around it.
@@ -203,7 +203,7 @@ struct Playing {
 impl World {
     fn new(tables: Vec<Arc<JobTable>>, recovered: Recovered, now: Timestamp) -> Self {
         let playing = |run: &OpenRun| {
-            let (job, started, slot) = (run.job.clone(), !run.queued, run.slot);
+            let (job, started, slot) = (run.job.clone(), !(run.queued || run.again), run.slot);
             (run.run, Playing { job, slot, started, ending: false, serial: false, group: None })
         };
         let runs: BTreeMap<RunId, Playing> = recovered.open.iter().map(playing).collect();
