@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::message::Outbox;
+use super::plan::Event;
 use super::runner::{self, Begin, Run, RunEnd};
 use super::{Accepted, Ended, Engine, Then, Turn};
 use crate::config::{JobSpec, JobTable};
@@ -119,6 +120,25 @@ impl Engine {
             // Only that process can end it; its end comes as the end of the process.
             foreign.ask_to_end();
         }
+    }
+
+    pub(super) fn waits(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|active| active.queued)
+    }
+
+    /// Whether what waits in this process is its to begin or to end, until the turn is written.
+    pub(super) fn is_ours(&mut self, turn: &mut Turn) -> bool {
+        let Some(may_begin) = &mut self.may_begin else { return true };
+        if turn.permit.is_none() {
+            turn.permit = may_begin();
+        }
+        turn.permit.is_some()
+    }
+
+    /// Whoever follows the run here hears of no end.
+    pub(super) fn leave_to_daemon(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
+        self.plan_event(Event::Ended { run, outcome: Outcome::Interrupted }, now, turn);
+        turn.then.push(Then::Forget(run));
     }
 
     /// It waits for another attempt than its first.
