@@ -104,6 +104,7 @@ async fn serve(
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
+        may_begin: None,
         opening: Some(Opening {
             table: record::of(&table, now),
             record_of: record::of,

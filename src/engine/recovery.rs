@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
+use super::restore::{known_attempt, lost_attempts};
 use crate::config::JobTable;
 use crate::host::process::{Orphan, Status};
 use crate::ledger::{self, Incident, Owner, Past, Place, TableRecord, Write};
@@ -79,7 +80,7 @@ pub(super) struct Resume {
 
 pub(super) enum How {
     Queued,
-    /// Another attempt, of this number.
+    /// Another attempt, of this number, when its turn comes: other runs may stand in its way by now.
     Rerun {
         number: u32,
     },
@@ -199,7 +200,7 @@ pub fn recover_for_one_run(
         let Ok(job) = JobName::new(&open.record.job) else { continue };
         let program = programs.remove(&open.record.run);
         if let Some(owner) = Some(open.owner.clone()).into_iter().chain(program).find(|owner| alive(owner)) {
-            found.recovered.open.push(known(&open, &job, false));
+            found.recovered.open.push(known(&open, &job));
             found.foreign.push(Foreign::of(&open.record, &job, owner));
         }
     }
@@ -214,7 +215,7 @@ impl Recovery {
 
     fn take(
         &mut self,
-        open: ledger::OpenRun,
+        mut open: ledger::OpenRun,
         table: &JobTable,
         left: &mut Left,
         owner: &Owner,
@@ -226,8 +227,8 @@ impl Recovery {
         let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
         let how = if let Some(program) = left.program_of(&open.record, number) {
             How::Adopted { number: program.attempt.max(1), program: Box::new(program) }
-        } else if alive(&open.owner) {
-            self.recovered.open.push(known(&open, &job, false));
+        } else if !(open.queued && open.owner.role == RUN_NOW) && alive(&open.owner) {
+            self.recovered.open.push(known(&open, &job));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
         } else if let Some(orphan) = left.orphan_of(&open, owner) {
@@ -250,6 +251,7 @@ impl Recovery {
             });
             return;
         } else if open.queued {
+            // That of a living `run-now` too: it begins nothing more once a daemon has come.
             How::Queued
         } else {
             let error = Some(hold::DIED.to_owned());
@@ -275,7 +277,8 @@ impl Recovery {
         if let How::Adopted { number: begun, program } = &how
             && *begun > number
         {
-            self.writes.extend(lost_start(&open.record, *begun, program.started_at));
+            let known = left.attempts_of(&open.record);
+            self.writes.extend(lost_attempts(&mut open.record, *begun, program.started_at, &known));
         }
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
@@ -283,9 +286,9 @@ impl Recovery {
         let attempts = table.job(job.as_str()).map_or(1, |spec| spec.retries.attempts);
         let more = !cancel && tried.saturating_add(1) < attempts;
         let ended_at = how.ended_at(more);
-        let known = known(&open, &job, matches!(how, How::Queued));
+        let (queued, again) = (matches!(how, How::Queued), matches!(how, How::Rerun { .. }));
         let ended = left.ended.get(&run).copied();
-        self.recovered.open.push(OpenRun { ended_at, ended, ..known });
+        self.recovered.open.push(OpenRun { queued, again, ended_at, ended, ..known(&open, &job) });
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
@@ -307,8 +310,16 @@ impl Left {
             let newer = if ended { program.attempt > number } else { program.attempt >= number };
             program.run == record.run && program.job == record.job && newer
         };
-        let index = self.programs.iter().position(under_way)?;
+        // Where the ledger could not be written, spawners keep the exits of the attempts before it as well.
+        let found = self.programs.iter().enumerate().filter(|(_, program)| under_way(program));
+        let (index, _) = found.rev().max_by_key(|(_, program)| program.attempt)?;
         Some(self.programs.remove(index))
+    }
+
+    /// Those that spawners still know, as they were or ended.
+    fn attempts_of(&self, record: &RunRecord) -> Vec<Attempt> {
+        let of_run = |program: &&AdoptedProgram| program.run == record.run && program.job == record.job;
+        self.programs.iter().filter(of_run).map(known_attempt).collect()
     }
 
     /// A number alone won't do: ledgers come and go, and begin to count anew.
@@ -323,20 +334,6 @@ impl Left {
     }
 }
 
-/// The start of an attempt that waited in the memory of a daemon, which was killed while the disk was full.
-fn lost_start(record: &RunRecord, number: u32, at: Timestamp) -> Vec<Write> {
-    let run = record.run;
-    let before = record.attempts.last().filter(|attempt| attempt.finished_at.is_none());
-    let ended = before.map(|attempt| Write::AttemptEnded {
-        run,
-        number: attempt.number,
-        at,
-        outcome: Outcome::Interrupted,
-        error: Some("its end was lost with the daemon, while the ledger could not be written".to_owned()),
-    });
-    ended.into_iter().chain([Write::AttemptStarted { run, number, at }]).collect()
-}
-
 fn dry_runs(open: &[ledger::OpenRun]) -> HashSet<RunId> {
     open.iter().filter(|open| open.dry_run).map(|open| open.record.run).collect()
 }
@@ -345,13 +342,16 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
     attempt.finished_at.is_some() && attempt.outcome != Outcome::Interrupted
 }
 
-fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
-    let ledger::OpenRun { record, dry_run, .. } = open;
+/// One that runs.
+fn known(open: &ledger::OpenRun, job: &JobName) -> OpenRun {
+    let ledger::OpenRun { record, epoch, dry_run, .. } = open;
     OpenRun {
         run: record.run,
         job: job.clone(),
         slot: record.slot,
-        queued,
+        epoch: *epoch,
+        queued: false,
+        again: false,
         dry_run: *dry_run,
         ended_at: None,
         ended: None,
@@ -482,23 +482,6 @@ mod tests {
                 "{attempts:?}: {last:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_start_that_was_lost_with_a_daemon_is_written_again() {
-        use Outcome::{Failed, Interrupted, Running};
-        let check = |attempts: &[Outcome], number: u32, expected: &[(u32, Option<Outcome>)]| {
-            let record = open(1, "again", attempts, owner("daemon", 7)).record;
-            let written = lost_start(&record, number, at(40)).into_iter().map(|write| match write {
-                Write::AttemptEnded { number, outcome, .. } => (number, Some(outcome)),
-                Write::AttemptStarted { number, at: started, .. } if started == at(40) => (number, None),
-                other => panic!("{other:?}"),
-            });
-            assert_eq!(written.collect::<Vec<_>>(), expected, "{attempts:?}");
-        };
-        check(&[], 1, &[(1, None)]);
-        check(&[Failed], 2, &[(2, None)]);
-        check(&[Running], 2, &[(1, Some(Interrupted)), (2, None)]);
     }
 
     #[test]

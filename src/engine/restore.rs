@@ -9,9 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config::JobTable;
+use crate::host::process::Status;
 use crate::ledger::{JobPast, Ledger, NewRow, NewState, OpenRun, Owner, Past, Place, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord, Trigger};
 use crate::spawner::{AdoptedProgram, Adoption};
+
+const LOST: &str = "its end was lost with the daemon, while the ledger could not be written";
 
 /// Adds such runs to the open ones of `past`; the writes that give them rows.
 pub fn restore_lost(
@@ -26,7 +29,8 @@ pub fn restore_lost(
     let above = lost.map(|program| program.run).max().unwrap_or(last);
     let mut places = Places::after(past);
     let mut writes = vec![];
-    for (index, moment) in in_order(adoption.programs.iter().map(|program| Times::of(program, last))) {
+    let times = adoption.programs.iter().map(|program| Times::of(program, &adoption.programs, last));
+    for (index, moment) in in_order(times) {
         let program = &adoption.programs[index];
         if moment == Moment::Ended {
             writes.push(Write::EndKnown { run: program.run });
@@ -55,13 +59,6 @@ pub fn restore_lost(
             at: program.started_at,
         };
         writes.push(Write::ClaimAs { run: program.run, above, row });
-        if program.attempt > 1 {
-            let (run, number, at) = (program.run, program.attempt, program.started_at);
-            let error =
-                Some("its end was lost with the daemon, while the ledger could not be written".to_owned());
-            writes.push(Write::AttemptEnded { run, number: 1, at, outcome: Outcome::Interrupted, error });
-            writes.push(Write::AttemptStarted { run, number, at });
-        }
         places.started(&job, past);
         past.open.push(open);
     }
@@ -76,11 +73,15 @@ struct Times {
 }
 
 impl Times {
-    fn of(program: &AdoptedProgram, last: RunId) -> Self {
+    /// A run of which several attempts are still known begins with the first of them and ends with the last.
+    fn of(program: &AdoptedProgram, all: &[AdoptedProgram], last: RunId) -> Self {
+        let others = || all.iter().filter(|other| other.run == program.run);
+        let first = !others().any(|other| other.attempt < program.attempt);
+        let ends = !others().any(|other| other.attempt > program.attempt);
         Self {
-            lost: program.run > last,
+            lost: program.run > last && first,
             began: (program.started_since_boot, program.started_at),
-            ended: program.exit.map(|(_, at)| (program.ended_since_boot, at)),
+            ended: program.exit.filter(|_| ends).map(|(_, at)| (program.ended_since_boot, at)),
         }
     }
 }
@@ -169,7 +170,8 @@ fn open_run(
         finished_at: None,
         host: crate::host::procfs::host_name(),
         attempts: vec![Attempt {
-            number: program.attempt,
+            // What came after it follows when the run is taken over.
+            number: 1,
             started_at: program.started_at,
             finished_at: None,
             outcome: Outcome::Running,
@@ -189,6 +191,69 @@ fn open_run(
         _ => 0,
     };
     OpenRun { record, epoch, owner: owner.clone(), queued: false, dry_run: false, cancel_asked: false }
+}
+
+/// An attempt as its spawner remembers it.
+pub(super) fn known_attempt(program: &AdoptedProgram) -> Attempt {
+    let outcome = match (program.exit, program.ended_as) {
+        (None, _) => Outcome::Running,
+        (Some(_), Some(outcome)) => outcome,
+        (Some((Status::Code(code), _)), None) if program.keep.success_codes.contains(&code) => {
+            Outcome::Succeeded
+        }
+        (Some((Status::Unknown, _)), None) => Outcome::Interrupted,
+        (Some(_), None) => Outcome::Failed,
+    };
+    Attempt {
+        number: program.attempt,
+        started_at: program.started_at,
+        finished_at: program.exit.map(|(_, at)| at),
+        outcome,
+        error: None,
+    }
+}
+
+/// The attempts of a run that waited in the memory of a daemon, which was killed while the disk was full, up to the start
+/// of the one of this number. `known`: those before it that a spawner remembers.
+pub(super) fn lost_attempts(
+    record: &mut RunRecord,
+    number: u32,
+    at: Timestamp,
+    known: &[Attempt],
+) -> Vec<Write> {
+    let run = record.run;
+    let mut writes = vec![];
+    let end_of = |number: u32| {
+        let known = known.iter().find(|attempt| attempt.number == number && attempt.finished_at.is_some());
+        let (outcome, ended) = match known {
+            Some(known) => (known.outcome, known.finished_at.unwrap_or(at)),
+            None => (Outcome::Interrupted, at),
+        };
+        (outcome, ended, LOST.to_owned())
+    };
+    let end = |attempt: &mut Attempt, writes: &mut Vec<Write>| {
+        let (outcome, at, error) = end_of(attempt.number);
+        let number = attempt.number;
+        *attempt = Attempt { outcome, finished_at: Some(at), error: Some(error.clone()), ..attempt.clone() };
+        writes.push(Write::AttemptEnded { run, number, at, outcome, error: Some(error) });
+    };
+    if let Some(last) = record.attempts.last_mut().filter(|attempt| attempt.finished_at.is_none()) {
+        end(last, &mut writes);
+    }
+    let next = record.attempts.last().map_or(1, |attempt| attempt.number + 1);
+    for lost in next..=number {
+        let known = known.iter().find(|attempt| attempt.number == lost);
+        let started_at = known.filter(|_| lost < number).map_or(at, |attempt| attempt.started_at);
+        let mut attempt =
+            Attempt { number: lost, started_at, finished_at: None, outcome: Outcome::Running, error: None };
+        writes.push(Write::AttemptStarted { run, number: lost, at: started_at });
+        if lost < number {
+            end(&mut attempt, &mut writes);
+        }
+        record.attempts.push(attempt);
+    }
+    record.started_at = record.started_at.or(record.attempts.first().map(|attempt| attempt.started_at));
+    writes
 }
 
 #[cfg(test)]
@@ -232,5 +297,68 @@ mod tests {
         check(vec![lost(), program("known", (5, Some(11)), Some((5, Some(11))))], "Began 0");
         check(vec![program("known", (5, Some(11)), Some((5, Some(11))))], "");
         check(vec![lost(), program("known", (5, None), Some((5, None)))], "Began 0");
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn attempt(number: u32, ended: Option<(i64, Outcome)>) -> Attempt {
+        Attempt {
+            number,
+            started_at: at(i64::from(number) * 10),
+            finished_at: ended.map(|(second, _)| at(second)),
+            outcome: ended.map_or(Outcome::Running, |(_, outcome)| outcome),
+            error: None,
+        }
+    }
+
+    /// What is written of the attempts up to number `begun`, which began at 40.
+    fn check_attempts(written: &[Attempt], begun: u32, known: &[Attempt], expected: &str) {
+        let mut record = RunRecord {
+            run: RunId(1),
+            job: "a".into(),
+            kind: "command".into(),
+            trigger: Trigger::Manual,
+            slot: None,
+            outcome: Outcome::Running,
+            reason: None,
+            started_at: None,
+            finished_at: None,
+            host: "web1".into(),
+            attempts: written.to_vec(),
+            summary: None,
+            facts: serde_json::Map::new(),
+            findings: vec![],
+        };
+        let writes = lost_attempts(&mut record, begun, at(40), known).into_iter().map(|write| match write {
+            Write::AttemptEnded { number, at, outcome, .. } => {
+                format!("{number} {outcome} at {}", at.as_second())
+            }
+            Write::AttemptStarted { number, at, .. } => format!("{number} starts at {}", at.as_second()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(writes.collect::<Vec<_>>().join(", "), expected);
+        let numbers: Vec<u32> = record.attempts.iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers, (1..=begun).collect::<Vec<_>>());
+        assert!(
+            record.attempts.iter().all(|attempt| attempt.finished_at.is_some() != (attempt.number == begun))
+        );
+    }
+
+    #[test]
+    fn attempts_that_were_lost_with_a_daemon_are_written_again() {
+        use Outcome::{Failed, TimedOut};
+        let failed = |number, second| attempt(number, Some((second, Failed)));
+        check_attempts(&[], 1, &[], "1 starts at 40");
+        check_attempts(&[failed(1, 15)], 2, &[], "2 starts at 40");
+        check_attempts(&[attempt(1, None)], 2, &[], "1 interrupted at 40, 2 starts at 40");
+        check_attempts(&[attempt(1, None)], 2, &[failed(1, 15)], "1 failed at 15, 2 starts at 40");
+        check_attempts(
+            &[attempt(1, None)],
+            4,
+            &[attempt(2, Some((25, TimedOut)))],
+            "1 interrupted at 40, 2 starts at 20, 2 timed_out at 25, 3 starts at 40, 3 interrupted at 40, 4 starts at 40",
+        );
     }
 }

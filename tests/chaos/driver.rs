@@ -211,13 +211,12 @@ impl Driver {
         self.start()
     }
 
-    /// A `run-now` where no daemon answers: it is killed, or the next daemon comes up beside it. That only where nobody
-    /// minds a second run: neither of the two processes sees what the other begins from then on.
+    /// A `run-now` where no daemon answers: it is killed, or the next daemon comes up beside it.
     fn run_alone(&mut self) {
         let job = self.random.pick(&self.table.jobs).clone();
         self.host.run_alone(&job.name);
         self.breathe(120);
-        if job.overlap != "allow" || job.group.is_some() || self.random.percent(30) {
+        if self.random.percent(30) {
             self.host.kill_alone();
         }
     }

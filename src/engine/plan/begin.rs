@@ -45,6 +45,7 @@ impl Plan {
             far: None,
             sequence: 0,
             ended_before: HashMap::new(),
+            taken: HashMap::new(),
             stopping: false,
         };
         let mut out = vec![];
@@ -170,6 +171,7 @@ impl Plan {
             missed: state.map_or_else(Default::default, |state| self.missed(&state.spec, first)),
             budget: usize::MAX,
             turns: self.pauses.turns(&past.job),
+            taken: self.taken(&past.job, schedule),
         };
         match state {
             Some(state) => {
@@ -209,6 +211,12 @@ impl Plan {
         let future = known.chain(recovered.accounted).filter(|at| *at > horizon).max();
         // Intervals come by those slots again.
         self.epoch += u32::from(future.is_some());
+        // A set-back may have been lost with the ledger's writes, and not what began after it.
+        self.epoch = recovered.open.iter().map(|run| run.epoch).fold(self.epoch, u32::max);
+        for run in &recovered.open {
+            let slots = self.taken.entry(run.job.clone()).or_default();
+            slots.extend(run.slot.map(|slot| (slot, run.epoch)));
+        }
         // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
         // undone when that came into force. Of the others rather one row too many than one too few.
         // It lags by no more than the longest jitter: a table that came later still came before the clock was set back.
@@ -298,7 +306,9 @@ impl Plan {
 
     fn recover_runs(&mut self, recovered: &Recovered, now: Timestamp, out: &mut Vec<Decision>) {
         let mut open: Vec<&OpenRun> = recovered.open.iter().collect();
-        open.sort_by_key(|run| (run.slot.unwrap_or(now), run.run));
+        // What runs comes first: whatever begins only now must find its place beside it.
+        let place = |run: &OpenRun| if run.again { 1 } else { 2 * u8::from(run.queued) };
+        open.sort_by_key(|run| (place(run), run.slot.unwrap_or(now), run.run));
         for run in open {
             let spec = self.jobs.get(&run.job).map(|state| state.spec.clone());
             if run.queued && spec.is_none() {
@@ -315,7 +325,13 @@ impl Plan {
                 None => recovered.groups.get(&run.job),
             };
             let spec = spec.as_deref();
-            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec, group.cloned());
+            let at_once =
+                run.again && spec.is_some_and(|spec| self.runs.may_go_on(spec, self.table.max_running));
+            let started = at_once || !(run.queued || run.again);
+            let token = self.runs.recover(run.job.clone(), run.run, order, started, spec, group.cloned());
+            if at_once {
+                out.push(Decision::Start { token, run: run.run });
+            }
             if run.dry_run {
                 self.runs.mark_dry(token);
             }

@@ -75,6 +75,9 @@ pub struct Plan {
     sequence: u64,
     /// Runs that had ended before this daemon began, and their places in `sequence`.
     ended_before: HashMap<RunId, u64>,
+    /// Slots of runs that a daemon before this one began, though its ledger may not have accounted for them, each with
+    /// the epoch under which it was claimed.
+    taken: HashMap<JobName, Vec<(Timestamp, u32)>>,
     stopping: bool,
 }
 

@@ -71,12 +71,12 @@ pub enum Decision {
         row: NewRow,
         request: Option<u64>,
     },
-    /// A queued run's turn has come.
+    /// The turn of a run has come that was queued, or that was interrupted and is tried again.
     Start {
         token: Token,
         run: RunId,
     },
-    /// A queued run will not run after all; the plan has forgotten it.
+    /// A run that waits for its turn will not run after all; the plan has forgotten it.
     Drop {
         run: RunId,
         reason: SkipReason,
@@ -160,7 +160,11 @@ pub struct OpenRun {
     pub run: RunId,
     pub job: JobName,
     pub slot: Option<Timestamp>,
+    /// Under which the slot was claimed.
+    pub epoch: u32,
     pub queued: bool,
+    /// Its last attempt was interrupted, and another follows when its turn comes.
+    pub again: bool,
     pub dry_run: bool,
     /// It has ended, of which the loop is about to tell: from then on it stands in no slot's way.
     pub ended_at: Option<Timestamp>,

@@ -142,14 +142,6 @@ impl Around {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
     }
 
-    /// A daemon was killed while the disk was full: the end of an attempt may be lost with it, and then nothing tells
-    /// the next one that a run had ended for good. Where a job is tried again, both go on.
-    fn may_be_forgotten(&self, start: &Start) -> bool {
-        let again = |job: &Job| job.attempts > 1 || job.interrupted == "rerun";
-        self.deaths.iter().any(|(at, how)| how.contains("full") && *at <= start.steady)
-            && self.any(&start.job, again)
-    }
-
     /// A daemon that was told to end everything did so just then: what had written its last line may not have ended.
     fn daemon_ended_all_at(&self, steady: i64) -> bool {
         let just_then = |at: i64| (steady..=steady + 1_000_000).contains(&at);
@@ -187,8 +179,7 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
     if row.outcome == "skipped" {
         problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
     }
-    let forgotten = starts.iter().any(|start| around.may_be_forgotten(start));
-    if starts.len() > row.attempts.len() && !forgotten {
+    if starts.len() > row.attempts.len() {
         problems.push(format!(
             "{}: its program was started {} times, and the ledger has {} attempts",
             named(),
@@ -217,7 +208,6 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
 }
 
 fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
-    let forgotten = around.may_be_forgotten(start);
     // It looked at the ledger at some instant between its birth and its line.
     let full = around.full.iter().any(|(from, to)| *from <= start.steady && start.born - 10_000 <= *to);
     for flag in start.flags.split(',').filter(|flag| *flag != "-") {
@@ -227,7 +217,6 @@ fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
             "unclaimed" => {
                 problems.push(format!("run {run} of {} began before its claim was in the ledger", start.job))
             }
-            _ if forgotten => {}
             other => {
                 let words: Vec<&str> = other.split(':').collect();
                 problems.push(format!(

@@ -200,11 +200,19 @@ impl World {
     }
 
     fn restart(&mut self, to: &Arc<JobTable>, since: Timestamp) {
+        // Whose program died with its daemon.
+        let again = |(run, playing): (&RunId, &Playing)| {
+            let known = to.job(playing.job.as_str()).is_some();
+            (run.0 % 3 == 0 && playing.started && !playing.ending && known).then_some(*run)
+        };
+        let again: BTreeSet<RunId> = self.runs.iter().filter_map(again).collect();
         let open = |(run, playing): (&RunId, &Playing)| OpenRun {
             run: *run,
             job: playing.job.clone(),
             slot: playing.slot,
+            epoch: playing.epoch,
             queued: !playing.started,
+            again: again.contains(run),
             dry_run: false,
             ended_at: None,
             ended: None,
@@ -232,7 +240,10 @@ impl World {
             .filter(|(_, playing)| self.runs_all(&playing.job))
             .map(|(run, _)| *run)
             .collect();
-        self.runs.iter_mut().for_each(|(run, playing)| playing.serial &= runs_all.contains(run));
+        self.runs.iter_mut().for_each(|(run, playing)| {
+            playing.serial &= runs_all.contains(run);
+            playing.started &= !again.contains(run);
+        });
         self.carry_out(decisions);
     }
 
