@@ -53,6 +53,9 @@ pub fn restore_lost(
             at: program.started_at,
         };
         writes.push(Write::ClaimAs { run: program.run, above, row });
+        // The clock was set back in the life of that daemon: what comes again has been claimed under this epoch.
+        let epoch = open.epoch;
+        past.jobs.iter_mut().for_each(|one| one.epoch = one.epoch.max(epoch));
         past.open.push(open);
     }
     writes
