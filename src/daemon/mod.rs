@@ -25,10 +25,11 @@ use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
-use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover, restore_lost};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, RUN_NOW, hold_crash_loops, recover, restore_lost};
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
+use crate::model::Outcome;
 use crate::spawner::{self, Spawner};
 
 pub struct Options {
@@ -99,7 +100,9 @@ async fn serve(
     }
     let restored = restore_lost(&mut past, &adoption, &*ledger, &table, &owner);
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
+    let living = forget_ended(&mut past, &*ledger);
+    let alive = |owner: &Owner| living.contains(owner);
+    let mut recovery = recover(past, &table, adoption, &owner, alive, Some(boot), now);
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
@@ -163,6 +166,29 @@ async fn serve(
     spawner.flush().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A `run-now` may have ended its run since the ledger was read: such a run is no longer open. Who lives of those that
+/// have one; what they end from now on is heard of as the end of their process.
+fn forget_ended(past: &mut ledger::Past, ledger: &dyn Ledger) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = vec![];
+    for open in &past.open {
+        if !owners.contains(&open.owner) {
+            owners.push(open.owner.clone());
+        }
+    }
+    owners.retain(Owner::alive);
+    // Asked only after that: who is dead by then has written its last.
+    past.open.retain(|open| {
+        owners.contains(&open.owner)
+            || open.owner.role != RUN_NOW
+            || ledger
+                .run(open.record.run)
+                .ok()
+                .flatten()
+                .is_none_or(|record| record.outcome == Outcome::Running)
+    });
+    owners
 }
 
 /// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
