@@ -1,11 +1,12 @@
 //! `run-now JOB`: runs a job and follows its log, through the daemon or, where none answers, in this process.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::SignalKind;
 
 use super::Context;
@@ -16,7 +17,8 @@ use crate::api::client::{Client, ClientError, Followed};
 use crate::api::{Control, RunEvent};
 use crate::clock::SystemClock;
 use crate::config::Environment;
-use crate::daemon::{Occupied, standalone};
+use crate::daemon::{Occupied, living, standalone};
+use crate::ledger::Ledger;
 use crate::logs::Stream;
 use crate::model::{Outcome, RunId};
 
@@ -87,13 +89,72 @@ fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
     if table.job(&args.job).is_none() {
         return Err(super::unknown_job(&args.job, table.jobs.iter().map(|job| job.name.as_str())));
     }
-    let own = standalone(&context.file(), Environment::of_process(&SystemClock), table).map_err(|error| {
+    let environment = Environment::of_process(&SystemClock);
+    let own = standalone(&context.file(), environment, table, Arc::new(SystemClock)).map_err(|error| {
         let code = if error.is::<Occupied>() { code::NO_DAEMON } else { code::FAILED };
         Failure::new(code, format!("{error:#}"))
     })?;
-    let code = own.runtime().block_on(follow(own.control(), args, || own.claimed()));
+    let followed = own.runtime().block_on(follow(own.control(), args, || own.claimed()));
     own.close();
-    code
+    match followed? {
+        Alone::Ended(code) => Ok(code),
+        Alone::Left { run, cancel } => left_to_daemon(context, args, run, cancel),
+    }
+}
+
+/// What became of a run in this process.
+#[derive(Debug, PartialEq)]
+enum Alone {
+    /// With this exit code.
+    Ended(u8),
+    /// A daemon came while it waited, and has it now. `cancel`: somebody asked for its end too late.
+    Left { run: RunId, cancel: bool },
+}
+
+/// Waits for the end of a run that waited here until a daemon came, as the ledger tells it.
+fn left_to_daemon(context: &Context, args: &RunNowArgs, run: RunId, cancel: bool) -> Result<u8, Failure> {
+    /// Between two looks at the ledger.
+    const LOOK: Duration = Duration::from_millis(200);
+    let (mut wake, interrupt) = UnixStream::pair().map_err(anyhow::Error::from)?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let interrupt = interrupt.try_clone().map_err(anyhow::Error::from)?;
+        signal_hook::low_level::pipe::register(signal, OwnedFd::from(interrupt))
+            .map_err(anyhow::Error::from)?;
+    }
+    wake.set_read_timeout(Some(LOOK)).map_err(anyhow::Error::from)?;
+    let mut printer = Printer::new(&args.job, run);
+    let text = format!(
+        "run {run} waits in the daemon, which has come meanwhile: `punk-eco-sched logs {} -f` follows it",
+        args.job
+    );
+    printer.say(Colour::Yellow, &text)?;
+    if cancel && let Ok(mut daemon) = context.connect()? {
+        // It may have ended just now.
+        let _ = daemon.cancel(run);
+    }
+    loop {
+        // Asked first: what a daemon wrote before it ended counts.
+        let lives = living(&context.paths().state).is_some();
+        let record = context.ledger()?.map(|ledger| ledger.run(run)).transpose();
+        let record = record.map_err(anyhow::Error::from)?.flatten();
+        if let Some(record) = record.filter(|record| record.outcome != Outcome::Running) {
+            let error = record.attempts.last().and_then(|attempt| attempt.error.clone());
+            let (outcome, reason, summary) = (record.outcome, record.reason, record.summary);
+            let end = RunEvent::Ended { outcome, reason, summary, error };
+            return Ok(printer.event(&end)?.unwrap_or(code::FAILED));
+        }
+        if !lives {
+            let message = format!("run {run} was left to a daemon, which has ended");
+            let hint =
+                format!("the next one goes on with it: `punk-eco-sched show {run}` tells what became of it");
+            return Err(Failure::new(code::NO_DAEMON, message).hint(hint));
+        }
+        if matches!(wake.read(&mut [0]), Ok(1)) {
+            let text = format!("run {run} goes on: `punk-eco-sched cancel {run}` ends it");
+            printer.say(Colour::Bold, &text)?;
+            return Ok(code::DONE);
+        }
+    }
 }
 
 /// Runs the job through a [`Control`] of this process and follows it; Ctrl-C cancels it, as does whatever else
@@ -101,7 +162,11 @@ fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// What the control refuses.
-async fn follow(control: Arc<dyn Control>, args: &RunNowArgs, claimed: impl FnOnce()) -> Result<u8, Failure> {
+async fn follow(
+    control: Arc<dyn Control>,
+    args: &RunNowArgs,
+    claimed: impl FnOnce(),
+) -> Result<Alone, Failure> {
     let by = crate::api::name_of(rustix::process::getuid().as_raw());
     // Installed before the run is, so that no interrupt leaves one behind.
     let listen = |kind| tokio::signal::unix::signal(kind).map_err(anyhow::Error::from);
@@ -111,7 +176,7 @@ async fn follow(control: Arc<dyn Control>, args: &RunNowArgs, claimed: impl FnOn
     let mut started = control.run_now(&args.job, args.dry_run, &by).await?;
     claimed();
     let mut printer = Printer::new(&args.job, started.run);
-    let mut code = None;
+    let (mut code, mut cancel) = (None, false);
     loop {
         if started.events.is_empty() {
             printer.flush().or_else(unread)?;
@@ -129,16 +194,14 @@ async fn follow(control: Arc<dyn Control>, args: &RunNowArgs, claimed: impl FnOn
                     _ = hangups.recv() => {}
                 }
             } => {
+                cancel = true;
                 printer.say(Colour::Yellow, "cancelling").or_else(unread)?;
                 // It may have ended in this instant: then its end is on its way to us.
                 let _ = control.cancel(started.run, &by).await;
             }
         }
     }
-    code.ok_or_else(|| {
-        Failure::new(code::FAILED, format!("run {} ended without a word", started.run))
-            .hint(format!("`punk-eco-sched show {}` tells what became of it", started.run))
-    })
+    Ok(code.map_or(Alone::Left { run: started.run, cancel }, Alone::Ended))
 }
 
 fn unread(error: io::Error) -> io::Result<()> {
@@ -225,7 +288,7 @@ mod tests {
 
     /// One run, which ends as the test says, or as cancelled once it is.
     #[derive(Default)]
-    struct Alone {
+    struct OneRun {
         ended: Option<Outcome>,
         log: Mutex<Option<UnboundedSender<RunEvent>>>,
     }
@@ -235,7 +298,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Control for Alone {
+    impl Control for OneRun {
         async fn run_now(&self, job: &str, _dry_run: bool, _by: &str) -> Result<Started, Refused> {
             if job != "a" {
                 return Err(Refused::RunsAlready { job: job.into(), run: RunId(6) });
@@ -275,17 +338,17 @@ mod tests {
         }
     }
 
-    fn code_of(job: &str, ended: Option<Outcome>) -> Result<u8, Failure> {
+    fn code_of(job: &str, ended: Option<Outcome>) -> Result<Alone, Failure> {
         let Verb::RunNow(args) = verb(&format!("run-now {job}")) else { panic!("{job}") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(follow(Arc::new(Alone { ended, log: Mutex::default() }), &args, || ()))
+        runtime.block_on(follow(Arc::new(OneRun { ended, log: Mutex::default() }), &args, || ()))
     }
 
     #[test]
     fn without_a_daemon_the_exit_code_is_the_runs_and_an_interrupt_cancels_it() {
-        assert_eq!(code_of("a", Some(Outcome::Succeeded)), Ok(0));
-        assert_eq!(code_of("a", Some(Outcome::TimedOut)), Ok(1));
-        assert_eq!(code_of("a", None), Ok(1));
+        assert_eq!(code_of("a", Some(Outcome::Succeeded)), Ok(Alone::Ended(0)));
+        assert_eq!(code_of("a", Some(Outcome::TimedOut)), Ok(Alone::Ended(1)));
+        assert_eq!(code_of("a", None), Ok(Alone::Ended(1)));
         assert_eq!(code_of("b", None), Err(Failure::new(4, "not run: b runs already (run 6)")));
     }
 }

@@ -27,10 +27,11 @@ use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
-use crate::engine::{Engine, EngineHandle, Opening, Parts, hold_crash_loops, recover, restore_lost};
+use crate::engine::{Engine, EngineHandle, Opening, Parts, RUN_NOW, hold_crash_loops, recover, restore_lost};
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
+use crate::model::Outcome;
 use crate::spawner::{self, Spawner};
 
 pub struct Options {
@@ -54,8 +55,7 @@ pub enum DaemonError {
 /// [`DaemonError`], before the first slot is taken.
 pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> {
     let environment = Environment::of_process(&*clock);
-    let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
-    let table = Arc::new(table);
+    let (mut table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
     let state = StateDirectory::lock(&table.paths.state)?;
     state.wait_for_run_nows(&table.paths.state)?;
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
@@ -65,6 +65,8 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> 
     let logs = Logs::new(&table.paths.logs, table.logs);
     journal::start(&table.paths.logs, table.logs);
     say_warnings(&warnings);
+    bound_runs(&mut table);
+    let table = Arc::new(table);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(2 << 20)
@@ -100,11 +102,14 @@ async fn serve(
     }
     let restored = restore_lost(&mut past, &adoption, &*ledger, &table, &owner);
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let mut recovery = recover(past, &table, adoption, &owner, Owner::alive, Some(boot), now);
+    let living = forget_ended(&mut past, &*ledger);
+    let alive = |owner: &Owner| living.contains(owner);
+    let mut recovery = recover(past, &table, adoption, &owner, alive, Some(boot), now);
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
+        may_begin: None,
         opening: Some(Opening {
             table: record::of(&table, now),
             record_of: record::of,
@@ -163,6 +168,29 @@ async fn serve(
     spawner.flush().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A `run-now` may have ended its run since the ledger was read: such a run is no longer open. Who lives of those that
+/// have one; what they end from now on is heard of as the end of their process.
+fn forget_ended(past: &mut ledger::Past, ledger: &dyn Ledger) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = vec![];
+    for open in &past.open {
+        if !owners.contains(&open.owner) {
+            owners.push(open.owner.clone());
+        }
+    }
+    owners.retain(Owner::alive);
+    // Asked only after that: who is dead by then has written its last.
+    past.open.retain(|open| {
+        owners.contains(&open.owner)
+            || open.owner.role != RUN_NOW
+            || ledger
+                .run(open.record.run)
+                .ok()
+                .flatten()
+                .is_none_or(|record| record.outcome == Outcome::Running)
+    });
+    owners
 }
 
 /// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
@@ -230,6 +258,19 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
 fn say_warnings(warnings: &Problems) {
     if !warnings.is_empty() {
         tracing::warn!("{warnings}");
+    }
+}
+
+/// No more runs at once than there are descriptors for: the others wait for their turn.
+fn bound_runs(table: &mut JobTable) {
+    let (most, files) = sockets::runs_at_once();
+    if table.max_running > most {
+        tracing::warn!(
+            "limits.max_running: {} runs at once may want more than the {files} open files that the daemon may have: {most} \
+             run at once, the others wait; raise LimitNOFILE in the unit, or the hard limit of `ulimit -n`, for more",
+            table.max_running
+        );
+        table.max_running = most;
     }
 }
 

@@ -1,9 +1,9 @@
 //! `run-now` without a daemon: the same engine, ledger and locks, for one run, in the process of the client.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
@@ -11,9 +11,9 @@ use super::control::DaemonControl;
 use super::state::Turn;
 use crate::alert::{self, Courier};
 use crate::api::Control;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{Environment, JobTable};
-use crate::engine::{Engine, EngineHandle, Parts, RUN_NOW, recover_for_one_run};
+use crate::engine::{Engine, EngineHandle, MayBegin, Parts, RUN_NOW, recover_for_one_run};
 use crate::host::{procfs, sockets};
 use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
@@ -33,9 +33,15 @@ pub struct Standalone {
 ///
 /// # Errors
 /// [`super::Occupied`] where a daemon has the state directory and does not answer; where the state can't be written.
-pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> anyhow::Result<Standalone> {
+pub fn standalone(
+    config: &Path,
+    environment: Environment,
+    table: JobTable,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Standalone> {
     let table = Arc::new(table.without_schedules());
     let turn = Turn::of_run_now(&table.paths.state)?;
+    let may_begin = while_no_daemon_comes(table.paths.state.clone(), turn.last_daemon);
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
     sockets::raise_limit();
@@ -44,7 +50,6 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         .enable_all()
         .build()
         .context("the runtime can't be started")?;
-    let clock = Arc::new(SystemClock);
     let now = clock.now();
     let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();
@@ -66,6 +71,7 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
     let (courier, orders) = alert::dispatch();
     let parts = Parts {
         opening: None,
+        may_begin: Some(may_begin),
         table: table.clone(),
         ledger: Box::new(ledger),
         recovery,
@@ -92,6 +98,15 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         reloading: tokio::sync::Mutex::default(),
     });
     Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
+}
+
+/// A daemon takes over the run that waits here when it comes. Until the start is written, none that comes reads the
+/// ledger.
+fn while_no_daemon_comes(state: PathBuf, last_daemon: Option<SystemTime>) -> MayBegin {
+    Box::new(move || {
+        let turn = Turn::of_run_now(&state).ok().filter(|turn| turn.last_daemon == last_daemon)?;
+        Some(Box::new(turn))
+    })
 }
 
 impl Standalone {

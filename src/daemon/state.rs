@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -51,10 +51,12 @@ impl StateDirectory {
     }
 }
 
-/// One `run-now` without a daemon at a time looks at the ledger and claims its run: otherwise two could each find
-/// the job idle.
+/// One `run-now` without a daemon at a time looks at the ledger and claims its run, or begins one that waited: otherwise
+/// two could each find the job idle, or a daemon that comes could take over what begins.
 pub(super) struct Turn {
     _lock: File,
+    /// When the last daemon took the directory, as its file says: another one that came since has written to it.
+    pub(super) last_daemon: Option<SystemTime>,
 }
 
 impl Turn {
@@ -63,11 +65,12 @@ impl Turn {
     /// # Errors
     /// [`Occupied`] where a daemon has the directory: then it is the one to ask.
     pub(super) fn of_run_now(path: &Path) -> anyhow::Result<Self> {
-        let turn = Self::take(path)?;
+        let mut turn = Self::take(path)?;
         let mut lock = lock_file(path, "lock")?;
         if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
             return Err(Occupied { state: path.to_owned(), holder: holder(&mut lock) }.into());
         }
+        turn.last_daemon = lock.metadata().and_then(|metadata| metadata.modified()).ok();
         Ok(turn)
     }
 
@@ -78,7 +81,7 @@ impl Turn {
                 return Err(error).with_context(|| format!("{}: can't be locked", path.display()));
             }
         }
-        Ok(Self { _lock: lock })
+        Ok(Self { _lock: lock, last_daemon: None })
     }
 }
 

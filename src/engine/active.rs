@@ -7,13 +7,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::message::Outbox;
-use super::runner::{self, Begin, Run};
-use super::{Accepted, Ended, Engine};
+use super::plan::Event;
+use super::runner::{self, Begin, Run, RunEnd};
+use super::{Accepted, Ended, Engine, Then, Turn};
 use crate::config::{JobSpec, JobTable};
 use crate::host::process::Origin;
 use crate::ledger::{self, NewState};
 use crate::logs::RunLog;
-use crate::model::{JobName, RunId, Trigger};
+use crate::model::{JobName, Outcome, RunId, SkipReason, Trigger};
 
 /// A run that has no end yet.
 pub(super) struct Active {
@@ -28,8 +29,18 @@ pub(super) struct Active {
     pub(super) cancel: CancellationToken,
     pub(super) started_at: Option<Timestamp>,
     pub(super) attempt: u32,
+    /// It waits for its turn.
     pub(super) queued: bool,
+    /// What it waits for is not its first attempt.
+    pub(super) again: Option<Again>,
     pub(super) ended: Option<oneshot::Sender<Ended>>,
+}
+
+/// An attempt of this number follows one that was interrupted. `tried`: as [`Begin::Rerun`] has it.
+#[derive(Clone, Copy)]
+pub(super) struct Again {
+    pub(super) number: u32,
+    pub(super) tried: u32,
 }
 
 impl Engine {
@@ -62,6 +73,7 @@ impl Engine {
             started_at: (!queued).then_some(now),
             attempt: u32::from(!queued),
             queued,
+            again: None,
             ended: None,
         };
         if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
@@ -81,6 +93,10 @@ impl Engine {
         }
         active.started_at.get_or_insert(now);
         active.attempt = active.attempt.max(1);
+        let begin = match active.again.take() {
+            Some(Again { number, tried }) => Begin::Rerun { number, tried },
+            None => begin,
+        };
         let run = Run {
             run,
             job: active.job.clone(),
@@ -106,6 +122,45 @@ impl Engine {
         }
     }
 
+    pub(super) fn waits(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|active| active.queued)
+    }
+
+    /// Whether what waits in this process is its to begin or to end, until the turn is written.
+    pub(super) fn is_ours(&mut self, turn: &mut Turn) -> bool {
+        let Some(may_begin) = &mut self.may_begin else { return true };
+        if turn.permit.is_none() {
+            turn.permit = may_begin();
+        }
+        turn.permit.is_some()
+    }
+
+    /// Whoever follows the run here hears of no end.
+    pub(super) fn leave_to_daemon(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
+        self.plan_event(Event::Ended { run, outcome: Outcome::Interrupted }, now, turn);
+        turn.then.push(Then::Forget(run));
+    }
+
+    /// It waits for another attempt than its first.
+    pub(super) fn waits_again(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|active| active.again.is_some())
+    }
+
+    /// What has run already was not skipped, whatever keeps it from running again.
+    pub(super) fn drop_again(&mut self, run: RunId, reason: SkipReason, now: Timestamp, turn: &mut Turn) {
+        let (outcome, error) = match reason {
+            // It stays open: the next daemon tries it again.
+            SkipReason::Stopping => {
+                turn.then.push(Then::Forget(run));
+                return;
+            }
+            SkipReason::Overlap => (Outcome::Cancelled, "replaced while it waited for its next attempt"),
+            _ => (Outcome::Interrupted, "its job is gone, and it waited for its next attempt"),
+        };
+        let end = RunEnd { run, at: now, outcome, error: Some(error.to_owned()), report: None };
+        self.finished(end, now, turn);
+    }
+
     pub(super) fn tell_end(&mut self, run: RunId, end: Ended) {
         if let Some(tell) = self.runs.get_mut(&run).and_then(|active| active.ended.take()) {
             let _ = tell.send(end);
@@ -114,10 +169,13 @@ impl Engine {
 }
 
 impl Active {
-    /// It waits no longer. A queued run uses the table in force when it starts.
-    pub(super) fn starts(&mut self, table: &JobTable) {
+    /// It waits no longer, and begins with the attempt of this number. A queued run uses the table in force when it
+    /// starts.
+    pub(super) fn starts(&mut self, table: &JobTable) -> u32 {
         self.spec = table.job(self.job.as_str()).cloned();
         self.queued = false;
+        self.attempt = self.again.map_or(1, |again| again.number);
+        self.attempt
     }
 
     pub(super) fn outlives_daemon(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod active;
 mod alerts;
+mod beside;
 mod drift;
 mod handle;
 mod hold;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::active::Active;
+use self::beside::Beside;
 use self::drift::Drift;
 pub use self::handle::{EngineHandle, Gone};
 pub use self::hold::{hold_crash_loops, is_hold};
@@ -64,6 +66,8 @@ pub struct Parts {
     pub table: Arc<JobTable>,
     /// Absent for a `run-now` that works by itself: it takes no slots and accounts for none.
     pub opening: Option<Opening>,
+    /// Of a `run-now` that works by itself.
+    pub may_begin: Option<MayBegin>,
     pub ledger: Box<dyn Ledger>,
     pub recovery: Recovery,
     pub clock: Arc<dyn Clock>,
@@ -74,6 +78,11 @@ pub struct Parts {
     pub state: PathBuf,
     pub runtime: tokio::runtime::Handle,
 }
+
+/// Whether a run that has waited in a process beside daemons may begin, or end, there: not where a daemon has come
+/// meanwhile, which took it over. No other one comes while what this returns is held.
+pub type MayBegin = Box<dyn FnMut() -> Option<Permit> + Send>;
+pub type Permit = Box<dyn Send>;
 
 /// What a daemon writes first.
 pub struct Opening {
@@ -110,6 +119,7 @@ pub struct Engine {
     runs: HashMap<RunId, Active>,
     /// Runs that other processes have in hand.
     foreign: HashMap<RunId, Foreign>,
+    beside: Beside,
     /// What a manual request waits for, by the number that the plan knows it by.
     requests: HashMap<u64, Request>,
     /// Those in force, and some that have ended by themselves.
@@ -127,6 +137,7 @@ pub struct Engine {
     stopping: Option<Stopping>,
     /// Slots are taken here, so that what is not in the ledger was missed.
     keeps_account: bool,
+    may_begin: Option<MayBegin>,
 }
 
 struct Request {
@@ -149,6 +160,8 @@ struct Turn {
     claims: Vec<(usize, Token, Option<u64>)>,
     then: Vec<Then>,
     learnt: Learnt,
+    /// Held until all is written.
+    permit: Option<Permit>,
 }
 
 enum Then {
@@ -217,6 +230,7 @@ impl Engine {
             runtime: parts.runtime,
             runs: HashMap::new(),
             foreign: HashMap::new(),
+            beside: Beside::default(),
             requests: HashMap::new(),
             pauses,
             next_request: 0,
@@ -227,6 +241,7 @@ impl Engine {
             pruning: true,
             stopping: None,
             keeps_account: parts.opening.is_some(),
+            may_begin: parts.may_begin,
         };
         let ended = CancellationToken::new();
         let alive = ended.clone().drop_guard();
@@ -345,6 +360,10 @@ impl Engine {
         }
         for then in turn.then {
             match then {
+                // The next daemon would take it for one that waits.
+                Then::Start(run) if problem.is_some() && self.may_begin.is_some() => {
+                    self.leave_to_daemon(run, now, &mut next);
+                }
                 Then::Start(run) => self.begin(run, Begin::Claimed),
                 Then::Cancel(run) => self.cancel(run),
                 // Whoever asked may have gone.
@@ -371,13 +390,20 @@ impl Engine {
                     turn.claims.push((turn.writes.len(), token, request));
                     turn.writes.push(Write::Claim(row));
                 }
+                Decision::Start { run, .. } | Decision::Drop { run, .. } if !self.is_ours(turn) => {
+                    self.leave_to_daemon(run, now, turn);
+                }
+                Decision::Cancel { run } if self.waits(run) && !self.is_ours(turn) => {
+                    self.leave_to_daemon(run, now, turn);
+                }
                 Decision::Start { run, .. } => {
                     // From here on a cancel has a program to end, which this turn starts.
-                    if let Some(active) = self.runs.get_mut(&run) {
-                        active.starts(&self.table);
-                    }
-                    turn.writes.push(Write::AttemptStarted { run, number: 1, at: now });
+                    let number = self.runs.get_mut(&run).map_or(1, |active| active.starts(&self.table));
+                    turn.writes.push(Write::AttemptStarted { run, number, at: now });
                     turn.then.push(Then::Start(run));
+                }
+                Decision::Drop { run, reason } if self.waits_again(run) => {
+                    self.drop_again(run, reason, now, turn);
                 }
                 Decision::Drop { run, reason } => {
                     turn.writes.push(Write::Dropped { run, at: now, reason });
@@ -387,7 +413,7 @@ impl Engine {
                     turn.then.push(Then::Forget(run));
                 }
                 // A run that still waits has nothing to end: its row ends here.
-                Decision::Cancel { run } if self.runs.get(&run).is_some_and(|active| active.queued) => {
+                Decision::Cancel { run } if self.waits(run) => {
                     let error = Some("cancelled while it waited for its turn".to_owned());
                     let end = RunEnd { run, at: now, outcome: Outcome::Cancelled, error, report: None };
                     self.finished(end, now, turn);

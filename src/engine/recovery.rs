@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
+use super::restore::{known_attempt, lost_attempts};
 use crate::config::JobTable;
 use crate::host::process::{Orphan, Status};
-use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
+use crate::ledger::{self, Incident, Owner, Past, Place, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::spawner::{AdoptedProgram, Adoption};
@@ -79,7 +80,7 @@ pub(super) struct Resume {
 
 pub(super) enum How {
     Queued,
-    /// Another attempt, of this number.
+    /// Another attempt, of this number, when its turn comes: other runs may stand in its way by now.
     Rerun {
         number: u32,
     },
@@ -134,6 +135,7 @@ pub fn recover(
     let mut left = Left {
         programs: adoption.programs,
         orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
+        ended: past.ended.into_iter().collect(),
     };
     let mut found = Recovery {
         recovered: Recovered {
@@ -198,7 +200,7 @@ pub fn recover_for_one_run(
         let Ok(job) = JobName::new(&open.record.job) else { continue };
         let program = programs.remove(&open.record.run);
         if let Some(owner) = Some(open.owner.clone()).into_iter().chain(program).find(|owner| alive(owner)) {
-            found.recovered.open.push(known(&open, &job, false));
+            found.recovered.open.push(known(&open, &job));
             found.foreign.push(Foreign::of(&open.record, &job, owner));
         }
     }
@@ -213,7 +215,7 @@ impl Recovery {
 
     fn take(
         &mut self,
-        open: ledger::OpenRun,
+        mut open: ledger::OpenRun,
         table: &JobTable,
         left: &mut Left,
         owner: &Owner,
@@ -225,8 +227,8 @@ impl Recovery {
         let number = open.record.attempts.last().map_or(0, |attempt| attempt.number);
         let how = if let Some(program) = left.program_of(&open.record, number) {
             How::Adopted { number: program.attempt.max(1), program: Box::new(program) }
-        } else if alive(&open.owner) {
-            self.recovered.open.push(known(&open, &job, false));
+        } else if !(open.queued && open.owner.role == RUN_NOW) && alive(&open.owner) {
+            self.recovered.open.push(known(&open, &job));
             self.foreign.push(Foreign::of(&open.record, &job, open.owner.clone()));
             return;
         } else if let Some(orphan) = left.orphan_of(&open, owner) {
@@ -249,6 +251,7 @@ impl Recovery {
             });
             return;
         } else if open.queued {
+            // That of a living `run-now` too: it begins nothing more once a daemon has come.
             How::Queued
         } else {
             let error = Some(hold::DIED.to_owned());
@@ -271,14 +274,21 @@ impl Recovery {
             }
         };
         self.writes.push(Write::Adopted { run, owner: owner.clone() });
+        if let How::Adopted { number: begun, program } = &how
+            && *begun > number
+        {
+            let known = left.attempts_of(&open.record);
+            self.writes.extend(lost_attempts(&mut open.record, *begun, program.started_at, &known));
+        }
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
         let cancel = open.cancel_asked;
         let attempts = table.job(job.as_str()).map_or(1, |spec| spec.retries.attempts);
         let more = !cancel && tried.saturating_add(1) < attempts;
         let ended_at = how.ended_at(more);
-        let known = known(&open, &job, matches!(how, How::Queued));
-        self.recovered.open.push(OpenRun { ended_at, ..known });
+        let (queued, again) = (matches!(how, How::Queued), matches!(how, How::Rerun { .. }));
+        let ended = left.ended.get(&run).copied();
+        self.recovered.open.push(OpenRun { queued, again, ended_at, ended, ..known(&open, &job) });
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
@@ -287,6 +297,8 @@ impl Recovery {
 struct Left {
     programs: Vec<AdoptedProgram>,
     orphans: HashMap<RunId, Orphan>,
+    /// From where on runs that have ended count.
+    ended: HashMap<RunId, Place>,
 }
 
 impl Left {
@@ -298,8 +310,16 @@ impl Left {
             let newer = if ended { program.attempt > number } else { program.attempt >= number };
             program.run == record.run && program.job == record.job && newer
         };
-        let index = self.programs.iter().position(under_way)?;
+        // Where the ledger could not be written, spawners keep the exits of the attempts before it as well.
+        let found = self.programs.iter().enumerate().filter(|(_, program)| under_way(program));
+        let (index, _) = found.rev().max_by_key(|(_, program)| program.attempt)?;
         Some(self.programs.remove(index))
+    }
+
+    /// Those that spawners still know, as they were or ended.
+    fn attempts_of(&self, record: &RunRecord) -> Vec<Attempt> {
+        let of_run = |program: &&AdoptedProgram| program.run == record.run && program.job == record.job;
+        self.programs.iter().filter(of_run).map(known_attempt).collect()
     }
 
     /// A number alone won't do: ledgers come and go, and begin to count anew.
@@ -322,15 +342,19 @@ fn ended_by_itself(attempt: &Attempt) -> bool {
     attempt.finished_at.is_some() && attempt.outcome != Outcome::Interrupted
 }
 
-fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
-    let ledger::OpenRun { record, dry_run, .. } = open;
+/// One that runs.
+fn known(open: &ledger::OpenRun, job: &JobName) -> OpenRun {
+    let ledger::OpenRun { record, epoch, dry_run, .. } = open;
     OpenRun {
         run: record.run,
         job: job.clone(),
         slot: record.slot,
-        queued,
+        epoch: *epoch,
+        queued: false,
+        again: false,
         dry_run: *dry_run,
         ended_at: None,
+        ended: None,
     }
 }
 
@@ -439,6 +463,25 @@ mod tests {
         check("left", &[], "queued", "taken by 8");
         check("gone", &[Running], "", "attempt 1 interrupted, interrupted");
         check("gone", &[Failed], "", "interrupted");
+    }
+
+    #[test]
+    fn what_was_to_be_cancelled_is_not_run_again() {
+        for (attempts, expected) in [(&[Outcome::Running][..], 2), (&[Outcome::Failed][..], 1), (&[][..], 1)]
+        {
+            let mut run = open(1, "again", attempts, owner("daemon", 7));
+            run.cancel_asked = true;
+            let past = Past { open: vec![run], ..Past::default() };
+            let found =
+                recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
+            assert_eq!((found.resume.len(), found.recovered.open.len()), (0, 0), "{attempts:?}");
+            assert_eq!(found.writes.len(), expected, "{attempts:?}");
+            let last = found.writes.last();
+            assert!(
+                matches!(last, Some(Write::Finished { outcome: Outcome::Cancelled, .. })),
+                "{attempts:?}: {last:?}"
+            );
+        }
     }
 
     #[test]

@@ -11,14 +11,19 @@ use super::{
     event,
 };
 use crate::ledger::{self, Write};
-use crate::model::{JobName, Outcome};
+use crate::model::{JobName, Outcome, RunId};
 use crate::policy::Interrupted;
 
 impl Engine {
     pub(super) fn absorb(&mut self, message: Message, now: Timestamp, turn: &mut Turn) {
         match message {
             Message::Wake => {}
-            Message::BeginAttempt { run, number, at, written } => {
+            Message::BeginAttempt { run, .. } => {
+                let Some(Message::BeginAttempt { number, at, written, .. }) =
+                    self.beside.begins(run, message)
+                else {
+                    return;
+                };
                 if let Some(active) = self.runs.get_mut(&run) {
                     active.attempt = number;
                 }
@@ -28,12 +33,18 @@ impl Engine {
             Message::AttemptEnded { run, number, at, outcome, error, held } => {
                 turn.writes.push(Write::AttemptEnded { run, number, at, outcome, error });
                 turn.then.push(Then::Release(held));
+                self.go_on_beside(run, now, turn);
             }
             Message::Finished(end, held) => {
+                let run = end.run;
                 self.finished(end, now, turn);
                 turn.then.push(Then::Release(held));
+                self.go_on_beside(run, now, turn);
             }
-            Message::ForeignGone { run } => self.foreign_gone(run, now, turn),
+            Message::ForeignGone { run } => {
+                self.foreign_gone(run, now, turn);
+                self.go_on_beside(run, now, turn);
+            }
             Message::RunNow { job, dry_run, by, reply } => self.run_now(&job, dry_run, by, reply, now, turn),
             Message::Cancel { run, by, reply } => {
                 let known = self.runs.contains_key(&run)
@@ -89,6 +100,16 @@ impl Engine {
             Message::Stop { end_programs, grace, done } => self.stop(end_programs, grace, done, now, turn),
             Message::GraceOver => self.end_what_is_left(),
             Message::News(news) => self.heard_from_courier(news, now, turn),
+        }
+    }
+
+    fn go_on_beside(&mut self, ended: RunId, now: Timestamp, turn: &mut Turn) {
+        // A daemon that stops begins nothing; what waits stays open for the next.
+        if self.stopping.is_some() {
+            return;
+        }
+        for message in self.beside.ended(ended) {
+            self.absorb(message, now, turn);
         }
     }
 

@@ -4,10 +4,17 @@
 //! What their programs were told stays true: the rows come back under the same numbers. Without them the programs would
 //! be nobody's, and their slots would be taken for missed.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::config::JobTable;
-use crate::ledger::{Ledger, NewRow, NewState, OpenRun, Owner, Past, Write};
+use crate::host::process::Status;
+use crate::ledger::{JobPast, Ledger, NewRow, NewState, OpenRun, Owner, Past, Place, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord, Trigger};
 use crate::spawner::{AdoptedProgram, Adoption};
+
+const LOST: &str = "its end was lost with the daemon, while the ledger could not be written";
 
 /// Adds such runs to the open ones of `past`; the writes that give them rows.
 pub fn restore_lost(
@@ -18,12 +25,18 @@ pub fn restore_lost(
     owner: &Owner,
 ) -> Vec<Write> {
     let last = ledger.last_run().ok().flatten().unwrap_or(RunId(0));
-    let mut lost: Vec<&AdoptedProgram> =
-        adoption.programs.iter().filter(|program| program.run > last).collect();
-    lost.sort_by_key(|program| program.run);
-    let above = lost.last().map_or(last, |program| program.run);
+    let lost = adoption.programs.iter().filter(|program| program.run > last);
+    let above = lost.map(|program| program.run).max().unwrap_or(last);
+    let mut places = Places::after(past);
     let mut writes = vec![];
-    for program in lost {
+    let times = adoption.programs.iter().map(|program| Times::of(program, &adoption.programs, last));
+    for (index, moment) in in_order(times) {
+        let program = &adoption.programs[index];
+        if moment == Moment::Ended {
+            writes.push(Write::EndKnown { run: program.run });
+            places.ended(program.run, past);
+            continue;
+        }
         let Ok(job) = JobName::new(&program.job) else { continue };
         tracing::warn!(
             "run {} of {job} began while the ledger could not be written, and its row was lost with a daemon: it is \
@@ -33,7 +46,7 @@ pub fn restore_lost(
         let open = open_run(program, &job, past, table, owner);
         let OpenRun { record, epoch, .. } = &open;
         let row = NewRow {
-            job,
+            job: job.clone(),
             kind: record.kind.clone(),
             trigger: record.trigger,
             slot: record.slot,
@@ -46,16 +59,88 @@ pub fn restore_lost(
             at: program.started_at,
         };
         writes.push(Write::ClaimAs { run: program.run, above, row });
-        if program.attempt > 1 {
-            let (run, number, at) = (program.run, program.attempt, program.started_at);
-            let error =
-                Some("its end was lost with the daemon, while the ledger could not be written".to_owned());
-            writes.push(Write::AttemptEnded { run, number: 1, at, outcome: Outcome::Interrupted, error });
-            writes.push(Write::AttemptStarted { run, number, at });
-        }
+        places.started(&job, past);
         past.open.push(open);
     }
     writes
+}
+
+/// A program as far as its place among the others goes.
+struct Times {
+    lost: bool,
+    began: (Option<Duration>, Timestamp),
+    ended: Option<(Option<Duration>, Timestamp)>,
+}
+
+impl Times {
+    /// A run of which several attempts are still known begins with the first of them and ends with the last.
+    fn of(program: &AdoptedProgram, all: &[AdoptedProgram], last: RunId) -> Self {
+        let others = || all.iter().filter(|other| other.run == program.run);
+        let first = !others().any(|other| other.attempt < program.attempt);
+        let ends = !others().any(|other| other.attempt > program.attempt);
+        Self {
+            lost: program.run > last && first,
+            began: (program.started_since_boot, program.started_at),
+            ended: program.exit.filter(|_| ends).map(|(_, at)| (program.ended_since_boot, at)),
+        }
+    }
+}
+
+/// In the order in which they count at one instant: an end may be what brought about a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    Ended,
+    Began,
+}
+
+/// The starts that were lost, each after the ends that came before it: what an `after` job has run for already must not
+/// count as a success that came later. By the time since boot, which nobody sets, where the spawners tell it.
+fn in_order(programs: impl Iterator<Item = Times>) -> Vec<(usize, Moment)> {
+    let mut moments = vec![];
+    for (index, times) in programs.enumerate() {
+        moments.extend(times.lost.then_some((times.began, Moment::Began, index)));
+        moments.extend(times.ended.map(|ended| (ended, Moment::Ended, index)));
+    }
+    let by_boot = moments.iter().all(|((since_boot, _), ..)| since_boot.is_some());
+    moments.sort_by_key(|((since_boot, at), moment, index)| {
+        (since_boot.filter(|_| by_boot), (!by_boot).then_some(*at), *moment, *index)
+    });
+    // What ended after all of them is no news: it counts when it is judged.
+    let last = moments.iter().rposition(|(_, moment, _)| *moment == Moment::Began);
+    moments.truncate(last.map_or(0, |last| last + 1));
+    moments.into_iter().map(|(_, moment, index)| (index, moment)).collect()
+}
+
+/// The order that the ledger will give to what is written here, for the plan of this start.
+struct Places(Place);
+
+impl Places {
+    fn after(past: &Past) -> Self {
+        let jobs = past.jobs.iter().flat_map(|job| [job.last_started, job.last_succeeded]).flatten();
+        Self(jobs.chain(past.ended.iter().map(|(_, place)| *place)).max().unwrap_or_default())
+    }
+
+    fn ended(&mut self, run: RunId, past: &mut Past) {
+        self.0 += 1;
+        if past.ended.iter().all(|(known, _)| *known != run) {
+            past.ended.push((run, self.0));
+        }
+    }
+
+    fn started(&mut self, job: &JobName, past: &mut Past) {
+        self.0 += 1;
+        let last_started = Some(self.0);
+        match past.jobs.iter_mut().find(|known| known.job == job.as_str()) {
+            Some(known) => known.last_started = last_started,
+            None => past.jobs.push(JobPast {
+                job: job.to_string(),
+                epoch: 0,
+                last_slot: None,
+                last_started,
+                last_succeeded: None,
+            }),
+        }
+    }
 }
 
 fn open_run(
@@ -85,7 +170,8 @@ fn open_run(
         finished_at: None,
         host: crate::host::procfs::host_name(),
         attempts: vec![Attempt {
-            number: program.attempt,
+            // What came after it follows when the run is taken over.
+            number: 1,
             started_at: program.started_at,
             finished_at: None,
             outcome: Outcome::Running,
@@ -105,4 +191,174 @@ fn open_run(
         _ => 0,
     };
     OpenRun { record, epoch, owner: owner.clone(), queued: false, dry_run: false, cancel_asked: false }
+}
+
+/// An attempt as its spawner remembers it.
+pub(super) fn known_attempt(program: &AdoptedProgram) -> Attempt {
+    let outcome = match (program.exit, program.ended_as) {
+        (None, _) => Outcome::Running,
+        (Some(_), Some(outcome)) => outcome,
+        (Some((Status::Code(code), _)), None) if program.keep.success_codes.contains(&code) => {
+            Outcome::Succeeded
+        }
+        (Some((Status::Unknown, _)), None) => Outcome::Interrupted,
+        (Some(_), None) => Outcome::Failed,
+    };
+    Attempt {
+        number: program.attempt,
+        started_at: program.started_at,
+        finished_at: program.exit.map(|(_, at)| at),
+        outcome,
+        error: None,
+    }
+}
+
+/// The attempts of a run that waited in the memory of a daemon, which was killed while the disk was full, up to the start
+/// of the one of this number. `known`: those before it that a spawner remembers.
+pub(super) fn lost_attempts(
+    record: &mut RunRecord,
+    number: u32,
+    at: Timestamp,
+    known: &[Attempt],
+) -> Vec<Write> {
+    let run = record.run;
+    let mut writes = vec![];
+    let end_of = |number: u32| {
+        let known = known.iter().find(|attempt| attempt.number == number && attempt.finished_at.is_some());
+        let (outcome, ended) = match known {
+            Some(known) => (known.outcome, known.finished_at.unwrap_or(at)),
+            None => (Outcome::Interrupted, at),
+        };
+        (outcome, ended, LOST.to_owned())
+    };
+    let end = |attempt: &mut Attempt, writes: &mut Vec<Write>| {
+        let (outcome, at, error) = end_of(attempt.number);
+        let number = attempt.number;
+        *attempt = Attempt { outcome, finished_at: Some(at), error: Some(error.clone()), ..attempt.clone() };
+        writes.push(Write::AttemptEnded { run, number, at, outcome, error: Some(error) });
+    };
+    if let Some(last) = record.attempts.last_mut().filter(|attempt| attempt.finished_at.is_none()) {
+        end(last, &mut writes);
+    }
+    let next = record.attempts.last().map_or(1, |attempt| attempt.number + 1);
+    for lost in next..=number {
+        let known = known.iter().find(|attempt| attempt.number == lost);
+        let started_at = known.filter(|_| lost < number).map_or(at, |attempt| attempt.started_at);
+        let mut attempt =
+            Attempt { number: lost, started_at, finished_at: None, outcome: Outcome::Running, error: None };
+        writes.push(Write::AttemptStarted { run, number: lost, at: started_at });
+        if lost < number {
+            end(&mut attempt, &mut writes);
+        }
+        record.attempts.push(attempt);
+    }
+    record.started_at = record.started_at.or(record.attempts.first().map(|attempt| attempt.started_at));
+    writes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `lost` or `known`, then when it began and ended by the clock and since the boot, in seconds.
+    fn program(what: &str, clock: (i64, Option<i64>), since_boot: Option<(u64, Option<u64>)>) -> Times {
+        let boot = |seconds| Some(Duration::from_secs(seconds));
+        let wall = |seconds| Timestamp::from_second(seconds).unwrap();
+        Times {
+            lost: what == "lost",
+            began: (since_boot.and_then(|(began, _)| boot(began)), wall(clock.0)),
+            ended: clock.1.map(|at| (since_boot.and_then(|(_, ended)| boot(ended?)), wall(at))),
+        }
+    }
+
+    fn check(programs: Vec<Times>, expected: &str) {
+        let words =
+            in_order(programs.into_iter()).into_iter().map(|(index, moment)| format!("{moment:?} {index}"));
+        assert_eq!(words.collect::<Vec<_>>().join(", "), expected);
+    }
+
+    #[test]
+    fn an_end_goes_before_the_start_that_it_brought_about_whatever_the_clock_was_set_to() {
+        let first = |since_boot| program("lost", (7_200, Some(7_260)), since_boot);
+        // Then the clock was set back by two hours.
+        let then = |since_boot| program("lost", (60, Some(90)), since_boot);
+        let known = |since_boot| program("known", (7_100, Some(7_250)), since_boot);
+        let boot = |began, ended| Some((began, Some(ended)));
+        let all = vec![then(boot(60, 80)), first(boot(10, 60)), known(boot(5, 50))];
+        check(all, "Began 1, Ended 2, Ended 1, Began 0");
+        // A spawner of a former version tells of one of them.
+        let some = vec![then(boot(60, 80)), first(boot(10, 60)), known(None)];
+        check(some, "Began 0, Ended 0, Began 1");
+    }
+
+    #[test]
+    fn what_ended_after_all_of_them_has_yet_to_count() {
+        let lost = || program("lost", (10, None), Some((10, None)));
+        check(vec![lost(), program("known", (5, Some(11)), Some((5, Some(11))))], "Began 0");
+        check(vec![program("known", (5, Some(11)), Some((5, Some(11))))], "");
+        check(vec![lost(), program("known", (5, None), Some((5, None)))], "Began 0");
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn attempt(number: u32, ended: Option<(i64, Outcome)>) -> Attempt {
+        Attempt {
+            number,
+            started_at: at(i64::from(number) * 10),
+            finished_at: ended.map(|(second, _)| at(second)),
+            outcome: ended.map_or(Outcome::Running, |(_, outcome)| outcome),
+            error: None,
+        }
+    }
+
+    /// What is written of the attempts up to number `begun`, which began at 40.
+    fn check_attempts(written: &[Attempt], begun: u32, known: &[Attempt], expected: &str) {
+        let mut record = RunRecord {
+            run: RunId(1),
+            job: "a".into(),
+            kind: "command".into(),
+            trigger: Trigger::Manual,
+            slot: None,
+            outcome: Outcome::Running,
+            reason: None,
+            started_at: None,
+            finished_at: None,
+            host: "web1".into(),
+            attempts: written.to_vec(),
+            summary: None,
+            facts: serde_json::Map::new(),
+            findings: vec![],
+        };
+        let writes = lost_attempts(&mut record, begun, at(40), known).into_iter().map(|write| match write {
+            Write::AttemptEnded { number, at, outcome, .. } => {
+                format!("{number} {outcome} at {}", at.as_second())
+            }
+            Write::AttemptStarted { number, at, .. } => format!("{number} starts at {}", at.as_second()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(writes.collect::<Vec<_>>().join(", "), expected);
+        let numbers: Vec<u32> = record.attempts.iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers, (1..=begun).collect::<Vec<_>>());
+        assert!(
+            record.attempts.iter().all(|attempt| attempt.finished_at.is_some() != (attempt.number == begun))
+        );
+    }
+
+    #[test]
+    fn attempts_that_were_lost_with_a_daemon_are_written_again() {
+        use Outcome::{Failed, TimedOut};
+        let failed = |number, second| attempt(number, Some((second, Failed)));
+        check_attempts(&[], 1, &[], "1 starts at 40");
+        check_attempts(&[failed(1, 15)], 2, &[], "2 starts at 40");
+        check_attempts(&[attempt(1, None)], 2, &[], "1 interrupted at 40, 2 starts at 40");
+        check_attempts(&[attempt(1, None)], 2, &[failed(1, 15)], "1 failed at 15, 2 starts at 40");
+        check_attempts(
+            &[attempt(1, None)],
+            4,
+            &[attempt(2, Some((25, TimedOut)))],
+            "1 interrupted at 40, 2 starts at 20, 2 timed_out at 25, 3 starts at 40, 3 interrupted at 40, 4 starts at 40",
+        );
+    }
 }

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::ends::{
-    AttemptEnd, cancelled_end, ended_by_the_daemon_before, interrupted_end, judge_result, timed_out_end,
-    with_log_error,
+    AttemptEnd, cancelled_between, cancelled_end, ended_by_the_daemon_before, interrupted_end, judge_result,
+    timed_out_end, with_log_error,
 };
 use self::words::{first_line, last_line, shown, survivors};
 use super::Gone;
@@ -69,7 +69,7 @@ pub(super) struct Run {
 pub(super) enum Begin {
     /// The ledger has its first attempt already.
     Claimed,
-    /// An attempt of this number follows one that was interrupted.
+    /// An attempt of this number follows one that was interrupted; the ledger has its start already.
     Rerun { number: u32, tried: u32 },
     /// Attempt `number` still runs: its program outlived the daemon before this one.
     Adopted { number: u32, tried: u32, program: Box<AdoptedProgram> },
@@ -133,7 +133,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
     let rerun = run.spec.as_ref().is_some_and(|spec| spec.interrupted == Interrupted::Rerun);
     let (mut number, tried, mut left, mut announced) = match begin {
         Begin::Claimed => (1, 0, None, true),
-        Begin::Rerun { number, tried } => (number, tried, None, false),
+        Begin::Rerun { number, tried } => (number, tried, None, true),
         Begin::Adopted { number, tried, program } => (number, tried, Some(Left::Adopted(program)), true),
         Begin::Orphaned { number, tried, orphan } => (number, tried, Some(Left::Orphaned(orphan)), true),
     };
@@ -141,7 +141,12 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
     let mut interrupted = 0;
     let end = loop {
         if !announced {
-            let Ok(()) = sink.attempt_started(*id, number, around.clock.now()).await else { return };
+            let start = sink.attempt_started(*id, number, around.clock.now());
+            match run.cancel.run_until_cancelled(start).await {
+                Some(Ok(())) => {}
+                Some(Err(Gone)) => return,
+                None => break cancelled_between(),
+            }
         }
         announced = false;
         let end = attempt(&run, number, left.take(), &around).await;
@@ -164,8 +169,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            let error = Some("cancelled while it waited for its next attempt".to_owned());
-            break AttemptEnd { error, ..AttemptEnd::of(Outcome::Cancelled) };
+            break cancelled_between();
         }
         number += 1;
     };

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::active::Again;
+use super::beside::Beside;
 use super::plan::Event;
 use super::recovery::{Foreign, How, Resume};
 use super::runner::context_of_before;
@@ -25,6 +27,10 @@ impl Engine {
         now: Timestamp,
         turn: &mut Turn,
     ) {
+        let waits = |how: &How| matches!(how, How::Queued | How::Rerun { .. });
+        let under_way = resume.iter().filter(|one| !waits(&one.how)).map(|one| (one.record.run, &one.job));
+        let under_way = under_way.chain(foreign.iter().map(|foreign| (foreign.run, &foreign.job)));
+        self.beside = Beside::of(under_way, &self.table);
         for Resume { record, job, dry_run, tried, cancel, how } in resume {
             let run = record.run;
             let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
@@ -43,7 +49,11 @@ impl Engine {
                 cancel: CancellationToken::new(),
                 started_at: record.started_at,
                 attempt,
-                queued: matches!(how, How::Queued),
+                queued: waits(&how),
+                again: match how {
+                    How::Rerun { number } => Some(Again { number, tried }),
+                    _ => None,
+                },
                 ended: None,
             };
             let timeout = active.spec.as_ref().map(|spec| spec.timeout);
@@ -52,8 +62,8 @@ impl Engine {
             }
             self.runs.insert(run, active);
             match how {
-                How::Queued => {}
-                How::Rerun { number } => self.begin(run, Begin::Rerun { number, tried }),
+                // The plan says when.
+                How::Queued | How::Rerun { .. } => {}
                 How::Adopted { number, program } => {
                     self.begin(run, Begin::Adopted { number, tried, program });
                 }

@@ -153,3 +153,116 @@ fn a_dry_run_stays_one_over_a_restart_and_brings_nothing_about() {
     assert!(daemon.stop().success());
     assert_eq!(host.history("copy").len(), 1, "only the real run counts");
 }
+
+/// Writes the file `evidence`: a line when it begins, and one when it ends, which it does once `go` is there. Its first
+/// attempt fails.
+fn witness(host: &Host, policy: &str) {
+    let dir = host.dir.path().display();
+    host.write_jobs(&format!(
+        "  gated:\n    interrupted: rerun\n    retries: {{ attempts: 2, backoff: 0s }}\n{policy}    command:\n      shell: |\n        \
+         echo begun; echo begins $$ >>{dir}/evidence\n        \
+         while [ ! -e {dir}/go ]; do sleep 0.05; done\n        \
+         echo ends $$ >>{dir}/evidence\n        \
+         [ -e {dir}/failed ] || {{ : >{dir}/failed; exit 1; }}\n"
+    ));
+}
+
+/// The pid and what it did, of each line.
+fn evidence(host: &Host) -> Vec<(String, i32)> {
+    let text = std::fs::read_to_string(host.path("evidence")).unwrap_or_default();
+    let line = |line: &str| {
+        let (what, pid) = line.split_once(' ').unwrap();
+        (what.to_owned(), pid.parse().unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+fn begins(host: &Host) -> usize {
+    evidence(host).iter().filter(|(what, _)| what == "begins").count()
+}
+
+/// A daemon in which `gated` has begun was killed, and so was the program.
+fn killed_with_its_program(host: &Host, spawner_too: bool) {
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    wait_until("the program has begun", || begins(host) == 1);
+    daemon.kill();
+    if spawner_too {
+        crate::orphans::spawners(host).into_iter().for_each(crate::orphans::kill);
+    }
+    crate::orphans::kill(evidence(host)[0].1);
+}
+
+/// The run of before goes on when the run-now has ended, and not beside it.
+fn goes_on_after_a_run_now(spawner_too: bool) {
+    let host = Host::new("");
+    witness(&host, "");
+    killed_with_its_program(&host, spawner_too);
+    let mut alone = start(&host);
+    wait_until("the run-now has begun", || begins(&host) == 2);
+    let daemon = host.daemon();
+    // The engine has taken over what it found before it answers, and what it begins is in the ledger then.
+    assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+    wait_until("the first attempt of before has its end", || {
+        host.history("gated")[1]["attempts"][0]["outcome"] != "running"
+    });
+    assert_eq!(host.history("gated")[1]["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(begins(&host), 2);
+    go(&host);
+    assert_eq!(alone.wait().unwrap().code(), Some(0));
+    wait_until("both have ended", || outcomes(&host) == ["succeeded", "succeeded"]);
+    let order: Vec<String> = evidence(&host).into_iter().map(|(what, _)| what).collect();
+    // Of the first program nothing is heard; the run-now fails once.
+    assert_eq!(order, ["begins", "begins", "ends", "begins", "ends", "begins", "ends"]);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_rerun_waits_for_a_run_now_that_the_daemon_finds() {
+    goes_on_after_a_run_now(true);
+}
+
+#[test]
+fn a_retry_waits_for_a_run_now_that_the_daemon_finds() {
+    goes_on_after_a_run_now(false);
+}
+
+#[test]
+fn one_that_waits_goes_over_to_the_daemon_that_comes() {
+    let host = Host::new("");
+    witness(&host, "    overlap: queue\n");
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    wait_until("the program has begun", || begins(&host) == 1);
+    daemon.kill();
+    let mut alone = start(&host);
+    wait_until("the run-now waits", || host.history("gated").len() == 2);
+    let daemon = host.daemon();
+    let running = host.json(&["status", "--json"])["running"].clone();
+    assert_eq!((&running[1]["run"], &running[1]["queued"]), (&2.into(), &true.into()), "{running:#}");
+    go(&host);
+    assert_eq!(alone.wait().unwrap().code(), Some(0));
+    assert_eq!(outcomes(&host), ["succeeded", "succeeded"]);
+    let order: Vec<String> = evidence(&host).into_iter().map(|(what, _)| what).collect();
+    assert_eq!(order, ["begins", "ends", "begins", "ends", "begins", "ends"]);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn one_that_waits_and_is_interrupted_cancels_its_run_in_the_daemon() {
+    let host = with_gate("    overlap: queue\n");
+    let daemon = host.daemon();
+    assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    begun(&host);
+    daemon.kill();
+    let mut alone = start(&host);
+    wait_until("the run-now waits", || host.history("gated").len() == 2);
+    let daemon = host.daemon();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(alone.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(alone.wait().unwrap().code(), Some(1));
+    assert_eq!(outcomes(&host), ["cancelled", "running"]);
+    go(&host);
+    wait_until("the other has ended", || outcomes(&host) == ["cancelled", "succeeded"]);
+    assert!(daemon.stop().success());
+}

@@ -73,6 +73,7 @@ impl<'a> Edge<'a> {
         let recovery = recover(past, &table, Adoption::default(), &owner, |_| false, None, clock.now());
         let (courier, orders) = punk_eco_sched::alert::dispatch();
         let parts = Parts {
+            may_begin: None,
             opening: Some(Opening {
                 table: record(&table, clock.now()),
                 detail: json!({}),

@@ -12,7 +12,7 @@ use super::settle::Found;
 use super::slots::{self, Sweep};
 use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
 use crate::config::{JobSpec, JobTable};
-use crate::model::{JobName, SkipReason};
+use crate::model::{JobName, RunId, SkipReason};
 use crate::policy::{FAR, PUNCTUAL};
 use crate::schedule::Schedule;
 use crate::units::HumanDuration;
@@ -44,6 +44,8 @@ impl Plan {
             epoch: recovered.epochs.iter().map(|(_, epoch)| *epoch).max().unwrap_or(0),
             far: None,
             sequence: 0,
+            ended_before: HashMap::new(),
+            taken: HashMap::new(),
             stopping: false,
         };
         let mut out = vec![];
@@ -169,6 +171,7 @@ impl Plan {
             missed: state.map_or_else(Default::default, |state| self.missed(&state.spec, first)),
             budget: usize::MAX,
             turns: self.pauses.turns(&past.job),
+            taken: self.taken(&past.job, schedule),
         };
         match state {
             Some(state) => {
@@ -208,6 +211,12 @@ impl Plan {
         let future = known.chain(recovered.accounted).filter(|at| *at > horizon).max();
         // Intervals come by those slots again.
         self.epoch += u32::from(future.is_some());
+        // A set-back may have been lost with the ledger's writes, and not what began after it.
+        self.epoch = recovered.open.iter().map(|run| run.epoch).fold(self.epoch, u32::max);
+        for run in &recovered.open {
+            let slots = self.taken.entry(run.job.clone()).or_default();
+            slots.extend(run.slot.map(|slot| (slot, run.epoch)));
+        }
         // `accounted` waits for other jobs' jitter and may lie before the table; a job without jitter left no slot
         // undone when that came into force. Of the others rather one row too many than one too few.
         // It lags by no more than the longest jitter: a table that came later still came before the clock was set back.
@@ -263,18 +272,26 @@ impl Plan {
     fn recover_order(&mut self, recovered: &Recovered) {
         let mut events = vec![];
         for (job, started, succeeded) in &recovered.last {
-            // At one instant the success comes first: it may be what brought about the start.
-            events.extend(succeeded.map(|at| (at, 0, job)));
-            events.extend(started.map(|at| (at, 1, job)));
+            events.extend(succeeded.map(|place| (place, Known::Succeeded(job))));
+            events.extend(started.map(|place| (place, Known::Started(job))));
         }
+        let ended = recovered.open.iter().filter(|run| run.ended_at.is_some());
+        events.extend(ended.filter_map(|run| Some((run.ended?, Known::Ended(run.run)))));
         events.sort_unstable();
-        for (_, what, job) in events {
+        for (_, what) in events {
             self.sequence += 1;
-            let Some(state) = self.jobs.get_mut(job) else { continue };
-            if what == 0 {
-                state.succeeded = self.sequence;
-            } else {
-                state.started = self.sequence;
+            match what {
+                Known::Succeeded(job) => {
+                    if let Some(state) = self.jobs.get_mut(job) {
+                        state.succeeded = self.sequence;
+                    }
+                }
+                Known::Started(job) => {
+                    if let Some(state) = self.jobs.get_mut(job) {
+                        state.started = self.sequence;
+                    }
+                }
+                Known::Ended(run) => drop(self.ended_before.insert(run, self.sequence)),
             }
         }
         // A job that is new in the table waits for successes from now on.
@@ -289,7 +306,9 @@ impl Plan {
 
     fn recover_runs(&mut self, recovered: &Recovered, now: Timestamp, out: &mut Vec<Decision>) {
         let mut open: Vec<&OpenRun> = recovered.open.iter().collect();
-        open.sort_by_key(|run| (run.slot.unwrap_or(now), run.run));
+        // What runs comes first: whatever begins only now must find its place beside it.
+        let place = |run: &OpenRun| if run.again { 1 } else { 2 * u8::from(run.queued) };
+        open.sort_by_key(|run| (place(run), run.slot.unwrap_or(now), run.run));
         for run in open {
             let spec = self.jobs.get(&run.job).map(|state| state.spec.clone());
             if run.queued && spec.is_none() {
@@ -306,7 +325,13 @@ impl Plan {
                 None => recovered.groups.get(&run.job),
             };
             let spec = spec.as_deref();
-            let token = self.runs.recover(run.job.clone(), run.run, order, run.queued, spec, group.cloned());
+            let at_once =
+                run.again && spec.is_some_and(|spec| self.runs.may_go_on(spec, self.table.max_running));
+            let started = at_once || !(run.queued || run.again);
+            let token = self.runs.recover(run.job.clone(), run.run, order, started, spec, group.cloned());
+            if at_once {
+                out.push(Decision::Start { token, run: run.run });
+            }
             if run.dry_run {
                 self.runs.mark_dry(token);
             }
@@ -328,6 +353,15 @@ impl Plan {
         out.retain(|decision| !matches!(decision, Decision::Accounted { .. }));
         out.push(Decision::Accounted { until: self.accounted(now) });
     }
+}
+
+/// In the order in which they count where the ledger gives two of them one place, as one of a former version did: a
+/// success may be what brought about the start of that instant.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Known<'a> {
+    Succeeded(&'a JobName),
+    Ended(RunId),
+    Started(&'a JobName),
 }
 
 fn from_now(spec: &JobSpec, now: Timestamp) -> Option<Timestamp> {

@@ -142,7 +142,7 @@ impl Runs {
         job: JobName,
         id: RunId,
         order: Timestamp,
-        queued: bool,
+        started: bool,
         spec: Option<&JobSpec>,
         group: Option<String>,
     ) -> Token {
@@ -152,7 +152,7 @@ impl Runs {
             id: Some(id),
             order,
             serial: spec.is_some_and(|spec| spec.missed.policy == crate::policy::MissedPolicy::RunAll),
-            started: !queued,
+            started,
             group,
             ending: false,
             ended_at: None,
@@ -164,6 +164,13 @@ impl Runs {
         self.by_id.insert(id, token);
         self.changed = true;
         token
+    }
+
+    /// Whether a run of before may go on at once, beside those that are known already.
+    pub(super) fn may_go_on(&self, spec: &JobSpec, max_running: usize) -> bool {
+        let serial = spec.missed.policy == crate::policy::MissedPolicy::RunAll;
+        let beside = !self.by_job.contains_key(&spec.name) || (spec.overlap == Overlap::Allow && !serial);
+        beside && self.running < max_running && self.group_is_free(spec)
     }
 
     pub(super) fn mark_dry(&mut self, token: Token) {

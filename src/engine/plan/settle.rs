@@ -48,6 +48,7 @@ impl Plan {
         self.latest = now;
         self.far = None;
         self.epoch += 1;
+        self.taken.clear();
         let mut set_back: Vec<JobName> =
             self.jobs.iter().filter(|(_, state)| state.next.is_some()).map(|(job, _)| job.clone()).collect();
         set_back.sort_unstable();
@@ -87,6 +88,7 @@ impl Plan {
                 missed: self.missed(&spec, state.next),
                 budget: usize::MAX,
                 turns: self.pauses.turns(&job),
+                taken: self.taken(&job, schedule),
             };
             let swept = sweep.run(|due| self.fate(&job, due, until));
             self.place(&job, swept.next);
@@ -140,6 +142,7 @@ impl Plan {
                 missed: self.missed(&spec, state.next),
                 budget: budget.max(2),
                 turns: self.pauses.turns(&job),
+                taken: self.taken(&job, schedule),
             };
             let swept = sweep.run(|due| self.fate(&job, due, now));
             budget -= swept.looked_at.saturating_sub(2).min(budget);
@@ -287,6 +290,14 @@ impl Plan {
                 at: now,
             })
         })
+    }
+
+    pub(super) fn taken(&self, job: &JobName, schedule: &Schedule) -> Vec<Timestamp> {
+        let known = self.taken.get(job).into_iter().flatten();
+        known
+            .filter(|(slot, epoch)| *epoch == self.epoch_of(schedule, *slot))
+            .map(|(slot, _)| *slot)
+            .collect()
     }
 
     /// Fixed times are claimed under the same epoch always, so that none of them runs twice.

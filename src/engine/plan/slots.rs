@@ -41,6 +41,8 @@ pub(super) struct Sweep<'a> {
     pub(super) budget: usize,
     /// Instants at which the fate of slots that are due may change.
     pub(super) turns: Vec<Timestamp>,
+    /// Slots that have their row, though others before them have none.
+    pub(super) taken: Vec<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +75,7 @@ impl Sweep<'_> {
     pub(super) fn run(&self, fate: impl Fn(Timestamp) -> Option<SkipReason>) -> Swept {
         let policy = self.missed.policy;
         let keep = if self.missed.policy == MissedPolicy::RunAll { RUN_ALL_AT_MOST } else { 1 };
-        let mut skipped = Skipped::default();
+        let mut skipped = Skipped { taken: &self.taken, list: vec![] };
         let mut kept: VecDeque<(u64, Timestamp)> = VecDeque::new();
         let mut eligible = 0_u64;
         let mut looked_at = 0;
@@ -85,7 +87,7 @@ impl Sweep<'_> {
                 break;
             }
             let certain = fate(later(slot, self.share));
-            if looked_at >= leap_at {
+            if looked_at >= leap_at && !self.taken.contains(&slot) {
                 // Those that are kept now are not among the newest of what follows.
                 let leave = if certain.is_some() { 1 } else { keep as u64 };
                 let leap = self.schedule.leap(slot, self.steady_until(slot), leave);
@@ -152,7 +154,9 @@ impl Sweep<'_> {
     fn steady_until(&self, slot: Timestamp) -> Timestamp {
         let due = later(slot, self.share);
         let turn = self.turns.iter().filter(|turn| **turn > due).min();
-        turn.map_or(self.until, |turn| earlier(earlier(*turn, self.share), TICK).min(self.until))
+        let taken = self.taken.iter().filter(|taken| **taken > slot).min();
+        let until = taken.map_or(self.until, |taken| earlier(*taken, TICK).min(self.until));
+        turn.map_or(until, |turn| earlier(earlier(*turn, self.share), TICK).min(until))
     }
 
     fn superseded(&self, newest_runs: bool) -> SkipReason {
@@ -186,22 +190,26 @@ enum Fate {
     Superseded,
 }
 
-#[derive(Default)]
-struct Skipped(Vec<(Fate, Stretch)>);
+struct Skipped<'a> {
+    taken: &'a [Timestamp],
+    list: Vec<(Fate, Stretch)>,
+}
 
-impl Skipped {
+impl Skipped<'_> {
     fn push(&mut self, index: u64, slot: Timestamp, fate: Fate) {
-        self.push_many(index, slot, slot, 1, fate);
+        if !self.taken.contains(&slot) {
+            self.push_many(index, slot, slot, 1, fate);
+        }
     }
 
     /// Slots next to each other, the first of them with this index.
     fn push_many(&mut self, index: u64, first: Timestamp, last: Timestamp, count: u64, fate: Fate) {
-        let before = self.0.last_mut();
+        let before = self.list.last_mut();
         let follows = before.filter(|(of, stretch)| *of == fate && stretch.last_index + 1 == index);
         let Some((_, stretch)) = follows else {
             let reason = SkipReason::Missed;
             let singles = if count == 1 { vec![first] } else { vec![] };
-            self.0
+            self.list
                 .push((fate, Stretch { reason, first, last, count, singles, last_index: index + count - 1 }));
             return;
         };
@@ -217,7 +225,7 @@ impl Skipped {
 
     fn named(self, superseded: SkipReason) -> Vec<Stretch> {
         let mut merged: Vec<Stretch> = Vec::new();
-        for (fate, mut stretch) in self.0 {
+        for (fate, mut stretch) in self.list {
             stretch.reason = match fate {
                 Fate::Certain(reason) => reason,
                 Fate::Superseded => superseded,

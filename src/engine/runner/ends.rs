@@ -35,6 +35,11 @@ pub(super) fn cancelled_end() -> AttemptEnd {
     AttemptEnd { error: Some("cancelled".to_owned()), ..AttemptEnd::of(Outcome::Cancelled) }
 }
 
+pub(super) fn cancelled_between() -> AttemptEnd {
+    let error = Some("cancelled while it waited for its next attempt".to_owned());
+    AttemptEnd { error, ..AttemptEnd::of(Outcome::Cancelled) }
+}
+
 pub(super) fn timed_out_end(run: &Run) -> AttemptEnd {
     AttemptEnd { error: Some(timed_out(run)), retryable: true, ..AttemptEnd::of(Outcome::TimedOut) }
 }

@@ -111,6 +111,7 @@ impl Around {
             match &entry.what {
                 What::SpawnerKilled => around.spawner_killed.push(entry.steady),
                 What::Down { how, .. } => around.deaths.push((entry.steady, how.clone())),
+                What::AloneKilled => around.deaths.push((entry.steady, "killed".to_owned())),
                 What::DiskFull => around.full.push((entry.steady, i64::MAX)),
                 What::Note(text) if text == "the ledger is whole again" => {
                     if let Some(last) = around.full.last_mut() {
@@ -179,7 +180,12 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
         problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
     }
     if starts.len() > row.attempts.len() {
-        problems.push(format!("{} began {} times in {} attempts", named(), starts.len(), row.attempts.len()));
+        problems.push(format!(
+            "{}: its program was started {} times, and the ledger has {} attempts",
+            named(),
+            starts.len(),
+            row.attempts.len()
+        ));
     }
     for start in starts {
         if start.job != row.job || start.slot != row.slot {
@@ -214,7 +220,7 @@ fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
             other => {
                 let words: Vec<&str> = other.split(':').collect();
                 problems.push(format!(
-                    "run {run} of {} began beside run {} ({other})",
+                    "run {run} of {} began while a program of run {} still lived, which overlap or group forbids ({other})",
                     start.job,
                     words.last().unwrap_or(&"")
                 ));
@@ -281,11 +287,14 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
             let spawner = around.spawner_died_after(begun);
             let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
-            let never_began = starts.is_empty() && cut_short;
-            if !(told_to_end || spawner || never_began) {
+            // The last attempt's program: earlier ones may have begun and ended.
+            let never_began = starts.len() < row.attempts.len().max(1) && cut_short;
+            // It waited for another attempt, and its job was gone when the next daemon came.
+            let between = attempt.is_some_and(|last| last.outcome != "interrupted") && cut_short;
+            if !(told_to_end || spawner || never_began || between) {
                 wrong("and nothing cut it short");
             }
-            if code.is_some() && !spawner && !told_to_end {
+            if code.is_some() && !(told_to_end || spawner || never_began || between) {
                 wrong("and its program ended where its exit could be known");
             }
         }

@@ -95,3 +95,30 @@ fn a_pause_within_the_years_parts_what_was_missed_from_what_was_paused() {
     let seconds = resumed.duration_since(paused).as_secs().unsigned_abs();
     assert_eq!(by(SkipReason::Paused), seconds - 1);
 }
+
+#[test]
+fn a_slot_whose_row_came_back_stands_alone_among_those_that_were_missed() {
+    let jobs = table(64, [job("a", "* * * * *").overlap(Overlap::Allow)]);
+    let again = |run, slot| OpenRun { epoch: 2, ..open(run, "a", Some(slot), false) };
+    let past = Recovered {
+        epochs: vec![(JobName::new("a").unwrap(), 1)],
+        // Of the first pass over the clock.
+        open: vec![again(7, "10:01"), again(8, "22:00"), open(9, "a", Some("10:03"), false)],
+        ..recovered("10:00:30", &jobs)
+    };
+    let mut world = World::new(vec![jobs], past, at("03T10:00:05"));
+    world.handle(Event::Tick);
+    let rows: Vec<String> = world
+        .rows
+        .iter()
+        .map(|row| {
+            let until = row.slot_last.map_or(String::new(), |last| format!("..{last}"));
+            format!("{}{until} {} epoch {}", row.slot.unwrap(), row.slots, row.epoch)
+        })
+        .collect();
+    assert_eq!(rows.len(), 718 + 2, "{rows:?}");
+    assert_eq!(rows[0], "2026-01-01T10:02:00Z 1 epoch 2");
+    assert_eq!(rows[717], "2026-01-01T21:59:00Z 1 epoch 2");
+    assert_eq!(rows[718], "2026-01-01T22:01:00Z..2026-01-03T09:59:00Z 2159 epoch 2");
+    assert_eq!(rows[719], "2026-01-03T10:00:00Z 1 epoch 2");
+}

@@ -163,7 +163,18 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
 
 fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
     let job = JobName::new(job).unwrap();
-    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, dry_run: false, ended_at: None }
+    let slot = slot.map(at);
+    OpenRun {
+        run: RunId(run),
+        job,
+        slot,
+        epoch: 0,
+        queued,
+        again: false,
+        dry_run: false,
+        ended_at: None,
+        ended: None,
+    }
 }
 
 /// A plan, and the ledger and loop around it.
@@ -192,6 +203,7 @@ struct World {
 struct Playing {
     job: JobName,
     slot: Option<Timestamp>,
+    epoch: u32,
     started: bool,
     ending: bool,
     /// One of several that catch up one at a time.
@@ -203,8 +215,11 @@ struct Playing {
 impl World {
     fn new(tables: Vec<Arc<JobTable>>, recovered: Recovered, now: Timestamp) -> Self {
         let playing = |run: &OpenRun| {
-            let (job, started, slot) = (run.job.clone(), !run.queued, run.slot);
-            (run.run, Playing { job, slot, started, ending: false, serial: false, group: None })
+            let (job, started, slot) = (run.job.clone(), !(run.queued || run.again), run.slot);
+            (
+                run.run,
+                Playing { job, slot, epoch: run.epoch, started, ending: false, serial: false, group: None },
+            )
         };
         let runs: BTreeMap<RunId, Playing> = recovered.open.iter().map(playing).collect();
         let (plan, decisions) = Plan::new(tables[0].clone(), recovered, now, "host");
@@ -322,7 +337,9 @@ impl World {
         self.say(format!("{what} {} {state} as {run}", row.trigger));
         let serial = row.trigger == Trigger::CatchUp && self.runs_all(&row.job);
         let (job, slot) = (row.job, row.slot);
-        self.runs.insert(run, Playing { job, slot, started: false, ending: false, serial, group: None });
+        let epoch = row.epoch;
+        self.runs
+            .insert(run, Playing { job, slot, epoch, started: false, ending: false, serial, group: None });
         if row.state == NewState::Started {
             self.start(run);
         }

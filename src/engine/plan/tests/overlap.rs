@@ -284,3 +284,88 @@ fn the_daemon_stops_taking_slots() {
          10:15 a 10:15 skipped stopping",
     );
 }
+
+#[test]
+fn a_run_of_before_stands_in_the_way_of_no_slot_after_its_end() {
+    let check = |overlap, ended: &str, expected: &str| {
+        let jobs = || table(64, [job("a", "*/5 * * * *").overlap(overlap)]);
+        let ended_at = Some(at(ended));
+        let recovered = Recovered {
+            open: vec![OpenRun { ended_at, ..open(1, "a", Some("10:05"), false) }],
+            ..recovered("10:05:30", &jobs())
+        };
+        check_from(vec![jobs()], recovered, "10:12", "10:13 ok 1", expected);
+    };
+    check(
+        Overlap::Skip,
+        "10:09",
+        "10:12 a 10:10 catch_up queued as 2
+         10:13 start 2",
+    );
+    check(Overlap::Skip, "10:11", "10:12 a 10:10 skipped overlap");
+    check(
+        Overlap::Replace,
+        "10:09",
+        "10:12 a 10:10 catch_up queued as 2
+         10:13 start 2",
+    );
+}
+
+#[test]
+fn what_is_tried_again_waits_for_its_turn_like_any_other() {
+    let jobs = || {
+        [
+            job("a", "*/5 * * * *"),
+            job("b", "").group("g"),
+            job("c", "").group("g"),
+            job("d", "*/5 * * * *").overlap(Overlap::Queue),
+            job("e", "").overlap(Overlap::Allow),
+        ]
+    };
+    let again = |run, job, slot| OpenRun { again: true, ..open(run, job, slot, false) };
+    let recovered = || Recovered {
+        open: vec![
+            again(1, "a", Some("10:00")),
+            open(2, "a", None, false),
+            again(3, "b", None),
+            open(4, "c", None, false),
+            again(6, "d", Some("10:01")),
+            again(5, "d", Some("10:00")),
+            again(7, "e", None),
+            again(8, "e", None),
+        ],
+        ..recovered("10:00:01", &table(64, jobs()))
+    };
+    check_from(
+        vec![table(64, jobs())],
+        recovered(),
+        "10:00:01",
+        "10:05:10 failed 2
+         10:05:20 ok 4
+         10:05:30 ok 5
+         10:06 ok 6
+         10:06:10 ok 1",
+        "10:00:01 start 5
+         10:00:01 start 7
+         10:00:01 start 8
+         10:05 a 10:05 skipped overlap
+         10:05 d 10:05 skipped overlap
+         10:05:10 start 1
+         10:05:20 start 3
+         10:05:30 start 6",
+    );
+    check_from(
+        vec![table(64, jobs()), table(64, [job("b", "").group("g"), job("c", "").group("g")])],
+        recovered(),
+        "10:00:01",
+        "10:01 reload 1
+         10:02 cancel 3
+         10:03 stop",
+        "10:00:01 start 5
+         10:00:01 start 7
+         10:00:01 start 8
+         10:01 drop 1 removed
+         10:01 drop 6 removed
+         10:02 cancel 3",
+    );
+}
