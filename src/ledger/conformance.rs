@@ -73,6 +73,7 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     remembered::events_and_tables_are_kept(make());
     remembered::a_thousand_claims_are_one_batch(make());
     slot_rows::are_visited_in_the_order_of_their_slots(make());
+    slot_rows::a_range_is_refused_only_by_one_that_spans_it(make());
     slot_rows::the_chronicle_is_in_the_order_of_writing(make());
     numbers_go_on_above_those_given(make());
 }

@@ -102,16 +102,19 @@ pub(super) fn claimed(
         .optional()
 }
 
-/// The row that stands against a claim: none where every row of the slot is of a future that did not come.
+/// The row that stands against a claim: none where every row of the slot is of a future that did not come, nor where
+/// the claim stands for further slots that the others leave out. These would otherwise have no row at all.
 pub(super) fn refuses(connection: &Connection, claim: &NewRow) -> Result<Option<RunId>> {
     let (job, Some(slot)) = (claim.job.as_str(), claim.slot) else { return Ok(None) };
     let Some(holder) = claimed(connection, job, slot, claim.epoch)? else { return Ok(None) };
+    let last = claim.slot_last.unwrap_or(slot);
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
-                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3)
+                   AND ifnull(slot_last, slot) >= ?4)",
         )?
-        .query_row(params![job, micros(slot), micros(claim.at)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(claim.at), micros(last)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 

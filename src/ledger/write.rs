@@ -214,7 +214,8 @@ fn claim(
         if let Some(holder) = read::refuses(connection, row)? {
             return Ok(Applied::AlreadyClaimed(holder));
         }
-        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        // All that stands there is of a future that did not come, or of fewer slots. `jobs.epoch` stays: the clock's
+        // epoch is the same.
         let highest: i64 = connection
             .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
             .query_row(params![row.job.as_str(), micros(slot)], |row| row.get(0))?;
