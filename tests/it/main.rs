@@ -27,3 +27,4 @@ mod spawner;
 mod support;
 mod systemd;
 mod time;
+mod verify;
