@@ -13,4 +13,5 @@ pub mod publish;
 pub mod read;
 pub mod retention;
 pub mod stream;
+pub mod verify;
 pub mod work;
