@@ -123,7 +123,7 @@ fn is_a_backup(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn identities(file: &Path) -> Result<Identities, Failure> {
+pub(super) fn identities(file: &Path) -> Result<Identities, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format!("--identity {}: {why}", file.display()));
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;

@@ -19,3 +19,6 @@ pub use check::{Checked, check};
 pub use exclude::Exclude;
 pub use make::{Made, Order, Size, make, measure};
 pub use restore::{Plan, Restored, plan, restore};
+
+#[cfg(test)]
+mod tests;
