@@ -1,5 +1,7 @@
 //! `verify FILE`: reads a backup whole and compares it with its manifest; exit code 1 and every reason where it differs.
 
+mod archive;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -39,6 +41,9 @@ struct Planned<'a> {
 pub(super) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     is_a_backup(&args.file)?;
     let keys = args.identity.as_deref().map(identities).transpose()?;
+    if crate::backup::archive::is_archive(&args.file) {
+        return archive::run(args, keys);
+    }
     if args.plan {
         return plan(args);
     }

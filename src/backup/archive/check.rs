@@ -1,6 +1,7 @@
 //! Reads an archive from its first byte to its last and compares all of it with its manifest.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -9,9 +10,12 @@ use serde::Deserialize;
 use super::manifest::{Digest, Entry, EntryKind, KIND, Manifest, shown};
 use super::reader::{Member, Reader, TarError};
 use crate::backup::crypt::Identities;
+use crate::backup::manifest::{ProofEvent, State};
 use crate::backup::names;
+use crate::backup::publish::Directory;
 use crate::backup::read::{Progress, ReadError, Reading};
 use crate::backup::work::{Trouble, Work};
+use crate::host::files::Owner;
 
 /// An archive that is what its manifest says.
 #[derive(Debug)]
@@ -23,7 +27,15 @@ pub struct Checked {
     pub uncompressed_bytes: u64,
 }
 
-/// Blocks: not for async threads.
+/// Whether the manifest beside a file is that of an archive, or the file's name is.
+pub fn is_archive(file: &Path) -> bool {
+    let name = name_of(file);
+    let name = name.strip_suffix(".age").unwrap_or(&name);
+    [".tar", ".tar.gz", ".tar.zst"].iter().any(|suffix| name.ends_with(suffix))
+        || matches!(manifest_of(file), Ok(Some(_)))
+}
+
+/// What was found is recorded in the manifest, unless the work is a dry run. Blocks: not for async threads.
 ///
 /// # Errors
 /// [`Trouble::Lasting`] with every reason why the archive is not what its manifest says.
@@ -34,11 +46,19 @@ pub fn check(
     progress: Progress,
 ) -> Result<Checked, Trouble> {
     let refused = |reasons: String| Trouble::lasting(anyhow!("{}: {reasons}", file.display()));
-    let manifest = manifest_of(file).map_err(refused)?.ok_or_else(|| {
+    let since = work.clock.since_boot();
+    let mut manifest = manifest_of(file).map_err(refused)?.ok_or_else(|| {
         refused(format!("its manifest {} is not there", names::manifest_of(&name_of(file))))
     })?;
     let opened = File::open(file).map_err(|error| refused(format!("can't be opened: {error}")))?;
-    let reading = Reading::open(opened, keys, progress).map_err(|error| refused(error.to_string()))?;
+    let reading = match Reading::open(opened, keys, progress) {
+        Err(error @ ReadError::Broken { .. }) => {
+            let why = error.to_string();
+            record(work, file, &mut manifest, State::Damaged, &why, 0.0);
+            return Err(refused(why));
+        }
+        other => other.map_err(|error| refused(error.to_string()))?,
+    };
     let (content, sum) = reading.into_parts();
     let mut reader = Reader::new(content);
     let mut comparison = Comparison::new(&manifest);
@@ -55,9 +75,53 @@ pub fn check(
     }
     let (bytes, sha256) = sum.finish();
     comparison.file(bytes, &sha256, uncompressed_bytes);
-    match comparison.verdict() {
-        None => Ok(Checked { manifest, bytes, sha256, uncompressed_bytes }),
-        Some(reasons) => Err(refused(reasons)),
+    let verdict = comparison.verdict();
+    let seconds = work.clock.since_boot().saturating_sub(since).as_secs_f64();
+    if let Some(reasons) = verdict {
+        record(work, file, &mut manifest, State::Damaged, &reasons, seconds);
+        return Err(refused(reasons));
+    }
+    let how = format!(
+        "read whole: size, SHA-256, {} entries and the content of {} files are those that were written",
+        manifest.entries.len(),
+        manifest.files
+    );
+    record(work, file, &mut manifest, State::ReadBack, &how, seconds);
+    Ok(Checked { manifest, bytes, sha256, uncompressed_bytes })
+}
+
+/// Where it can't be written, that is said and is no failure: the check stands.
+fn record(work: &Work, file: &Path, manifest: &mut Manifest, state: State, how: &str, seconds: f64) {
+    if work.dry_run {
+        return;
+    }
+    let event = ProofEvent {
+        state,
+        at: work.now(),
+        how: how.to_owned(),
+        seconds: Some((seconds * 1000.0).round() / 1000.0),
+        tools: Some(concat!("punk-eco-sched ", env!("CARGO_PKG_VERSION")).to_owned()),
+    };
+    let name = names::manifest_of(&name_of(file));
+    let write = || {
+        let folder = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let stat = std::fs::metadata(folder.join(&name))?;
+        let owner = Owner { uid: stat.uid(), gid: stat.gid() };
+        let (directory, _) = Directory::open(folder, owner, stat.mode() & 0o777)?;
+        // As it is by now: others may have written to it.
+        let mut now = Manifest::parse(&directory.read(&name)?).map_err(std::io::Error::other)?;
+        if (&now.sha256, now.run) != (&manifest.sha256, manifest.run) {
+            return Err(std::io::Error::other("it was replaced while the archive was read"));
+        }
+        now.proof.record(event);
+        directory.replace(&name, &now.to_json())?;
+        Ok(now.proof)
+    };
+    match write() {
+        Ok(proof) => manifest.proof = proof,
+        Err(error) => {
+            work.note(&format!("{name} can't be told that the archive is {}: {error}", state.word()));
+        }
     }
 }
 

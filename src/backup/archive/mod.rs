@@ -15,7 +15,7 @@ mod restore;
 mod unpack;
 mod walk;
 
-pub use check::{Checked, check};
+pub use check::{Checked, check, is_archive};
 pub use exclude::Exclude;
 pub use make::{Made, Order, Size, make, measure};
 pub use restore::{Plan, Restored, plan, restore};

@@ -221,6 +221,9 @@ fn lengths_that_lie_ask_for_no_memory() {
     );
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
     let gnu = header.as_gnu_mut().unwrap();
     gnu.set_real_size(512);
     gnu.sparse[0].set_offset(1 << 40);
