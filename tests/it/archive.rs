@@ -128,7 +128,7 @@ async fn what_is_excluded_or_is_no_file_stays_out_and_the_archive_never_holds_it
     let dry = bench.run(&job).await.unwrap();
     assert_eq!(
         dry.summary,
-        format!("would archive 13 B in 3 files to {}/{STEM}.tar.gz", job.directory.display())
+        format!("would archive 19 B in 3 files to {}/{STEM}.tar.gz", job.directory.display())
     );
     assert_eq!(names(&job.directory), ["old.tar"]);
     bench.dry_run = false;

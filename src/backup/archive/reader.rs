@@ -136,7 +136,8 @@ impl<R: BufRead> Reader<R> {
             group: extra.group.unwrap_or_else(|| bytes(header.groupname_bytes())),
             modified: extra
                 .modified
-                .unwrap_or_else(|| (i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), 0)),
+                // Before 1970, GNU tar writes a negative number in base 256.
+                .unwrap_or_else(|| (header.mtime().unwrap_or(0).cast_signed(), 0)),
             size: extra.size.unwrap_or(self.left),
             target: extra.target.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
             device: (number(header.device_major()), number(header.device_minor())),
