@@ -65,7 +65,8 @@ impl<'a, W: Write> Packer<'a, W> {
         let seconds = i64::try_from(stat.st_mtime).unwrap_or(0);
         let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
         Entry {
-            path: path.into(),
+            // The root of the file system has no name of its own.
+            path: if path.is_empty() { b".".as_slice().into() } else { path.into() },
             kind,
             size: 0,
             mode: stat.st_mode & 0o7777,

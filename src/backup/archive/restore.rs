@@ -38,6 +38,8 @@ pub struct Plan {
     pub free: u64,
     parent: PathBuf,
     name: OsString,
+    /// When it was made: of this time is the name that the old folder gets.
+    at: Timestamp,
 }
 
 /// What was restored.
@@ -92,6 +94,7 @@ pub fn plan(file: &Path, into: &Path, now: Timestamp) -> Result<Plan, Trouble> {
         free,
         parent: place.parent,
         name: place.name,
+        at: now,
     })
 }
 
@@ -195,7 +198,7 @@ pub fn restore(
     if !names_root {
         adopt(plan, &root).map_err(cant)?;
     }
-    let kept_as = staging.take_place(work.now()).map_err(cant)?.map(|name| plan.parent.join(name));
+    let kept_as = staging.take_place(plan.at).map_err(cant)?.map(|name| plan.parent.join(name));
     Ok(Restored { entries, bytes, into: plan.into.clone(), kept_as, notes })
 }
 

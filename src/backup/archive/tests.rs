@@ -406,3 +406,22 @@ fn a_manifest_is_read_as_it_was_written() {
     let none = Manifest { entries: vec![], ..manifest };
     assert_eq!(Manifest::parse(&none.to_json()).unwrap(), none);
 }
+
+#[test]
+fn the_root_of_the_file_system_can_be_a_source() {
+    let cancel = CancellationToken::new();
+    let mut tar = Vec::new();
+    let mut packer = Packer::new(&mut tar, &cancel);
+    let exclude = [super::Exclude::new("/?*").unwrap()];
+    Walk { exclude: &exclude, own: None, cancel: &cancel }.source(Path::new("/"), &mut packer).unwrap();
+    let packed = packer.finish().unwrap();
+    let paths: Vec<_> = packed.entries.iter().map(|entry| &*entry.path).collect();
+    assert_eq!(paths, [b"."]);
+    let into = tempfile::tempdir().unwrap();
+    let mut unpacker = Unpacker::new(crate::host::files::open_directory(into.path()).unwrap(), b"");
+    let mut reader = Reader::new(&tar[..]);
+    let member = reader.next().unwrap().unwrap();
+    assert_eq!(member.path, b"./");
+    unpacker.unpack(&mut reader, &member, None, &|| Ok(())).unwrap();
+    assert!(unpacker.names_root());
+}

@@ -73,7 +73,8 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let root = Root { whole: source.as_os_str().as_bytes(), length: path.len() };
+        let whole = source.as_os_str().as_bytes();
+        let root = Root { whole: whole.strip_suffix(b"/").unwrap_or(whole), length: path.len() };
         self.one(&root, CWD, &name, &path, &stat, None, visit)
     }
 
