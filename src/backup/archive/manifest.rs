@@ -273,10 +273,10 @@ struct EntryText {
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (path, escaped) = text_of(&self.path);
-        let (target, target_escaped) =
-            self.target.as_ref().map_or((None, false), |target| match text_of(target) {
-                (text, escaped) => (Some(text), escaped),
-            });
+        let (target, target_escaped) = match self.target.as_deref().map(text_of) {
+            Some((text, escaped)) => (Some(text), escaped),
+            None => (None, false),
+        };
         EntryText {
             path,
             escaped,

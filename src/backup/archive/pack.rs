@@ -62,7 +62,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn entry(&mut self, path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
-        let seconds = i64::try_from(stat.st_mtime).unwrap_or(0);
+        let seconds = stat.st_mtime;
         let nanoseconds = i32::try_from(stat.st_mtime_nsec).unwrap_or(0);
         Entry {
             // The root of the file system has no name of its own.
@@ -107,7 +107,7 @@ impl<'a, W: Write> Packer<'a, W> {
             gid: entry.gid,
             owner: entry.owner.as_deref(),
             group: entry.group.as_deref(),
-            modified: i64::try_from(stat.st_mtime).unwrap_or(0),
+            modified: stat.st_mtime,
             size: entry.size,
             target: entry.target.as_deref().unwrap_or_default(),
             device: entry.device,

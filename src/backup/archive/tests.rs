@@ -52,8 +52,10 @@ fn pack(source: &Path, at: usize, act: impl FnOnce() + 'static) -> (Vec<u8>, Pac
     (bytes, packed)
 }
 
-/// Each entry with its content.
-fn read(tar: &[u8]) -> Result<Vec<(Member, Vec<u8>, Option<Digest>)>, TarError> {
+/// An entry, its content and the hash of that.
+type Whole = (Member, Vec<u8>, Option<Digest>);
+
+fn read(tar: &[u8]) -> Result<Vec<Whole>, TarError> {
     let mut reader = Reader::new(tar);
     let mut all = Vec::new();
     while let Some(member) = reader.next()? {

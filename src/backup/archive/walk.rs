@@ -203,6 +203,5 @@ fn is_the_kernels(folder: &OwnedFd) -> bool {
         0x4249_4e4d, // binfmt_misc
         0xf97c_ff8c, // selinuxfs
     ];
-    let kind = rustix::fs::fstatfs(folder).map(|stat| i64::try_from(stat.f_type).unwrap_or(0));
-    kind.is_ok_and(|kind| THEIRS.contains(&kind))
+    rustix::fs::fstatfs(folder).is_ok_and(|stat| THEIRS.contains(&stat.f_type))
 }
