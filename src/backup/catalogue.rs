@@ -260,6 +260,8 @@ fn backup(folder: &OwnedFd, group: Group) -> Option<Backup> {
 #[derive(Deserialize)]
 struct ManifestHead {
     format_version: u32,
+    /// Of an archive its name.
+    #[serde(alias = "name")]
     database: Option<String>,
     started_at: Timestamp,
     file: String,
@@ -308,7 +310,7 @@ fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<Manifes
     let mut text = Vec::new();
     rustix::fs::openat(folder, name, flags, Mode::empty())
         .map_err(io::Error::from)
-        .and_then(|fd| File::from(fd).take(64 << 20).read_to_end(&mut text))
+        .and_then(|fd| File::from(fd).take(1 << 30).read_to_end(&mut text))
         .map_err(|error| wrong(&format!("can't be read ({error})")))?;
     let head: ManifestHead =
         serde_json::from_slice(&text).map_err(|error| wrong(&format!("can't be understood ({error})")))?;

@@ -166,6 +166,23 @@ impl Proof {
     }
 }
 
+/// The files of a backup as the manifest of any kind of backup names them.
+#[derive(Debug, Deserialize)]
+pub struct Files {
+    pub format_version: u32,
+    pub file: String,
+    pub bytes: u64,
+    pub roles: Option<RolesFile>,
+}
+
+impl Files {
+    /// `None`: the text is not whole, or of a later version.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let files: Self = serde_json::from_slice(text).ok()?;
+        (files.format_version <= FORMAT_VERSION).then_some(files)
+    }
+}
+
 impl Manifest {
     /// # Errors
     /// What is wrong with the text.

@@ -1,5 +1,6 @@
 //! What the backup kinds and verbs share: streams, manifests, publishing, names, PostgreSQL's programs, what to keep.
 
+pub mod archive;
 pub mod catalogue;
 pub mod codec;
 pub mod count;

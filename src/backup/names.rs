@@ -9,8 +9,8 @@ use super::codec::Compression;
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 pub const ROLES_SUFFIX: &str = ".roles.sql.gz";
 
-/// The endings of a dump's own file, the longer first.
-const DUMP_SUFFIXES: [&str; 4] = [".sql.gz", ".sql.zst", ".sql", ".dump"];
+/// The endings of a dump's or an archive's own file, the longer first.
+const DUMP_SUFFIXES: [&str; 7] = [".sql.gz", ".sql.zst", ".sql", ".dump", ".tar.gz", ".tar.zst", ".tar"];
 
 /// What the names of one backup begin with: `<database>-<YYYYMMDDTHHMMSSZ>`; `number` tells backups of the same
 /// second apart.
@@ -27,6 +27,15 @@ pub fn dump_suffix(custom: bool, compression: Compression) -> &'static str {
         (false, Compression::Gzip) => ".sql.gz",
         (false, Compression::Zstd) => ".sql.zst",
         (false, Compression::None) => ".sql",
+    }
+}
+
+/// What an archive's name ends with.
+pub fn archive_suffix(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => ".tar.gz",
+        Compression::Zstd => ".tar.zst",
+        Compression::None => ".tar",
     }
 }
 
@@ -92,6 +101,9 @@ mod tests {
         assert_eq!(manifest_of("a-20261122T230000Z.sql.gz"), "a-20261122T230000Z.manifest.json");
         for file in ["a-1.sql", "a-1.sql.gz", "a-1.roles.sql.gz", "a-1.manifest.json", "a-1.dump", "a-1"] {
             assert_eq!(stem_of(file), "a-1", "{file}");
+        }
+        for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+            assert_eq!(stem_of(&format!("a-1{}", archive_suffix(compression))), "a-1");
         }
     }
 

@@ -1,5 +1,6 @@
 //! File name patterns as the shell and find(1) have them: `*`, `?`, `[a-z]`, `[!a-z]`, and `\` to take the next
-//! character as it is. Matches bytes of the name only, never a path.
+//! character as it is. Matches the bytes of a name, or of a path whose slashes are characters like any other, as
+//! find's -path has it.
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<Part>);
@@ -29,6 +30,14 @@ impl Pattern {
                 "`{text}` has a slash: it is compared with names of files, in all folders below"
             ));
         }
+        Self::of_path(text)
+    }
+
+    /// For whole paths: a `*` also takes slashes.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the text.
+    pub fn of_path(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text.as_bytes();
         while let Some((&byte, after)) = rest.split_first() {
@@ -156,6 +165,8 @@ mod tests {
         check("\\*", "*", true);
         check("\\*", "x", false);
         check("a", "A", false);
+        assert!(Pattern::of_path("/srv/*/cache").unwrap().matches(b"/srv/a/b/cache"));
+        assert!(!Pattern::of_path("/srv/*/cache").unwrap().matches(b"/srv/cache"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 
-use super::manifest::Manifest;
+use super::manifest;
 use super::names::{self, MANIFEST_SUFFIX};
 use crate::host::files::{self, Owner};
 
@@ -121,7 +121,7 @@ impl Directory {
     fn complete(&self, hidden: &str, fd: &OwnedFd, stale: &[(String, OwnedFd)]) -> Option<String> {
         let mut text = Vec::new();
         io::Read::read_to_end(&mut File::from(fd.try_clone().ok()?), &mut text).ok()?;
-        let manifest = Manifest::parse(&text).ok()?;
+        let manifest = manifest::Files::parse(&text)?;
         let roles = manifest.roles.as_ref().map(|roles| (roles.file.as_str(), roles.bytes));
         let mut renames = Vec::new();
         for (name, bytes) in roles.into_iter().chain([(manifest.file.as_str(), manifest.bytes)]) {

@@ -117,6 +117,11 @@ impl Reading {
         self.content
     }
 
+    /// The content, and what is known of the file's own bytes once the content was read to its end.
+    pub fn into_parts(self) -> (Box<dyn BufRead + Send>, FileSum) {
+        (self.content, FileSum(self.hashed))
+    }
+
     /// Reads to the end and hands each piece of the content on. Blocks.
     ///
     /// # Errors
@@ -146,14 +151,8 @@ impl Reading {
             self.content.consume(read);
         }
         drop(self.content);
-        let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Examined {
-            form: self.form,
-            bytes: hashed.bytes,
-            sha256: hex(&std::mem::take(&mut hashed.hash).finalize()),
-            uncompressed_bytes: after,
-            counted: counter.finish(),
-        })
+        let (bytes, sha256) = FileSum(self.hashed).finish();
+        Ok(Examined { form: self.form, bytes, sha256, uncompressed_bytes: after, counted: counter.finish() })
     }
 }
 
@@ -173,6 +172,17 @@ fn begins_with(from: &mut Box<dyn BufRead + Send>, bytes: &[u8]) -> Result<bool,
     // A buffer of this size is filled at once as far as the file goes.
     let head = from.fill_buf().map_err(|error| broken(error, 0))?;
     Ok(head.starts_with(bytes))
+}
+
+/// The size and the hash of a file that is being read.
+pub struct FileSum(Arc<Mutex<Hashed>>);
+
+impl FileSum {
+    /// Of what was read until now; the hash is in hex.
+    pub fn finish(self) -> (u64, String) {
+        let mut hashed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (hashed.bytes, hex(&std::mem::take(&mut hashed.hash).finalize()))
+    }
 }
 
 struct Hashed {

@@ -78,6 +78,9 @@ pub enum Verb {
     /// Size, SHA-256, the rows of each table, the roles, names and closing comment. A custom dump is read through
     /// pg_restore. What was found is recorded in the manifest.
     Verify(VerifyArgs),
+    /// Restore a backup beside what is there now
+    #[command(subcommand)]
+    Restore(Restore),
     /// Print the JSON Schema of jobs.yaml
     Schema,
     /// Print shell completions
@@ -266,6 +269,32 @@ pub struct VerifyArgs {
     pub plan: bool,
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Restore {
+    /// Restore an archive's files into a folder; the one that is there is kept under another name
+    ///
+    /// Prints its plan first. Everything is unpacked beside the folder and compared with the manifest before it takes
+    /// the folder's place; the old one stays as DIR.before-TIME. An archive of one folder becomes DIR itself, any other
+    /// lies in DIR with whole paths. A .tar, .tar.gz or .tar.zst without a manifest is restored too.
+    Files(RestoreFilesArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreFilesArgs {
+    /// The archive; its manifest lies beside it
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The folder that takes the files, there or not
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub into: PathBuf,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// The keys that open it where it is encrypted, as age-keygen writes them
+    #[arg(long, value_name = "KEYFILE", value_hint = clap::ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! `verify FILE`: reads a backup whole and compares it with its manifest; exit code 1 and every reason where it differs.
 
+mod archive;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -39,6 +41,9 @@ struct Planned<'a> {
 pub(super) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     is_a_backup(&args.file)?;
     let keys = args.identity.as_deref().map(identities).transpose()?;
+    if crate::backup::archive::is_archive(&args.file) {
+        return archive::run(args, keys);
+    }
     if args.plan {
         return plan(args);
     }
@@ -123,7 +128,7 @@ fn is_a_backup(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn identities(file: &Path) -> Result<Identities, Failure> {
+pub(super) fn identities(file: &Path) -> Result<Identities, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format!("--identity {}: {why}", file.display()));
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;

@@ -3,6 +3,7 @@
 //! A kind is one file here: a struct of options (serde reads it, schemars describes it), `run`, its tests. A
 //! job knows nothing of the engine, the ledger, the file it was written in, or another job.
 
+pub mod archive;
 pub mod certbot_renew;
 pub mod command;
 pub mod health_check;
@@ -33,6 +34,7 @@ use crate::policy::{Interrupted, Retries};
 pub const KINDS: &[Kind] = &[
     kind::<command::Command>(),
     kind::<pg_dump::PgDump>(),
+    kind::<archive::Archive>(),
     kind::<prune_backups::PruneBackups>(),
     kind::<health_check::HealthCheck>(),
     kind::<certbot_renew::CertbotRenew>(),
@@ -152,6 +154,9 @@ pub enum JobError {
     /// The work was done, and what it found is a failure; the report says what. Another attempt may find otherwise.
     #[error("{}", .0.summary)]
     Found(Box<Report>),
+    /// The work was done as far as it can be, and what it lacks is a failure that no further attempt mends.
+    #[error("{}", .0.summary)]
+    Lacking(Box<Report>),
 }
 
 impl From<anyhow::Error> for JobError {

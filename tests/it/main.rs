@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod alerts;
+mod archive;
 mod audit;
 mod bad_days;
 mod certbot;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::backup::codec::Compression;
-use crate::backup::manifest::{FORMAT_VERSION, Proof, Server};
+use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, Server};
 
 const SUFFIXES: [&str; 2] = [".sql.gz", ".manifest.json"];
 

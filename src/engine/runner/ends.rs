@@ -68,6 +68,11 @@ pub(super) fn judge_result(
             let failed = AttemptEnd::failed(report.summary.clone() + &survivors(swept), true);
             AttemptEnd { report: Some(*report), ..failed }
         }
+        Ok(Err(JobError::Lacking(mut report))) => {
+            report.findings.extend(swept.findings());
+            let failed = AttemptEnd::failed(report.summary.clone() + &survivors(swept), false);
+            AttemptEnd { report: Some(*report), ..failed }
+        }
         Ok(Err(error)) => {
             let retryable = matches!(error, JobError::Retryable(_));
             AttemptEnd::failed(error.to_string() + &survivors(swept), retryable)

@@ -1,0 +1,254 @@
+//! Makes an archive: tar on one thread, through a pipe into `stream`, which stores it as it stores a dump.
+
+use std::io::{self, BufWriter, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use rustix::pipe::PipeFlags;
+use tokio_util::sync::CancellationToken;
+
+use super::exclude::Exclude;
+use super::manifest::{EntryKind, KIND, Manifest};
+use super::pack::{Packed, Packer};
+use super::walk::{Found, Stop, Visit, Walk};
+use crate::backup::codec::Compression;
+use crate::backup::manifest::{FORMAT_VERSION, Proof};
+use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::publish::{self, Directory, Partial};
+use crate::backup::stream::{self, Source, Stored, StreamError};
+use crate::backup::work::{Trouble, Work};
+use crate::host::files::{self, Space};
+
+/// What to archive, and how.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub name: String,
+    pub sources: Vec<PathBuf>,
+    pub exclude: Vec<Exclude>,
+    /// As they were written.
+    pub exclude_texts: Vec<String>,
+    pub compression: Compression,
+    pub level: u32,
+}
+
+/// A published archive.
+#[derive(Debug)]
+pub struct Made {
+    pub manifest: Manifest,
+    pub manifest_name: String,
+}
+
+/// Deep trees are gone through one call within another.
+const STACK: usize = 64 << 20;
+
+/// # Errors
+/// [`Trouble`]; nothing is published then.
+pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Result<Made, Trouble> {
+    let started_at = work.now();
+    let cant = |what: &str, error: &io::Error| {
+        Trouble::Passing(anyhow!("the directory {} can't be {what}: {error}", directory.path.display()))
+    };
+    let stem = |number| names::stem(&order.name, started_at, number);
+    let suffixes = [names::archive_suffix(order.compression), MANIFEST_SUFFIX];
+    let partials = directory.partials(stem, &suffixes).map_err(|error| cant("written to", &error))?;
+    let Ok([archive, mut manifest]) = <[Partial; 2]>::try_from(partials) else {
+        return Err(Trouble::Passing(anyhow!("no file was made in {}", directory.path.display())));
+    };
+    let own = rustix::fs::fstat(directory.fd()).map_err(|error| cant("looked at", &error.into()))?;
+    let own = (own.st_dev, own.st_ino);
+    let file = archive.file.try_clone().map_err(Trouble::passing)?;
+    let (packed, stored) = {
+        let order = order.clone();
+        threaded(work, move |stop, cancel| pack_and_store(&order, own, &file, stop, cancel)).await?
+    }
+    .map_err(|error| explain(directory, error))?;
+    if packed.entries.is_empty() {
+        let why = packed.unreadable.first().map_or("the sources are empty".to_owned(), |first| {
+            format!("/{}: {}", super::manifest::shown(&first.path), first.why)
+        });
+        return Err(Trouble::Passing(anyhow!("nothing was archived: {why}")));
+    }
+    let content = content(work, &order, &archive.name, started_at, packed, stored);
+    let write = |partial: &mut Partial| {
+        let mut out = BufWriter::with_capacity(256 << 10, &partial.file);
+        content.write_to(&mut out)?;
+        out.flush()?;
+        drop(out);
+        partial.file.sync_all()
+    };
+    write(&mut manifest).map_err(|error| explain(directory, StreamError::Write { written: 0, error }))?;
+    let manifest_name = manifest.name.clone();
+    publish::publish(vec![archive, manifest])
+        .map_err(|error| Trouble::Passing(anyhow!("in {}: {error}", directory.path.display())))?;
+    Ok(Made { manifest: content, manifest_name })
+}
+
+/// Runs on a thread that may block; ended when the work is cancelled, and when this future is dropped.
+async fn threaded<T: Send + 'static>(
+    work: &Work,
+    task: impl FnOnce(Arc<stream::Stop>, &CancellationToken) -> T + Send + 'static,
+) -> Result<T, Trouble> {
+    struct StopOnDrop(Arc<stream::Stop>, CancellationToken);
+    impl Drop for StopOnDrop {
+        fn drop(&mut self) {
+            self.1.cancel();
+            self.0.stop();
+        }
+    }
+    let cancel = work.cancel.child_token();
+    let stop = StopOnDrop(stream::Stop::new().map_err(Trouble::passing)?, cancel.clone());
+    let given = stop.0.clone();
+    let mut working = tokio::task::spawn_blocking(move || task(given, &cancel));
+    let worked = tokio::select! {
+        worked = &mut working => worked,
+        () = work.cancel.cancelled() => {
+            drop(stop);
+            working.await
+        }
+    };
+    Ok(worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+}
+
+fn pack_and_store(
+    order: &Order,
+    own: (u64, u64),
+    file: &std::fs::File,
+    stop: Arc<stream::Stop>,
+    cancel: &CancellationToken,
+) -> Result<(Packed, Stored), StreamError> {
+    let (pipe, into) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| StreamError::Read(error.into()))?;
+    std::thread::scope(|scope| {
+        let packing = std::thread::Builder::new().stack_size(STACK);
+        let packing = packing.spawn_scoped(scope, move || pack(order, own, into, cancel));
+        let packing = packing.map_err(StreamError::Read)?;
+        // A disk that doesn't answer is waited for until the attempt times out.
+        let source = Source { pipe, stall: Duration::MAX, stop };
+        // Also closes the pipe, so that whoever writes to it ends.
+        let stored = stream::store(source, file, order.compression, order.level);
+        let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match (stored, packed) {
+            (Ok(stored), Ok(packed)) => Ok((packed, stored)),
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(Stop::Cancelled)) => Err(StreamError::Stopped),
+            (Ok(_), Err(Stop::Write(error))) => Err(StreamError::Read(error)),
+        }
+    })
+}
+
+fn pack(order: &Order, own: (u64, u64), into: OwnedFd, cancel: &CancellationToken) -> Result<Packed, Stop> {
+    let out = BufWriter::with_capacity(64 << 10, std::fs::File::from(into));
+    let mut packer = Packer::new(out, cancel);
+    let walk = Walk { exclude: &order.exclude, own: Some(own), cancel };
+    for source in &order.sources {
+        walk.source(source, &mut packer)?;
+    }
+    packer.finish()
+}
+
+fn content(
+    work: &Work,
+    order: &Order,
+    file: &str,
+    started_at: jiff::Timestamp,
+    packed: Packed,
+    stored: Stored,
+) -> Manifest {
+    let finished_at = work.now();
+    Manifest {
+        format_version: FORMAT_VERSION,
+        kind: KIND.to_owned(),
+        name: order.name.clone(),
+        host: nix::unistd::gethostname()
+            .map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+        job: work.job.clone(),
+        run: work.run.parse().unwrap_or(0),
+        started_at,
+        finished_at,
+        sources: order.sources.iter().map(|source| source.to_string_lossy().into_owned()).collect(),
+        exclude: order.exclude_texts.clone(),
+        compression: order.compression,
+        level: order.level,
+        file: file.to_owned(),
+        bytes: stored.bytes,
+        uncompressed_bytes: stored.uncompressed_bytes,
+        sha256: stored.sha256,
+        files: packed.entries.iter().filter(|entry| entry.kind == EntryKind::File).count() as u64,
+        changed: packed.changed,
+        vanished: packed.vanished,
+        unreadable: packed.unreadable,
+        left_out: packed.left_out,
+        encrypted_to: vec![],
+        copies: vec![],
+        proof: Proof::written(
+            finished_at,
+            "every source was read to its end, and the file was read back from the disk with the same size and SHA-256",
+        ),
+        entries: packed.entries,
+    }
+}
+
+fn explain(directory: &Directory, error: StreamError) -> Trouble {
+    let path = directory.path.display();
+    match error {
+        StreamError::Write { written, error } if files::is_full(&error) => {
+            let free = Space::of(directory.fd()).map_or(0, |space| space.free);
+            Trouble::Passing(anyhow!(
+                "no space is left in {path}: the archive stopped after {written} bytes with {free} bytes free. The \
+                 unfinished file was removed"
+            ))
+        }
+        StreamError::Write { written, error } => {
+            Trouble::Passing(anyhow!("the archive in {path} can't be written after {written} bytes: {error}"))
+        }
+        StreamError::Stopped => Trouble::Passing(anyhow!("stopped")),
+        other => Trouble::Passing(anyhow!("the archive in {path}: {other}")),
+    }
+}
+
+/// What an archive would hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub files: u64,
+    pub bytes: u64,
+    pub unreadable: u64,
+}
+
+/// Goes through the sources and reads no file.
+///
+/// # Errors
+/// Where it was cancelled.
+pub async fn measure(work: &Work, order: Order, own: &Path) -> Result<Size, Trouble> {
+    let own = rustix::fs::stat(own).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let task = move |_, cancel: &CancellationToken| {
+        let mut measure = Measure::default();
+        let walk = Walk { exclude: &order.exclude, own, cancel };
+        order.sources.iter().try_for_each(|source| walk.source(source, &mut measure)).map(|()| measure.0)
+    };
+    threaded(work, task).await?.map_err(Trouble::passing)
+}
+
+#[derive(Default)]
+struct Measure(Size);
+
+impl Visit for Measure {
+    fn found(&mut self, found: &Found<'_>) -> Result<(), Stop> {
+        if rustix::fs::FileType::from_raw_mode(found.stat.st_mode) == rustix::fs::FileType::RegularFile {
+            self.0.files += 1;
+            let occupied = u64::try_from(found.stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            self.0.bytes += u64::try_from(found.stat.st_size).unwrap_or(0).min(occupied);
+        }
+        Ok(())
+    }
+
+    fn left_out(&mut self, _: &[u8], _: &str) {}
+
+    fn vanished(&mut self, _: &[u8], _: &str) {}
+
+    fn unreadable(&mut self, _: &[u8], _: String) {
+        self.0.unreadable += 1;
+    }
+}
