@@ -4,8 +4,12 @@
 //! a function body, a string or a comment, and the rows are the lines up to `\.`. Chunks may be cut anywhere.
 //! Never keeps more than one statement's head in memory.
 
+mod order;
+
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 use serde::{Deserialize, Serialize};
+
+use order::Order;
 
 /// The rows of one table, by its real (unquoted) name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,16 +26,16 @@ pub struct Counted {
     pub tables: Vec<TableRows>,
     /// pg_dump's closing comment came, and nothing was left open.
     pub complete: bool,
+    /// What no dump holds that pg_dump wrote and nobody changed, the first of it.
+    pub wrong: Option<String>,
 }
-
-/// The comments with which pg_dump and pg_dumpall end (pg_backup_archiver.c, pg_dumpall.c; never translated).
-const CLOSING: [&[u8]; 2] =
-    [b"-- PostgreSQL database dump complete", b"-- PostgreSQL database cluster dump complete"];
 
 /// Statements are remembered up to this length: a COPY names at most 1600 columns of at most 63 bytes, which may
 /// all be quotes to be doubled.
 const LONGEST_STATEMENT: usize = 1600 * 132;
 const LONGEST_COMMENT: usize = 80;
+/// A command of psql's: `\restrict` and its key of 63 letters are the longest that are looked at.
+const LONGEST_COMMAND: usize = 160;
 
 pub struct RowCounter {
     state: State,
@@ -42,7 +46,7 @@ pub struct RowCounter {
     previous: [u8; 2],
     /// `standard_conforming_strings` is off: a backslash escapes in plain strings too.
     escapes: bool,
-    closed: bool,
+    order: Order,
     end_of_data: memmem::Finder<'static>,
     tables: Vec<TableRows>,
 }
@@ -89,7 +93,7 @@ impl Default for RowCounter {
             comment: Vec::new(),
             previous: [0; 2],
             escapes: false,
-            closed: false,
+            order: Order::default(),
             end_of_data: memmem::Finder::new(b"\n\\.\n"),
             tables: Vec::new(),
         }
@@ -98,6 +102,7 @@ impl Default for RowCounter {
 
 impl RowCounter {
     pub fn feed(&mut self, mut chunk: &[u8]) {
+        self.order.pass(chunk);
         while !chunk.is_empty() {
             let used = match &mut self.state {
                 State::Data(line) => {
@@ -117,8 +122,9 @@ impl RowCounter {
     }
 
     pub fn finish(self) -> Counted {
-        let complete = self.closed && matches!(self.state, State::Plain) && self.statement.is_empty();
-        Counted { tables: self.tables, complete }
+        let nothing_open = matches!(self.state, State::Plain) && self.statement.is_empty();
+        let complete = self.order.closed() && nothing_open;
+        Counted { tables: self.tables, complete, wrong: self.order.end(nothing_open) }
     }
 
     /// Rows are lines; no line of data is `\.`, since a backslash in data is doubled (COPY, "Text Format").
@@ -190,6 +196,7 @@ impl RowCounter {
                 }
                 b'*' if last == b'/' => {
                     self.statement.pop();
+                    self.order.statement();
                     return self.enter(State::BlockComment { depth: 1, previous: 0 }, at + 1);
                 }
                 b';' => {
@@ -198,7 +205,10 @@ impl RowCounter {
                     return self.enter(next, at + 1);
                 }
                 // psql's own commands (`\restrict`, `\connect`) end with their line, not with a semicolon.
-                b'\n' if self.statement.starts_with(b"\\") => self.statement.clear(),
+                b'\n' if self.statement.starts_with(b"\\") => {
+                    self.order.command(&self.statement);
+                    self.statement.clear();
+                }
                 _ => self.keep(byte),
             }
             self.previous = [byte, last];
@@ -215,8 +225,10 @@ impl RowCounter {
     /// Remembers the statement, without what comes before it.
     fn keep(&mut self, byte: u8) {
         let leading = self.statement.is_empty() && byte.is_ascii_whitespace();
-        let wanted = self.statement.len() < 64
-            || (self.statement.len() < LONGEST_STATEMENT && self.statement.starts_with(b"COPY "));
+        let length = self.statement.len();
+        let wanted = length < 64
+            || (length < LONGEST_STATEMENT && self.statement.starts_with(b"COPY "))
+            || (length < LONGEST_COMMAND && self.statement.starts_with(b"\\"));
         if !leading && wanted {
             self.statement.push(byte);
         }
@@ -224,6 +236,7 @@ impl RowCounter {
 
     fn statement_ended(&mut self) -> State {
         let statement = std::mem::take(&mut self.statement);
+        self.order.statement();
         if let Some(table) = copied_table(&statement) {
             self.tables.push(table);
             return State::CopyHead;
@@ -325,7 +338,7 @@ impl RowCounter {
         let room = LONGEST_COMMENT.saturating_sub(self.comment.len()).min(text.len());
         self.comment.extend_from_slice(&text[..room]);
         let Some(end) = end else { return chunk.len() };
-        self.closed = self.closed || CLOSING.contains(&self.comment.as_slice());
+        self.order.comment(&self.comment);
         self.enter(State::Plain, end + 1)
     }
 

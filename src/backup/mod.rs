@@ -12,4 +12,5 @@ pub mod publish;
 pub mod read;
 pub mod retention;
 pub mod stream;
+pub mod verify;
 pub mod work;

@@ -2,6 +2,10 @@ use super::*;
 
 /// Feeds the text whole, byte by byte, and in two pieces cut at each place.
 fn check(text: &str, expected: &[(&str, &str, u64)], complete: bool) {
+    check_with(text, expected, complete, None);
+}
+
+fn check_with(text: &str, expected: &[(&str, &str, u64)], complete: bool, wrong: Option<&str>) {
     let expected = Counted {
         tables: expected
             .iter()
@@ -12,6 +16,7 @@ fn check(text: &str, expected: &[(&str, &str, u64)], complete: bool) {
             })
             .collect(),
         complete,
+        wrong: wrong.map(str::to_owned),
     };
     let count = |pieces: &[&[u8]]| {
         let mut counter = RowCounter::default();

@@ -2,6 +2,7 @@
 //!
 //! Of a server in a container, they are the container's own; everything else is the same.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +75,23 @@ impl Tools {
         let Some(pg_dump) = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major) else {
             return Err(Trouble::lasting(anyhow!("{}", missing(facts))));
         };
+        let tools = Self::asked(programs, pg_dump).await?;
+        tools.fit(facts, address).map_err(|why| Trouble::lasting(anyhow!(why)))?;
+        Ok(tools)
+    }
+
+    /// Those of this host that read the dumps of most versions, where no server says which one is wanted.
+    pub async fn newest(programs: &Programs) -> Result<Self, Trouble> {
+        match choose(path_variable().as_deref(), Path::new(INSTALLED), u32::MAX) {
+            Some(pg_dump) => Self::asked(programs, pg_dump).await,
+            None => Err(Trouble::lasting(anyhow!(
+                "pg_restore, which alone reads a custom dump, is neither in the PATH nor under {INSTALLED}: install the \
+                 package postgresql-client"
+            ))),
+        }
+    }
+
+    async fn asked(programs: &Programs, pg_dump: PathBuf) -> Result<Self, Trouble> {
         let program = Program {
             argv: vec![text(&pg_dump)?, "--version".to_owned()],
             env: plain_env(),
@@ -83,9 +101,7 @@ impl Tools {
         };
         let exit = programs.start(program).await?.wait().await;
         let said = String::from_utf8_lossy(&exit.stdout).trim().to_owned();
-        let tools = Self::versioned(pg_dump, &said)?;
-        tools.fit(facts, address).map_err(|why| Trouble::lasting(anyhow!(why)))?;
-        Ok(tools)
+        Self::versioned(pg_dump, &said)
     }
 
     /// `said`: what it answers to `--version`.
@@ -184,6 +200,12 @@ impl Tools {
             argv.push(text(file)?);
         }
         self.call(argv, None, stdin)
+    }
+
+    /// As [`Self::read_custom`], of a dump that comes through this pipe.
+    pub fn read_custom_from(&self, pipe: OwnedFd) -> Result<Call, Trouble> {
+        let argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
+        self.call(argv, None, Stdin::From(pipe))
     }
 
     fn call(

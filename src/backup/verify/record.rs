@@ -1,0 +1,77 @@
+//! Writes into the manifest what a check has found.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::Value;
+
+use super::{Place, Verdict};
+use crate::backup::manifest::{Manifest, ProofEvent, State};
+use crate::backup::publish::Directory;
+use crate::backup::work::Work;
+use crate::host::files::Owner;
+
+/// Where it can't be written, that is said and is no failure: the check stands.
+pub(super) fn record(
+    work: &Work,
+    place: &Place,
+    verdict: &mut Verdict,
+    pg_restore: Option<String>,
+    seconds: f64,
+) {
+    // The manifest of another file learns nothing from this one.
+    let Some(manifest) = verdict.manifest.as_ref().filter(|manifest| manifest.file == place.name) else {
+        return;
+    };
+    let (state, how) = match (verdict.damage.is_empty(), &verdict.hindrance) {
+        (true, Some(_)) => return,
+        (true, None) => (State::ReadBack, said_of_good(manifest)),
+        (false, _) => (State::Damaged, verdict.damage.join("; ")),
+    };
+    let own = concat!("punk-eco-sched ", env!("CARGO_PKG_VERSION"));
+    let tools = pg_restore.map_or_else(|| own.to_owned(), |version| format!("{own}, pg_restore {version}"));
+    let seconds = Some((seconds * 1000.0).round() / 1000.0);
+    let event = ProofEvent { state, at: work.now(), how, seconds, tools: Some(tools) };
+    if work.dry_run {
+        return;
+    }
+    match write(place, manifest, event) {
+        Ok(now) => verdict.manifest = Some(now),
+        Err(error) => work.note(&format!(
+            "{} can't be told that the backup is {}: {error}",
+            place.directory.join(place.manifest_name()).display(),
+            state.word()
+        )),
+    }
+}
+
+fn said_of_good(manifest: &Manifest) -> String {
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    format!(
+        "read whole: size, SHA-256, {} with {} rows{} are those that were written",
+        count(manifest.tables.len(), "table"),
+        manifest.rows,
+        if manifest.roles.is_some() { " and the roles" } else { "" }
+    )
+}
+
+/// The manifest as it is by now, which others may have written to, and only its proof changed: what a later version
+/// has put into it stays.
+fn write(place: &Place, checked: &Manifest, event: ProofEvent) -> io::Result<Manifest> {
+    let name = place.manifest_name();
+    let stat = std::fs::metadata(place.directory.join(&name))?;
+    let owner = Owner { uid: stat.uid(), gid: stat.gid() };
+    let (directory, _) = Directory::open(&place.directory, owner, stat.mode() & 0o777)?;
+    let text = directory.read(&name)?;
+    let mut manifest = Manifest::parse(&text).map_err(io::Error::other)?;
+    if (manifest.sha256.as_str(), manifest.run) != (checked.sha256.as_str(), checked.run) {
+        return Err(io::Error::other("it was replaced while the backup was read"));
+    }
+    manifest.proof.record(event);
+    let mut value: Value = serde_json::from_slice(&text)?;
+    value["proof"] = serde_json::to_value(&manifest.proof)?;
+    let mut text = serde_json::to_vec_pretty(&value)?;
+    text.push(b'\n');
+    directory.replace(&name, &text)?;
+    Ok(manifest)
+}
