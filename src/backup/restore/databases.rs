@@ -9,23 +9,23 @@ use crate::backup::manifest::Properties;
 use crate::backup::work::Trouble;
 
 /// Of the name of a database; the server cuts what is longer.
-pub const LONGEST_NAME: usize = 63;
+pub(super) const LONGEST_NAME: usize = 63;
 
 /// A database that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Live {
-    pub owner: String,
-    pub encoding: String,
-    pub collate: String,
-    pub ctype: String,
-    pub icu_locale: Option<String>,
-    pub tablespace: String,
-    pub bytes: u64,
-    pub sessions: u64,
+pub(super) struct Live {
+    pub(super) owner: String,
+    pub(super) encoding: String,
+    pub(super) collate: String,
+    pub(super) ctype: String,
+    pub(super) icu_locale: Option<String>,
+    pub(super) tablespace: String,
+    pub(super) bytes: u64,
+    pub(super) sessions: u64,
 }
 
 /// `<database><what><time>`, as short as a server takes it; the first that is not among `taken`.
-pub fn name_at(database: &str, what: &str, at: Timestamp, taken: &[String]) -> String {
+pub(super) fn name_at(database: &str, what: &str, at: Timestamp, taken: &[String]) -> String {
     let first = numbered(database, what, at, 1);
     if !taken.contains(&first) {
         return first;
@@ -49,7 +49,7 @@ fn numbered(database: &str, what: &str, at: Timestamp, number: u32) -> String {
 ///
 /// # Errors
 /// What the server said: a locale that it doesn't know, a name that is taken.
-pub async fn create(
+pub(super) async fn create(
     server: &Server<'_>,
     name: &str,
     like: Option<&Properties>,
@@ -88,21 +88,21 @@ fn creating(name: &str, like: Option<&Properties>, tablespace: Option<&str>, maj
 ///
 /// # Errors
 /// What the server said.
-pub async fn drop(server: &Server<'_>, name: &str) -> Result<(), Trouble> {
+pub(super) async fn drop(server: &Server<'_>, name: &str) -> Result<(), Trouble> {
     let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", ident(name));
     server.tell(&server.entry.database, &sql).await
 }
 
 /// # Errors
 /// What the server said.
-pub async fn comment(server: &Server<'_>, name: &str, text: &str) -> Result<(), Trouble> {
+pub(super) async fn comment(server: &Server<'_>, name: &str, text: &str) -> Result<(), Trouble> {
     let sql = format!("COMMENT ON DATABASE {} IS {};", ident(name), literal(text));
     server.tell(&server.entry.database, &sql).await
 }
 
 /// # Errors
 /// What the server said.
-pub async fn give_to(server: &Server<'_>, name: &str, owner: &str) -> Result<(), Trouble> {
+pub(super) async fn give_to(server: &Server<'_>, name: &str, owner: &str) -> Result<(), Trouble> {
     let sql = format!("ALTER DATABASE {} OWNER TO {};", ident(name), ident(owner));
     server.tell(&server.entry.database, &sql).await
 }
@@ -112,7 +112,7 @@ pub async fn give_to(server: &Server<'_>, name: &str, owner: &str) -> Result<(),
 ///
 /// # Errors
 /// What the server said; nothing is changed then.
-pub async fn carry(server: &Server<'_>, from: &str, to: &str) -> Result<(), Trouble> {
+pub(super) async fn carry(server: &Server<'_>, from: &str, to: &str) -> Result<(), Trouble> {
     server.tell(&server.entry.database, &carrying(from, to)).await
 }
 

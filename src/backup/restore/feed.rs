@@ -20,7 +20,7 @@ use crate::policy::TERM_GRACE;
 ///
 /// # Errors
 /// What the program said, or what is wrong with the file. What was restored until then stays: drop the database.
-pub async fn feed(
+pub(super) async fn feed(
     server: &Server<'_>,
     database: &str,
     file: &Path,
@@ -30,7 +30,8 @@ pub async fn feed(
     let opened = File::open(file).map_err(|error| anyhow!("{} can't be opened: {error}", file.display()))?;
     let reading = Reading::open(opened, keys.as_ref(), progress).map_err(|error| unreadable(file, &error))?;
     let custom = reading.form().format == Format::Custom;
-    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).map_err(anyhow::Error::from)?;
+    let (read_end, write_end) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from).map_err(anyhow::Error::from)?;
     let stdin = Stdin::From(read_end);
     let Call { name, mut program } = if custom {
         server.tools.restore_custom(server.entry, database, stdin)?
@@ -88,13 +89,12 @@ pub async fn feed(
 }
 
 /// What is wrong with a file that was being read.
-pub fn unreadable(file: &Path, error: &ReadError) -> Trouble {
+pub(super) fn unreadable(file: &Path, error: &ReadError) -> Trouble {
     match error {
         ReadError::Stopped => stopped(),
-        ReadError::NoKey => Trouble::Lasting(anyhow!(
-            "{} {error}: name the file of the key with --identity",
-            file.display()
-        )),
+        ReadError::NoKey => {
+            Trouble::Lasting(anyhow!("{} {error}: name the file of the key with --identity", file.display()))
+        }
         error => Trouble::Lasting(anyhow!("{} {error}", file.display())),
     }
 }

@@ -29,10 +29,11 @@ pub struct Order {
 pub struct Plan {
     /// The new database.
     pub name: String,
+    pub swap: bool,
     /// What the database in use is called after the swap.
     pub before: Option<String>,
     /// The connection's database, where it is there.
-    pub live: Option<Live>,
+    pub(super) live: Option<Live>,
     /// How the new one is made.
     pub like: Option<Properties>,
     pub missing_roles: BTreeSet<String>,
@@ -53,7 +54,7 @@ struct Seen {
     live: Option<Live>,
 }
 
-pub async fn plan(
+pub(super) async fn plan(
     server: &Server<'_>,
     target: &Connection,
     facts: &ServerFacts,
@@ -66,14 +67,14 @@ pub async fn plan(
         Some(name) => name.clone(),
         None => name_at(&target.database, "_restored_", now, &seen.databases),
     };
-    let before = (order.swap && seen.live.is_some())
-        .then(|| name_at(&target.database, "_before_", now, &seen.databases));
+    let before = seen.live.as_ref().map(|_| name_at(&target.database, "_before_", now, &seen.databases));
     let like = subject.manifest.as_ref().and_then(|manifest| manifest.properties.clone());
     let like = like.or_else(|| seen.live.as_ref().map(properties));
     let missing_roles =
         subject.roles.as_ref().map(|(_, roles)| roles.missing(&seen.roles)).unwrap_or_default();
     let mut plan = Plan {
         name,
+        swap: order.swap,
         before,
         live: seen.live,
         like,
@@ -113,7 +114,10 @@ FROM pg_roles WHERE rolname = current_user;",
     );
     let mut rows: Vec<Seen> = server.ask(&server.entry.database, &sql).await?;
     rows.pop().ok_or_else(|| {
-        Trouble::Passing(anyhow::anyhow!("the server at {} doesn't say what it holds", server.entry.address()))
+        Trouble::Passing(anyhow::anyhow!(
+            "the server at {} doesn't say what it holds",
+            server.entry.address()
+        ))
     })
 }
 
@@ -159,13 +163,20 @@ impl Plan {
             manifest.tables.len(),
             manifest.rows
         ));
-        self.warnings.extend(manifest.proof.suspect.iter().map(|why| format!("the backup is suspect: {why}")));
+        self.warnings
+            .extend(manifest.proof.suspect.iter().map(|why| format!("the backup is suspect: {why}")));
         if manifest.proof.state == State::Damaged {
             self.warnings.push("the backup is recorded as damaged".to_owned());
         }
     }
 
-    fn tell_of_server(&mut self, server: &Server<'_>, target: &Connection, facts: &ServerFacts, subject: &Subject) {
+    fn tell_of_server(
+        &mut self,
+        server: &Server<'_>,
+        target: &Connection,
+        facts: &ServerFacts,
+        subject: &Subject,
+    ) {
         self.lines.push(format!(
             "server     PostgreSQL {} at {}, as {}",
             facts.version,
@@ -179,7 +190,8 @@ impl Plan {
             ));
         }
         let Some(manifest) = &subject.manifest else { return };
-        let dumped = manifest.server.version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
+        let dumped =
+            manifest.server.version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
         if dumped.is_some_and(|dumped| dumped > facts.major) {
             self.warnings.push(format!(
                 "the dump is of PostgreSQL {}, newer than this server: what {} doesn't know stops it",
@@ -248,18 +260,22 @@ impl Plan {
     }
 
     /// Whose the new database will be.
-    pub fn owner(&self) -> Option<&str> {
+    pub(super) fn owner(&self) -> Option<&str> {
         let live = self.live.as_ref().map(|live| live.owner.as_str());
         live.or_else(|| self.like.as_ref().map(|like| like.owner.as_str()))
     }
 
     fn tell_of_space(&mut self, target: &Connection, subject: &Subject, data: Option<&str>) {
-        let Some(text) = subject.manifest.as_ref().map(|manifest| manifest.uncompressed_bytes) else { return };
+        let Some(text) = subject.manifest.as_ref().map(|manifest| manifest.uncompressed_bytes) else {
+            return;
+        };
         let here = target.container.is_none()
-            && (target.host.starts_with('/') || ["127.0.0.1", "localhost", "::1"].contains(&target.host.as_str()));
+            && (target.host.starts_with('/')
+                || ["127.0.0.1", "localhost", "::1"].contains(&target.host.as_str()));
         let space = data.filter(|_| here).and_then(|data| space_of(Path::new(data)));
         let Some(space) = space else {
-            self.lines.push(format!("space      about {} are needed; what is free there isn't known", Size(text)));
+            self.lines
+                .push(format!("space      about {} are needed; what is free there isn't known", Size(text)));
             return;
         };
         self.lines.push(format!("space      about {} are needed, {} are free", Size(text), Size(space.free)));

@@ -17,15 +17,16 @@ const LONGEST: u64 = 64 << 20;
 
 /// What pg_dumpall wrote of roles, statement by statement.
 #[derive(Clone, Default)]
-pub struct Roles(Vec<String>);
+pub(super) struct Roles(Vec<String>);
 
 impl Roles {
     /// Blocks.
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn read(file: &Path, keys: Option<&Identities>) -> Result<Self, Trouble> {
-        let opened = File::open(file).map_err(|error| anyhow!("{} can't be opened: {error}", file.display()))?;
+    pub(super) fn read(file: &Path, keys: Option<&Identities>) -> Result<Self, Trouble> {
+        let opened =
+            File::open(file).map_err(|error| anyhow!("{} can't be opened: {error}", file.display()))?;
         let reading = Reading::open(opened, keys, Progress::default());
         let reading = reading.map_err(|error| unreadable(file, &error))?;
         let mut text = Vec::new();
@@ -39,7 +40,7 @@ impl Roles {
     }
 
     /// Those that the file makes and that are not among `known`.
-    pub fn missing(&self, known: &[String]) -> BTreeSet<String> {
+    pub(super) fn missing(&self, known: &[String]) -> BTreeSet<String> {
         let made = self.0.iter().filter_map(|statement| {
             let (name, _) = identifier(statement.strip_prefix("CREATE ROLE ")?)?;
             Some(name)
@@ -48,7 +49,7 @@ impl Roles {
     }
 
     /// What makes these roles, in the order of the file: their attributes, settings, memberships and comments.
-    pub fn making(&self, roles: &BTreeSet<String>) -> String {
+    pub(super) fn making(&self, roles: &BTreeSet<String>) -> String {
         let about = |statement: &&String| {
             let rest = ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "]
                 .iter()
@@ -57,7 +58,9 @@ impl Roles {
                 return roles.contains(&name);
             }
             // A membership: of a role that is made, or in one.
-            let Some((of, rest)) = statement.strip_prefix("GRANT ").and_then(identifier) else { return false };
+            let Some((of, rest)) = statement.strip_prefix("GRANT ").and_then(identifier) else {
+                return false;
+            };
             let to = rest.trim_start().strip_prefix("TO ").and_then(identifier);
             to.is_some_and(|(to, _)| roles.contains(&to) || roles.contains(&of))
         };

@@ -8,7 +8,7 @@ use crate::backup::work::Trouble;
 
 /// The tables of a database, with their rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
+pub(super) struct Rows {
     /// By schema and name; of a partitioned table its partitions.
     tables: BTreeMap<(String, String), Found>,
 }
@@ -34,7 +34,7 @@ ORDER BY 1 \gexec
 ///
 /// # Errors
 /// What psql said.
-pub async fn count(server: &Server<'_>, database: &str) -> Result<Rows, Trouble> {
+pub(super) async fn count(server: &Server<'_>, database: &str) -> Result<Rows, Trouble> {
     let counted: Vec<(String, String, u64, bool)> = server.ask(database, COUNTS).await?;
     let tables = counted
         .into_iter()
@@ -44,16 +44,16 @@ pub async fn count(server: &Server<'_>, database: &str) -> Result<Rows, Trouble>
 }
 
 impl Rows {
-    pub fn tables(&self) -> usize {
+    pub(super) fn tables(&self) -> usize {
         self.tables.len()
     }
 
-    pub fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         self.tables.values().map(|found| found.rows).sum()
     }
 
     /// How they differ from what should be there; empty: they don't.
-    pub fn differences(&self, expected: &[TableRows]) -> Vec<String> {
+    pub(super) fn differences(&self, expected: &[TableRows]) -> Vec<String> {
         let differs = |table: &TableRows| {
             let key = (table.schema.clone(), table.name.clone());
             let found = match self.tables.get(&key) {
@@ -69,7 +69,7 @@ impl Rows {
 }
 
 /// The first of many differences, and how many more there are.
-pub fn told(differences: &[String]) -> String {
+pub(super) fn told(differences: &[String]) -> String {
     const TOLD: usize = 5;
     let more = differences.len().saturating_sub(TOLD);
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };

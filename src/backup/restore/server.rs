@@ -11,11 +11,11 @@ use crate::host::process::{Exit, Output, Status, Stdin};
 use crate::policy::TERM_GRACE;
 
 /// A server, entered through a database that isn't the one to be restored.
-pub struct Server<'a> {
-    pub work: &'a Work,
-    pub tools: &'a Tools,
+pub(super) struct Server<'a> {
+    pub(super) work: &'a Work,
+    pub(super) tools: &'a Tools,
     /// To the database that statements about databases are told in.
-    pub entry: &'a Connection,
+    pub(super) entry: &'a Connection,
 }
 
 /// More than the rows of a hundred thousand tables.
@@ -27,7 +27,11 @@ impl Server<'_> {
     ///
     /// # Errors
     /// What psql said; that the work was cancelled.
-    pub async fn ask<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<Vec<T>, Trouble> {
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        database: &str,
+        sql: &str,
+    ) -> Result<Vec<T>, Trouble> {
         let stdout = self.script(database, sql).await?;
         let lines = stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines
@@ -44,7 +48,7 @@ impl Server<'_> {
 
     /// # Errors
     /// What psql said; that the work was cancelled.
-    pub async fn tell(&self, database: &str, sql: &str) -> Result<(), Trouble> {
+    pub(super) async fn tell(&self, database: &str, sql: &str) -> Result<(), Trouble> {
         self.script(database, sql).await.map(|_| ())
     }
 
@@ -77,17 +81,17 @@ impl Server<'_> {
     }
 }
 
-pub fn stopped() -> Trouble {
+pub(super) fn stopped() -> Trouble {
     Trouble::Passing(anyhow!("stopped"))
 }
 
 /// A name as SQL has it.
-pub fn ident(name: &str) -> String {
+pub(super) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text as SQL has it, whatever the server takes a backslash for.
-pub fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 

@@ -9,13 +9,13 @@ use super::server::{Server, ident, literal};
 use crate::backup::work::Trouble;
 
 /// What changes places.
-pub struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     /// The restored one, which gets the name.
-    pub new: &'a str,
+    pub(super) new: &'a str,
     /// The name in use.
-    pub name: &'a str,
+    pub(super) name: &'a str,
     /// What the one in use is called from then on; `None` where there is none.
-    pub before: Option<&'a str>,
+    pub(super) before: Option<&'a str>,
 }
 
 /// A server that is busy, or a session that takes its time to end.
@@ -23,7 +23,7 @@ const TRIES: u32 = 3;
 
 /// # Errors
 /// What the server said; both databases have their names as before then.
-pub async fn swap(server: &Server<'_>, exchange: &Exchange<'_>) -> Result<(), Trouble> {
+pub(super) async fn swap(server: &Server<'_>, exchange: &Exchange<'_>) -> Result<(), Trouble> {
     let entry = &server.entry.database;
     let mark = format!("punk-eco-sched swap {}-{}", std::process::id(), exchange.new);
     // The server cuts what is longer.
@@ -78,7 +78,7 @@ END $swap$;"
     }
 
     /// What an operator types to do the same by hand, in psql.
-    pub fn by_hand(&self) -> Vec<String> {
+    pub(super) fn by_hand(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}';",
             self.name.replace('\'', "''")
