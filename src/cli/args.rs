@@ -73,6 +73,11 @@ pub enum Verb {
     ///
     /// By the table that was in force then, the ledger, and what the daemon noted of itself and of the clock.
     Why(WhyArgs),
+    /// Read a backup whole and compare it with its manifest; exit code 1 and every reason where it differs
+    ///
+    /// Size, SHA-256, the rows of each table, the roles, names and closing comment. A custom dump is read through
+    /// pg_restore. What was found is recorded in the manifest.
+    Verify(VerifyArgs),
     /// Print the JSON Schema of jobs.yaml
     Schema,
     /// Print shell completions
@@ -244,6 +249,21 @@ pub struct WhyArgs {
     /// `2026-11-22 03:00` in the job's zone, 03:00 of today, 2026-11-22T03:00:00Z, 2h or `2h ago`
     #[arg(value_name = "TIME", allow_hyphen_values = true)]
     pub time: String,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The dump; its manifest lies beside it
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The keys that open it where it is encrypted, as age-keygen writes them
+    #[arg(long, value_name = "KEYFILE", value_hint = clap::ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub plan: bool,
     #[command(flatten)]
     pub json: Json,
 }

@@ -17,6 +17,7 @@ mod man;
 mod next;
 pub mod output;
 mod pause;
+mod progress;
 mod reload;
 mod resume;
 pub mod run_now;
@@ -27,6 +28,7 @@ mod stored;
 #[cfg(test)]
 mod testing;
 pub mod time;
+mod verify;
 mod why;
 
 use std::path::PathBuf;
@@ -141,6 +143,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Audit(args) => audit::run(&context, &args),
         Verb::Why(args) => why::run(&context, &args),
+        Verb::Verify(args) => verify::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Check(CheckArgs { no_host, json }) => {

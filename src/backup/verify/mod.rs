@@ -22,6 +22,7 @@ use super::postgres::Format;
 use super::read::{Examined, Progress, ReadError, Reading};
 use super::stream::hex;
 use super::work::{Trouble, Work};
+use crate::units::Size;
 
 /// A backup that is what was written.
 pub struct Checked {
@@ -110,6 +111,34 @@ pub async fn judge(
     let seconds = work.clock.since_boot().saturating_sub(since).as_secs_f64();
     record::record(work, &place, &mut verdict, read.version, seconds);
     Ok(verdict)
+}
+
+/// What [`check`] would do, a line for each step.
+///
+/// # Errors
+/// Why it would be refused at once.
+pub fn plan(file: &Path) -> Result<Vec<String>, Trouble> {
+    let place = Place::of(file)?;
+    let bytes = open(file)?.metadata().map_err(|error| unreadable(file, &error))?.len();
+    let refused = |why: String| Trouble::Lasting(anyhow!("{} can't be checked: {why}", file.display()));
+    let manifest = place.manifest().map_err(refused)?;
+    let through = if manifest.format == Format::Custom.word() { ", through pg_restore," } else { "" };
+    let mut steps = vec![format!(
+        "would read {} ({}){through} to its end and compare it with {}: {} bytes, SHA-256 {}, {} rows in {} tables, the \
+         closing comment",
+        file.display(),
+        Size(bytes),
+        place.manifest_name(),
+        manifest.bytes,
+        manifest.sha256,
+        manifest.rows,
+        manifest.tables.len(),
+    )];
+    if let Some(roles) = &manifest.roles {
+        steps.push(format!("would do the same with the roles in {}", roles.file));
+    }
+    steps.push(format!("would record in {} what was found", place.manifest_name()));
+    Ok(steps)
 }
 
 impl Verdict {
