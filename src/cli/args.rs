@@ -78,6 +78,9 @@ pub enum Verb {
     /// Size, SHA-256, the rows of each table, the roles, names and closing comment. A custom dump is read through
     /// pg_restore. What was found is recorded in the manifest.
     Verify(VerifyArgs),
+    /// Restore a backup beside what is there now
+    #[command(subcommand)]
+    Restore(Restore),
     /// Print the JSON Schema of jobs.yaml
     Schema,
     /// Print shell completions
@@ -266,6 +269,37 @@ pub struct VerifyArgs {
     pub plan: bool,
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Restore {
+    /// Restore a dump into a new database, count its rows, and put it in the place of the old one with --swap
+    ///
+    /// Prints its plan first. A dump without a manifest (.sql, .sql.gz, .sql.zst, or of pg_dump --format=custom) is
+    /// restored too. With --swap the old database stays as NAME_before_TIME.
+    Db(RestoreDbArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreDbArgs {
+    /// The dump; its manifest and its roles lie beside it
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The entry of `postgres:` whose server and database are meant
+    #[arg(long, value_name = "NAME")]
+    pub connection: String,
+    /// The new database's name [default: DATABASE_restored_TIME]
+    #[arg(long, value_name = "NAME")]
+    pub into: Option<String>,
+    /// Give it the name of the connection's database, which is kept under another
+    #[arg(long)]
+    pub swap: bool,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// The keys that open it where it is encrypted, as age-keygen writes them
+    #[arg(long, value_name = "KEYFILE", value_hint = clap::ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

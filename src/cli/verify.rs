@@ -107,7 +107,7 @@ fn plan(args: &VerifyArgs) -> Result<u8, Failure> {
 }
 
 /// What stands beside a dump is looked at with it, and is no backup of its own.
-fn is_a_backup(file: &Path) -> Result<(), Failure> {
+pub(super) fn is_a_backup(file: &Path) -> Result<(), Failure> {
     let shown = file.display();
     let metadata =
         std::fs::metadata(file).map_err(|error| Failure::wrong(format!("{shown} can't be read: {error}")))?;
@@ -123,7 +123,7 @@ fn is_a_backup(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn identities(file: &Path) -> Result<Identities, Failure> {
+pub(super) fn identities(file: &Path) -> Result<Identities, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format!("--identity {}: {why}", file.display()));
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;

@@ -8,6 +8,8 @@ mod compare;
 mod custom;
 mod record;
 
+pub use record::add;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
