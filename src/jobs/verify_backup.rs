@@ -18,6 +18,7 @@ use crate::backup::crypt::Identities;
 use crate::backup::manifest::{Manifest, ProofEvent, State};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
 use crate::backup::read::Progress;
+use crate::backup::restore::amount;
 use crate::backup::restore::scratch::{self, Proven, Unproven};
 use crate::backup::verify::{self, Checked};
 use crate::backup::work::{Trouble, Work};
@@ -212,11 +213,10 @@ fn latest(work: &Work, kept: &Kept, dumped: &Connection) -> Result<PathBuf, JobE
 fn report(file: &Path, checked: &Checked) -> Report {
     let manifest = &checked.manifest;
     let summary = format!(
-        "verified {}: {} in {} tables with {} rows",
+        "verified {}: {} in {}",
         manifest.file,
         Size(manifest.bytes),
-        manifest.tables.len(),
-        manifest.rows
+        amount(manifest.tables.len(), manifest.rows)
     );
     Report::new(summary)
         .fact("file", manifest.file.clone())
@@ -229,8 +229,8 @@ fn report(file: &Path, checked: &Checked) -> Report {
 
 fn verified(work: &Work, proven: &Proven) -> ProofEvent {
     let how = format!(
-        "restored into a scratch database, where {} rows were counted in {} tables: those that were dumped",
-        proven.rows, proven.tables
+        "restored into a scratch database, where {} were counted: those that were dumped",
+        amount(proven.tables, proven.rows)
     );
     ProofEvent {
         state: State::Verified,

@@ -292,6 +292,12 @@ fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> T {
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
+/// `1 table with 3 rows`
+pub fn amount(tables: usize, rows: u64) -> String {
+    let (tables_end, rows_end) = (if tables == 1 { "" } else { "s" }, if rows == 1 { "" } else { "s" });
+    format!("{tables} table{tables_end} with {rows} row{rows_end}")
+}
+
 /// How long ago, in whole seconds, minutes or hours.
 fn age(at: Timestamp, now: Timestamp) -> String {
     let seconds = u64::try_from(now.as_second() - at.as_second()).unwrap_or(0);

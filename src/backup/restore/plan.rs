@@ -156,12 +156,11 @@ impl Plan {
         };
         self.lines.push(format!("           {}", proven(manifest, now)));
         self.lines.push(format!(
-            "holds      database {} of {}, PostgreSQL {}: {} tables with {} rows",
+            "holds      database {} of {}, PostgreSQL {}: {}",
             manifest.database,
             manifest.server.host,
             manifest.server.version,
-            manifest.tables.len(),
-            manifest.rows
+            super::amount(manifest.tables.len(), manifest.rows)
         ));
         self.warnings
             .extend(manifest.proof.suspect.iter().map(|why| format!("the backup is suspect: {why}")));

@@ -22,7 +22,7 @@ struct Found {
 
 /// Each table by itself (ONLY), as COPY dumps it.
 const COUNTS: &str = r"
-SELECT format('SELECT jsonb_build_array(%L, %L, (SELECT count(*) FROM ONLY %I.%I), %s)', n.nspname, c.relname, n.nspname,
+SELECT format('SELECT jsonb_build_array(%L, %L, (SELECT count(*) FROM ONLY %I.%I), %L::bool)', n.nspname, c.relname, n.nspname,
   c.relname, EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')

@@ -16,7 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::databases::{self, name_at};
 use super::plan::{self, Order};
 use super::server::{Server, ident, literal, stopped};
-use super::{Differs, Entrance, Expected, joined, opened, restore_and_count, take_away};
+use super::{Differs, Entrance, Expected, joined, opened, restore_and_count};
 use crate::backup::crypt::Identities;
 use crate::backup::postgres::{Call, explain};
 use crate::backup::read::Progress;
@@ -97,7 +97,9 @@ pub async fn prove(
     };
     let proven = proven.await;
     let took = work.clock.since_boot().saturating_sub(since);
-    take_away(&server, &name).await;
+    if let Err(error) = databases::drop(&server, &name).await {
+        work.note(&format!("{name} can't be dropped, and is left for the next time: {error}"));
+    }
     drop_roles(&server, stand_ins).await;
     let rows = proven?;
     Ok(Proven {

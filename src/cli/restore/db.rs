@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::backup::read::Progress;
-use crate::backup::restore::{Order, Plan, Restore, Restored};
+use crate::backup::restore::{Order, Plan, Restore, Restored, amount};
 use crate::cli::args::RestoreDbArgs;
 use crate::cli::failure::{Failure, code};
 use crate::cli::output::{self, Colour, Paint};
@@ -76,10 +76,9 @@ fn conclude(done: &Restored) -> Result<(), Failure> {
     let mut out = output::data();
     writeln!(
         out,
-        "{} {} tables with {} rows are in {}, after {}",
+        "{} {}, in {}, after {}",
         Paint::stdout().on(Colour::Green, "restored:"),
-        done.tables,
-        done.rows,
+        amount(done.tables, done.rows),
         done.database,
         time::brief(done.took)
     )?;
