@@ -128,6 +128,8 @@ impl<'a> Restore<'a> {
         let name = &self.plan.name;
         self.work.note(&format!("restoring into {name}"));
         let tablespace = self.plan.live.as_ref().map(|live| live.tablespace.as_str());
+        // Naming even the usual one takes a privilege.
+        let tablespace = tablespace.filter(|name| *name != "pg_default");
         let major = self.entrance.facts.major;
         databases::create(&server, name, self.plan.like.as_ref(), tablespace, major).await?;
         let rows = match self.fill(&server, &expected, progress).await {

@@ -26,16 +26,17 @@ fn slow(shop: &Shop, seconds: &str) {
 fn the_latest_backup_is_restored_and_counted_and_its_manifest_tells_the_story() {
     let shop = Shop::new();
     shop.fill();
+    let mut rows = 3072;
     for options in ["", ", format: custom"] {
         shop.table_with(options, "");
         shop.server.sql("shop", "INSERT INTO sales VALUES (1)");
-        let rows = 3070 + shop.server.sql("shop", "SELECT count(*) - 10 FROM sales").parse::<u64>().unwrap();
+        rows += 1;
         let file = shop.dumped();
         let row = shop.prove();
         assert_eq!(row["outcome"], "succeeded", "{row:#}");
         let name = file.file_name().unwrap().to_str().unwrap();
         assert_eq!(row["facts"]["file"], name);
-        assert_eq!((&row["facts"]["tables"], &row["facts"]["rows"]), (&13.into(), &rows.into()));
+        assert_eq!((&row["facts"]["tables"], &row["facts"]["rows"]), (&12.into(), &rows.into()));
         assert_eq!(row["facts"]["bytes"], std::fs::metadata(&file).unwrap().len());
         assert!(row["facts"]["seconds"].as_f64().unwrap() > 0.0);
         let proof = manifest(&file).proof;
@@ -113,8 +114,7 @@ fn rows_that_are_not_there_after_the_restore_are_held_against_the_backup() {
     let shop = Shop::new();
     shop.server.sql(
         "shop",
-        "CREATE FUNCTION none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-         CREATE TABLE few (id int); INSERT INTO few VALUES (1), (2), (3);
+        "CREATE TABLE few (id int); INSERT INTO few VALUES (1), (2), (3);
          CREATE FUNCTION emptied(t text) RETURNS int LANGUAGE plpgsql AS
          $$ BEGIN EXECUTE 'DELETE FROM public.few WHERE ' || quote_literal(current_database()) || ' <> ''shop'''; RETURN 1; END $$;
          CREATE MATERIALIZED VIEW wrecks AS SELECT public.emptied('few') AS n",
