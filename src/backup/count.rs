@@ -121,7 +121,12 @@ impl RowCounter {
         }
     }
 
-    pub fn finish(self) -> Counted {
+    pub fn finish(mut self) -> Counted {
+        // psql obeys a last line that has no end.
+        if matches!(self.state, State::Plain) && self.statement.starts_with(b"\\") {
+            self.order.command(&self.statement);
+            self.statement.clear();
+        }
         let nothing_open = matches!(self.state, State::Plain) && self.statement.is_empty();
         let complete = self.order.closed() && nothing_open;
         Counted { tables: self.tables, complete, wrong: self.order.end(nothing_open) }

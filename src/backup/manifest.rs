@@ -150,6 +150,13 @@ impl Proof {
         if event.state != State::ReadBack || self.state != State::Verified {
             self.state = event.state;
         }
+        // Of many in a row that found the same, the first and the newest tell it.
+        if let [.., before, last] = self.events.as_slice()
+            && before.state == event.state
+            && last.state == event.state
+        {
+            self.events.pop();
+        }
         self.events.push(event);
     }
 
@@ -177,5 +184,35 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
         text.push(b'\n');
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_that_is_renewed_each_night_does_not_grow_for_ever() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut proof = Proof::written(at(0), "dumped");
+        let mut record = |second: i64, state: State| {
+            let event = ProofEvent { state, at: at(second), how: String::new(), seconds: None, tools: None };
+            proof.record(event);
+            let told = proof.events.iter().map(|event| (event.at.as_second(), event.state.word()));
+            (proof.state, told.collect::<Vec<_>>())
+        };
+        record(1, State::ReadBack);
+        record(2, State::ReadBack);
+        let (state, told) = record(3, State::ReadBack);
+        assert_eq!(
+            (state, told),
+            (State::ReadBack, vec![(0, "written"), (1, "read_back"), (3, "read_back")])
+        );
+        record(4, State::Verified);
+        let (state, told) = record(5, State::ReadBack);
+        assert_eq!(state, State::Verified);
+        assert_eq!(told[2..], [(3, "read_back"), (4, "verified"), (5, "read_back")]);
+        assert_eq!(record(6, State::Damaged).0, State::Damaged);
+        assert_eq!(record(7, State::ReadBack).0, State::ReadBack);
     }
 }

@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn the_line_says_how_far_it_has_come() {
-        assert_eq!(line("reading a.sql", 0, 3 << 20), "reading a.sql: 0 B of 3 MiB (0 %)");
-        assert_eq!(line("reading a.sql", 1 << 20, 3 << 20), "reading a.sql: 1 MiB of 3 MiB (33 %)");
-        assert_eq!(line("reading a.sql", 4 << 20, 3 << 20), "reading a.sql: 4 MiB of 3 MiB (100 %)");
+        assert_eq!(line("reading a.sql", 0, 3 << 20), "reading a.sql: 0 B of 3.0 MiB (0 %)");
+        assert_eq!(line("reading a.sql", 1 << 20, 3 << 20), "reading a.sql: 1.0 MiB of 3.0 MiB (33 %)");
+        assert_eq!(line("reading a.sql", 4 << 20, 3 << 20), "reading a.sql: 4.0 MiB of 3.0 MiB (100 %)");
         assert_eq!(line("reading a.sql", 0, 0), "reading a.sql: 0 B of 0 B (100 %)");
     }
 }

@@ -28,3 +28,4 @@ mod spawner;
 mod support;
 mod systemd;
 mod time;
+mod verify;

@@ -106,7 +106,9 @@ impl Order {
     /// `nothing_open`: the last statement, comment or table came to its end.
     pub(super) fn end(mut self, nothing_open: bool) -> Option<String> {
         if self.closed && !nothing_open {
-            self.found_after_the_end();
+            self.found(|| {
+                "something begins after its closing comment and has no end: it was cut there".to_owned()
+            });
         }
         if self.closed && self.restricted.is_some() {
             self.found(|| r"its `\restrict` is followed by no `\unrestrict`: its end is missing".to_owned());

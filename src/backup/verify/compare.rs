@@ -37,6 +37,12 @@ pub(super) fn of_names(manifest: &Manifest, file: &str) -> Vec<String> {
     wrong
 }
 
+/// A custom dump says of which database it is.
+pub(super) fn of_database(manifest: &Manifest, found: Option<&str>) -> Option<String> {
+    let found = found.filter(|found| *found != manifest.database)?;
+    Some(format!("it is a dump of the database {found}, and its manifest names {}", manifest.database))
+}
+
 /// What the manifest contradicts in itself.
 pub(super) fn of_manifest(manifest: &Manifest) -> Vec<String> {
     let rows: u64 = manifest.tables.iter().map(|table| table.rows).sum();

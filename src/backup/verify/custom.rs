@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use rustix::pipe::PipeFlags;
+use tokio_util::sync::CancellationToken;
 
+use super::walk::Walk;
 use crate::backup::postgres::Tools;
 use crate::backup::read::{Examined, ReadError, Reading};
 use crate::backup::stream::{self, Source, Stop, StreamError};
@@ -29,6 +31,8 @@ pub(super) struct Restored {
     pub(super) examined: Result<Examined, ReadError>,
     /// Why pg_restore could not read the file to its end.
     pub(super) refused: Option<String>,
+    /// Over all of the file that could be read.
+    pub(super) walk: Walk,
     /// `15.18 (Debian 15.18-0+deb12u1)`
     pub(super) version: String,
 }
@@ -57,7 +61,7 @@ pub(super) async fn restored(work: &Work, reading: Reading) -> Result<Restored, 
         work.programs.end_all(TERM_GRACE).await;
     }
     let exit = running.wait().await;
-    let examined = joined(feeding.await);
+    let (examined, walk) = joined(feeding.await);
     let (bytes, counted) = match counted {
         Ok(counted) => counted,
         Err(StreamError::Stopped) => return Err(Trouble::Passing(anyhow!("stopped"))),
@@ -78,17 +82,15 @@ pub(super) async fn restored(work: &Work, reading: Reading) -> Result<Restored, 
             tools.version
         )));
     }
-    Ok(Restored { examined, refused, version: tools.version })
+    Ok(Restored { examined, refused, walk, version: tools.version })
 }
 
 /// Goes on reading when pg_restore has had enough: the file is hashed to its end all the same.
-fn feed(
-    reading: Reading,
-    mut to: File,
-    cancel: &tokio_util::sync::CancellationToken,
-) -> Result<Examined, ReadError> {
+fn feed(reading: Reading, mut to: File, cancel: &CancellationToken) -> (Result<Examined, ReadError>, Walk) {
     let mut listens = true;
-    reading.examine(cancel, |piece| {
+    let mut walk = Walk::default();
+    let examined = reading.examine(cancel, |piece| {
+        walk.feed(piece);
         if listens {
             match to.write_all(piece) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => listens = false,
@@ -96,7 +98,8 @@ fn feed(
             }
         }
         Ok(())
-    })
+    });
+    (examined, walk)
 }
 
 fn last_words(code: i32, stderr: &[u8]) -> String {

@@ -7,6 +7,7 @@
 mod compare;
 mod custom;
 mod record;
+mod walk;
 
 pub use record::add;
 
@@ -223,12 +224,19 @@ async fn read_dump(
     manifest: &Manifest,
 ) -> Result<Read, Trouble> {
     let mut version = None;
-    let mut refused = None;
+    let mut damage = Vec::new();
+    let mut refused = false;
     let examined = match open_reading(file, keys, progress.clone()).await? {
         Ok(reading) if reading.form().format == Format::Custom => {
             let restored = custom::restored(work, reading).await?;
             version = Some(restored.version);
-            refused = restored.refused;
+            if restored.examined.is_ok() {
+                refused = restored.refused.is_some();
+                let said =
+                    restored.refused.map(|said| format!("pg_restore can't read it to its end: {said}"));
+                damage.extend(said.into_iter().chain(restored.walk.wrong()));
+                damage.extend(compare::of_database(manifest, restored.walk.database()));
+            }
             restored.examined
         }
         Ok(reading) => {
@@ -240,10 +248,10 @@ async fn read_dump(
     match examined {
         Ok(examined) => {
             let same_reader = version.as_ref().is_none_or(|version| *version == manifest.client_version);
-            let damage = match refused {
-                Some(said) => vec![format!("pg_restore can't read it to its end: {said}")],
-                None => compare::of_content(manifest, &examined, same_reader),
-            };
+            // Of what can't be read to its end, nothing else can be told.
+            if !refused {
+                damage.extend(compare::of_content(manifest, &examined, same_reader));
+            }
             let bytes = (examined.bytes, examined.sha256.clone());
             Ok(Read { bytes, examined: Some(examined), damage, hindrance: None, version })
         }
@@ -253,10 +261,13 @@ async fn read_dump(
         }
         // What it holds can't be told; what it is can.
         Err(error) => {
-            let (damage, hindrance) = match error {
-                ReadError::NoKey => (vec![], Some(format!("it {error}: --identity KEYFILE gives one"))),
-                ReadError::Decrypt(why) => (vec![], Some(why)),
-                other => (vec![format!("it {other}")], None),
+            let hindrance = match error {
+                ReadError::NoKey => Some(format!("it {error}: --identity KEYFILE gives one")),
+                ReadError::Decrypt(why) => Some(why),
+                broken => {
+                    damage.push(format!("it {broken}"));
+                    None
+                }
             };
             let bytes = hash(work, file, progress).await?;
             Ok(Read { bytes, examined: None, damage, hindrance, version })
