@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 pub use plan::{Order, Plan};
 
@@ -139,9 +140,15 @@ impl<'a> Restore<'a> {
                 return Err(error);
             }
         };
+        if self.work.cancel.is_cancelled() {
+            take_away(&server, name).await;
+            return Err(stopped());
+        }
         let exchange = self.exchange();
         let swapped = self.plan.swap;
-        if swapped && let Err(error) = swap::swap(&server, &exchange).await {
+        // It takes seconds, and whoever interrupts it in the middle could not be told which name is whose.
+        let to_its_end = Work { cancel: CancellationToken::new(), ..self.work.clone() };
+        if swapped && let Err(error) = swap::swap(&self.entrance.server(&to_its_end), &exchange).await {
             let whole = format!(
                 "the names could not be exchanged: {} is in use as before, and {name} is restored, whole and kept. To put \
                  it in its place, in psql: {}",

@@ -34,7 +34,7 @@ pub(super) async fn swap(server: &Server<'_>, exchange: &Exchange<'_>) -> Result
         tried += 1;
         let (ended, renamed) = tokio::join!(server.tell(entry, &ending), server.tell(entry, &renaming));
         let Err(error) = renamed else { return Ok(()) };
-        if tried == TRIES || server.work.cancel.is_cancelled() {
+        if tried == TRIES {
             // Who isn't allowed to end sessions hears it here.
             return match ended {
                 Err(Trouble::Lasting(ended)) => Err(Trouble::Lasting(ended.context(error))),

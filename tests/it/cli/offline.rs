@@ -20,6 +20,7 @@ const VERBS: [&str; 20] = [
     "audit",
     "why",
     "verify",
+    "restore",
     "schema",
     "completions",
     "man",
@@ -39,6 +40,7 @@ fn help() {
     for verb in VERBS {
         check(verb, &[verb, "--help"]);
     }
+    check("restore-db", &["restore", "db", "--help"]);
 }
 
 #[test]
