@@ -2,7 +2,7 @@
 
 use super::{Place, ended};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "daemon",
     "check",
     "list",
