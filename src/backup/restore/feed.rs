@@ -38,8 +38,8 @@ pub(super) async fn feed(
     } else {
         server.tools.psql(server.entry, database, stdin)?
     };
-    // What a dump selects (setval) tells nobody anything.
-    program.stdout = Output::Null;
+    // What a dump selects (setval) tells nobody anything; a client of Docker wants somebody who reads it.
+    program.stdout = Output::Capture { limit: 0 };
     program.stderr = Output::Log { tail: 4096 };
     let programs = &server.work.programs;
     let mut running = programs.start(program).await?;
