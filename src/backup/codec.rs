@@ -18,6 +18,14 @@ pub enum Compression {
 }
 
 impl Compression {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::None => "none",
+        }
+    }
+
     /// gzip's own default; zstd's 3 compresses better than that at several times the speed.
     pub fn default_level(self) -> u32 {
         match self {

@@ -11,6 +11,7 @@ pub mod pattern;
 pub mod postgres;
 pub mod publish;
 pub mod read;
+pub mod restore;
 pub mod retention;
 pub mod stream;
 pub mod verify;

@@ -273,12 +273,39 @@ pub struct VerifyArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum Restore {
+    /// Restore a dump into a new database, count its rows, and put it in the place of the old one with --swap
+    ///
+    /// Prints its plan first. A dump without a manifest (.sql, .sql.gz, .sql.zst, or of pg_dump --format=custom) is
+    /// restored too. With --swap the old database stays as NAME_before_TIME.
+    Db(RestoreDbArgs),
     /// Restore an archive's files into a folder; the one that is there is kept under another name
     ///
     /// Prints its plan first. Everything is unpacked beside the folder and compared with the manifest before it takes
     /// the folder's place; the old one stays as DIR.before-TIME. An archive of one folder becomes DIR itself, any other
     /// lies in DIR with whole paths. A .tar, .tar.gz or .tar.zst without a manifest is restored too.
     Files(RestoreFilesArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreDbArgs {
+    /// The dump; its manifest and its roles lie beside it
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The entry of `postgres:` whose server and database are meant
+    #[arg(long, value_name = "NAME")]
+    pub connection: String,
+    /// The new database's name [default: DATABASE_restored_TIME]
+    #[arg(long, value_name = "NAME")]
+    pub into: Option<String>,
+    /// Give it the name of the connection's database, which is kept under another
+    #[arg(long)]
+    pub swap: bool,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// The keys that open it where it is encrypted, as age-keygen writes them
+    #[arg(long, value_name = "KEYFILE", value_hint = clap::ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::api::Refused;
 use crate::api::client::ClientError;
+use crate::backup::work::Trouble;
 
 /// Exit codes of the contract.
 pub mod code {
@@ -63,6 +64,12 @@ impl From<anyhow::Error> for Failure {
             return io::Error::from(io::ErrorKind::BrokenPipe).into();
         }
         Self::new(code::FAILED, format!("{error:#}"))
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::new(code::FAILED, trouble)
     }
 }
 

@@ -145,7 +145,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Audit(args) => audit::run(&context, &args),
         Verb::Why(args) => why::run(&context, &args),
         Verb::Verify(args) => verify::run(&args),
-        Verb::Restore(what) => restore::run(&what),
+        Verb::Restore(what) => restore::run(&context, &what),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Check(CheckArgs { no_host, json }) => {

@@ -112,7 +112,7 @@ fn plan(args: &VerifyArgs) -> Result<u8, Failure> {
 }
 
 /// What stands beside a dump is looked at with it, and is no backup of its own.
-fn is_a_backup(file: &Path) -> Result<(), Failure> {
+pub(super) fn is_a_backup(file: &Path) -> Result<(), Failure> {
     let shown = file.display();
     let metadata =
         std::fs::metadata(file).map_err(|error| Failure::wrong(format!("{shown} can't be read: {error}")))?;

@@ -10,9 +10,10 @@ use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
 use super::{Alerts, ByName, Contact, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
-    Collected, Entry, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest, unknown_hint,
+    Collected, Entry, Invalid, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
+    unknown_hint,
 };
-use crate::jobs::{Job, Kind};
+use crate::jobs::{Job, Kept, Kind};
 use crate::model::JobName;
 use crate::schedule::Schedule;
 
@@ -68,6 +69,7 @@ impl<'a> Loading<'a> {
                 .collect(),
         };
         let jobs = self.jobs(entries, shared);
+        let jobs = self.handed(entries, jobs);
         let unknown = references::unknown(self.root, entries, self.collected);
         self.collected.problems.extend(unknown);
         let circles = order::cycles(entries, self.collected);
@@ -166,6 +168,35 @@ impl<'a> Loading<'a> {
             self.schedule(&defaults, &written.node, "defaults", "defaults", &mut shared);
         }
         entries.iter().filter_map(|entry| self.job(entry, &mut shared).map(Arc::new)).collect()
+    }
+
+    /// Jobs that work on the backups of another are told where those are.
+    fn handed(&mut self, entries: &'a [Entry<'a>], jobs: Vec<Arc<JobSpec>>) -> Vec<Arc<JobSpec>> {
+        let keepers: HashMap<String, (&'static str, Option<Kept>)> = jobs
+            .iter()
+            .map(|spec| (spec.name.to_string(), (spec.kind.name, spec.job.keeps(spec.name.as_str()))))
+            .collect();
+        let handed = |spec: Arc<JobSpec>| {
+            // One that isn't there is reported as every name that is used and not defined.
+            let Some((of, (kind, kept))) = spec.job.works_on().and_then(|of| Some((of, keepers.get(&**of)?)))
+            else {
+                return spec;
+            };
+            if let Some(job) = kept.clone().and_then(|kept| spec.job.handed(kept)) {
+                return Arc::new(JobSpec { job, ..JobSpec::clone(&spec) });
+            }
+            let entry = entries.iter().find(|entry| *entry.key == *spec.name.as_str());
+            if let Some(key) = entry.and_then(|entry| entry.node.get(spec.kind.name)) {
+                let path = format!("jobs.{}.{}", spec.name, spec.kind.name);
+                let message =
+                    format!("job `{of}` is of the kind `{kind}`, which makes no backup of a database");
+                let hint = Some("name a job of the kind `pg_dump`".to_owned());
+                let problem = Invalid { key: "of".to_owned(), message, hint };
+                Reader::new(key, path, self.collected).invalid(&[problem]);
+            }
+            spec
+        };
+        jobs.into_iter().map(handed).collect()
     }
 
     fn job(&mut self, entry: &'a Entry<'a>, shared: &mut Shared<'a>) -> Option<JobSpec> {

@@ -76,13 +76,31 @@ pub struct ServerFacts {
     pub superuser: bool,
     /// Bytes of the connection's database on the server's disk.
     pub database_bytes: u64,
+    pub database: DatabaseFacts,
 }
 
-/// What [`ServerFacts`] are read from, in the order of their columns.
+/// How the connection's database was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseFacts {
+    /// `UTF8`
+    pub encoding: String,
+    pub collate: String,
+    pub ctype: String,
+    /// Of a database whose collations are ICU's.
+    pub icu_locale: Option<String>,
+    pub owner: String,
+}
+
+/// What [`ServerFacts`] are read from, in the order of their columns. The columns of ICU came with 15, and changed their
+/// name with 17: as JSON they are found, or not.
 const FACTS: &str = "SELECT pg_catalog.current_setting('server_version'), \
     pg_catalog.current_setting('server_version_num'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-    pg_catalog.pg_database_size(pg_catalog.current_database())";
+    pg_catalog.pg_database_size(d.oid), \
+    pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.pg_get_userbyid(d.datdba), \
+    CASE pg_catalog.to_jsonb(d) ->> 'datlocprovider' WHEN 'i' THEN \
+    coalesce(pg_catalog.to_jsonb(d) ->> 'daticulocale', pg_catalog.to_jsonb(d) ->> 'datlocale') ELSE '' END \
+    FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// What a handshake may take before the server counts as away; libpq's programs are told the same.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -199,6 +217,13 @@ impl ServerFacts {
             major: number / 10_000,
             superuser: column(2) == "t",
             database_bytes: column(3).parse().unwrap_or(0),
+            database: DatabaseFacts {
+                encoding: column(4).to_owned(),
+                collate: column(5).to_owned(),
+                ctype: column(6).to_owned(),
+                icu_locale: Some(column(8).to_owned()).filter(|locale| !locale.is_empty()),
+                owner: column(7).to_owned(),
+            },
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod command;
 pub mod health_check;
 pub mod pg_dump;
 pub mod prune_backups;
+pub mod verify_backup;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::work::{Trouble, Work};
 use crate::clock::Clock;
-use crate::document::{Invalid, Reader};
+use crate::document::{ConnectionName, Invalid, JobRef, Reader};
 use crate::host::postgres::Connection;
 use crate::host::process::{Programs, StartError};
 use crate::logs::RunLog;
@@ -35,6 +36,7 @@ pub const KINDS: &[Kind] = &[
     kind::<command::Command>(),
     kind::<pg_dump::PgDump>(),
     kind::<archive::Archive>(),
+    kind::<verify_backup::VerifyBackup>(),
     kind::<prune_backups::PruneBackups>(),
     kind::<health_check::HealthCheck>(),
     kind::<certbot_renew::CertbotRenew>(),
@@ -97,10 +99,35 @@ pub trait Job: Debug + Send + Sync {
         false
     }
 
+    /// Where its backups are, of a job that makes some; `name` is its own.
+    fn keeps(&self, _name: &str) -> Option<Kept> {
+        None
+    }
+
+    /// The job (`of:`) on whose backups it works.
+    fn works_on(&self) -> Option<&JobRef> {
+        None
+    }
+
+    /// The same job, told where those backups are; `None`: it works on none.
+    fn handed(&self, _kept: Kept) -> Option<Arc<dyn Job>> {
+        None
+    }
+
     /// Whether the work is one program that goes on without this process, for the next daemon to adopt.
     fn outlives_daemon(&self) -> bool {
         false
     }
+}
+
+/// Where a job keeps its backups.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// The job's name.
+    pub job: String,
+    pub directory: PathBuf,
+    /// What it dumps.
+    pub connection: ConnectionName,
 }
 
 /// What an attempt is given.

@@ -23,6 +23,7 @@ mod overload;
 mod pg_dump;
 mod prune;
 mod prune_daemon;
+mod restore;
 mod run_now;
 mod spawner;
 mod support;

@@ -161,6 +161,33 @@ impl Tools {
         self.call(argv, Some(connection), Stdin::Null)
     }
 
+    /// psql in this database of the connection's server: reads what it is to do, prints rows and nothing else, and ends
+    /// at the first error. Its streams are the caller's to choose.
+    pub fn psql(&self, connection: &Connection, database: &str, stdin: Stdin) -> Result<Call, Trouble> {
+        let psql = text(&self.beside("psql"))?;
+        let options = ["-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1"];
+        let argv = [psql].into_iter().chain(options.map(str::to_owned)).collect();
+        let there = Connection { database: database.to_owned(), ..connection.clone() };
+        self.call(argv, Some(&there), stdin)
+    }
+
+    /// pg_restore of a custom dump, which it is given as its input, into this database.
+    pub fn restore_custom(
+        &self,
+        connection: &Connection,
+        database: &str,
+        stdin: Stdin,
+    ) -> Result<Call, Trouble> {
+        let argv = vec![
+            text(&self.beside("pg_restore"))?,
+            "--exit-on-error".to_owned(),
+            "--no-password".to_owned(),
+            format!("--dbname={}", as_parameter(database)),
+        ];
+        let there = Connection { database: database.to_owned(), ..connection.clone() };
+        self.call(argv, Some(&there), stdin)
+    }
+
     pub fn read_custom(&self, file: &Path) -> Result<Call, Trouble> {
         let mut argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
         let mut stdin = Stdin::Null;
@@ -321,6 +348,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::host::postgres::DatabaseFacts;
 
     fn program(path: &Path) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -357,7 +385,13 @@ mod tests {
     fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
         let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
         let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major, inside: None };
-        let facts = ServerFacts { version: "15.8".into(), major: 15, superuser: true, database_bytes: 1 };
+        let facts = ServerFacts {
+            version: "15.8".into(),
+            major: 15,
+            superuser: true,
+            database_bytes: 1,
+            database: DatabaseFacts::default(),
+        };
         assert_eq!(
             tools.fit(&facts, "db:5432").unwrap_err(),
             "PostgreSQL at db:5432 is version 15.8, and /usr/bin/pg_dump is 13.5 (Debian 13.5-1), which can't dump a \

@@ -9,6 +9,8 @@ mod custom;
 mod record;
 mod walk;
 
+pub use record::add;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -53,6 +54,15 @@ fn said_of_good(manifest: &Manifest) -> String {
         manifest.rows,
         if manifest.roles.is_some() { " and the roles" } else { "" }
     )
+}
+
+/// Adds what else was found of a backup that was checked, such as what its restore has shown.
+///
+/// # Errors
+/// Where the manifest can't be written, or is another's by now.
+pub fn add(file: &Path, checked: &Manifest, event: ProofEvent) -> io::Result<Manifest> {
+    let place = Place::of(file).map_err(io::Error::other)?;
+    write(&place, checked, event)
 }
 
 /// The manifest as it is by now, which others may have written to, and only its proof changed: what a later version

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use super::options::PgDump;
 use crate::backup::codec::Compression;
-use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
+use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, Properties, RolesFile, Server};
 use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
 use crate::backup::postgres::{Call, Failure, Format, Tools, cant, incomplete, through, unwritable};
 use crate::backup::publish::{self, Directory, Partial};
@@ -264,7 +264,13 @@ impl Dump<'_> {
             rows: stored.counted.tables.iter().map(|table| table.rows).sum(),
             tables: stored.counted.tables.clone(),
             roles: roles.cloned(),
-            properties: None,
+            properties: Some(Properties {
+                encoding: self.facts.database.encoding.clone(),
+                collate: self.facts.database.collate.clone(),
+                ctype: self.facts.database.ctype.clone(),
+                icu_locale: self.facts.database.icu_locale.clone(),
+                owner: self.facts.database.owner.clone(),
+            }),
             encrypted_to: vec![],
             copies: vec![],
             proof: Proof::written(

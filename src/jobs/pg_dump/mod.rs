@@ -19,7 +19,7 @@ use crate::host::postgres::{Connection, Container, PostgresError};
 use crate::model::Report;
 use crate::policy::Retries;
 
-use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
+use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use attempt::Dump;
 pub use options::PgDump;
 
@@ -87,6 +87,11 @@ impl Job for PgDump {
 
     fn can_dry_run(&self) -> bool {
         true
+    }
+
+    fn keeps(&self, name: &str) -> Option<Kept> {
+        let (directory, connection) = (self.directory.clone(), self.connection.clone());
+        Some(Kept { job: name.to_owned(), directory, connection })
     }
 }
 

@@ -41,6 +41,7 @@ fn help() {
         check(verb, &[verb, "--help"]);
     }
     check("restore_files", &["restore", "files", "--help"]);
+    check("restore_db", &["restore", "db", "--help"]);
 }
 
 #[test]
