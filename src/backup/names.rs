@@ -5,6 +5,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::codec::Compression;
+use super::crypt;
 
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 pub const ROLES_SUFFIX: &str = ".roles.sql.gz";
@@ -33,10 +34,12 @@ pub fn dump_suffix(custom: bool, compression: Compression) -> &'static str {
 /// The stem of a dump's, a roles file's or a manifest's name.
 pub fn stem_of(file: &str) -> &str {
     let file = file.strip_suffix(MANIFEST_SUFFIX).unwrap_or(file);
+    let whole = file;
+    let file = file.strip_suffix(crypt::SUFFIX).unwrap_or(file);
     if let Some(stem) = file.strip_suffix(ROLES_SUFFIX) {
         return stem;
     }
-    DUMP_SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
+    DUMP_SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(whole)
 }
 
 /// The manifest of a dump lies beside it, under the stem of its name.
@@ -93,6 +96,10 @@ mod tests {
         for file in ["a-1.sql", "a-1.sql.gz", "a-1.roles.sql.gz", "a-1.manifest.json", "a-1.dump", "a-1"] {
             assert_eq!(stem_of(file), "a-1", "{file}");
         }
+        for file in ["a-1.sql.gz.age", "a-1.roles.sql.gz.age", "a-1.dump.age"] {
+            assert_eq!(stem_of(file), "a-1", "{file}");
+        }
+        assert_eq!(stem_of("a-1.txt.age"), "a-1.txt.age");
     }
 
     #[test]

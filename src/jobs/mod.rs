@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +109,8 @@ pub struct JobContext {
     pub attempt: u32,
     pub trigger: Trigger,
     pub slot: Option<Timestamp>,
+    /// In which the job counts days.
+    pub zone: TimeZone,
     /// When the attempt times out, by the wall clock: for the daemon that may have to judge it.
     pub deadline: Option<Timestamp>,
     /// Do nothing that lasts; say what would be done.

@@ -83,6 +83,7 @@ impl Bench {
             attempt: 1,
             trigger: Trigger::Manual,
             slot: None,
+            zone: jiff::tz::TimeZone::UTC,
             dry_run: self.dry_run,
             clock: self.clock.clone(),
             log: RunLog::memory(),
