@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use super::names::{self, MANIFEST_SUFFIX};
 use super::pattern::Pattern;
 use super::publish;
 use super::retention::Candidate;
@@ -215,7 +215,7 @@ impl Search<'_> {
         if name.ends_with(MANIFEST_SUFFIX.as_bytes()) {
             group.manifest = Some(name.into());
             group.beside_matches |= matches;
-        } else if name.ends_with(ROLES_SUFFIX.as_bytes()) {
+        } else if std::str::from_utf8(name).is_ok_and(names::is_roles) {
             group.roles = Some(name.into());
             group.beside_matches |= matches;
         } else if matches {
