@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crypt;
 use super::manifest::{FORMAT_VERSION, State};
-use super::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use super::names::{self, MANIFEST_SUFFIX};
 use super::pattern::Pattern;
 use super::publish;
 use super::retention::{Candidate, Standing};
@@ -222,11 +222,10 @@ impl Search<'_> {
 
     fn sort_in(&self, group: &mut Group, name: &[u8]) {
         let matches = self.matches(name);
-        let plain = name.strip_suffix(crypt::SUFFIX.as_bytes()).unwrap_or(name);
         if name.ends_with(MANIFEST_SUFFIX.as_bytes()) {
             group.manifest = Some(name.into());
             group.beside_matches |= matches;
-        } else if plain.ends_with(ROLES_SUFFIX.as_bytes()) {
+        } else if std::str::from_utf8(name).is_ok_and(names::is_roles) {
             group.roles = Some(name.into());
             group.beside_matches |= matches;
         } else if matches {

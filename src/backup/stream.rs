@@ -1,8 +1,10 @@
-//! Carries a program's output into a file: counts, compresses, hashes, writes, and reads back what was written.
+//! Carries a program's output into a file: counts, compresses, encrypts, hashes, writes, and reads back what was
+//! written.
 //!
 //! Works on threads of its own with a fixed set of buffers, so that memory doesn't grow with the dump: one thread
-//! reads and counts, two compress, one hashes and writes in order, one brings what was written to the disk and
-//! reads it again from there. Never names a file and never starts a program.
+//! reads and counts, two compress, one encrypts, hashes and writes in order, one brings what was written to the disk
+//! and reads it again from there. Never names a file and never starts a program; what is encrypted never reaches the
+//! disk in another form.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::codec::{Codec, Compression};
 use super::count::{Counted, RowCounter};
+use super::crypt::Recipients;
 
 /// Where a dump comes from.
 pub struct Source {
@@ -27,6 +30,15 @@ pub struct Source {
     /// How long the program may stay silent while we wait for it.
     pub stall: Duration,
     pub stop: Arc<Stop>,
+}
+
+/// What becomes of the bytes on their way.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding<'a> {
+    pub compression: Compression,
+    pub level: u32,
+    /// None: they are not encrypted.
+    pub recipients: &'a Recipients,
 }
 
 /// What was stored.
@@ -47,6 +59,8 @@ pub enum StreamError {
     Stalled(Duration),
     #[error("its output can't be read: {0}")]
     Read(std::io::Error),
+    #[error("can't be handed on while it is written: {0}")]
+    Tee(std::io::Error),
     #[error("can't be compressed: {0}")]
     Compress(std::io::Error),
     /// After so many bytes.
@@ -88,16 +102,51 @@ const BLOCKS: usize = 2 * COMPRESSORS + 1;
 /// How much is written before it is brought to the disk and read back: the end of a dump waits for no more.
 const SYNC_EVERY: u64 = 32 << 20;
 
-/// Reads to the end of the source and stores it, compressed, in `file`, which must be empty, readable and
-/// writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
+/// Reads to the end of the source and stores it, compressed and encrypted, in `file`, which must be empty, readable
+/// and writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
 ///
 /// # Errors
 /// [`StreamError`]; the file is then good for nothing.
-pub fn store(
+pub fn store(source: Source, file: &File, encoding: Encoding<'_>) -> Result<Stored, StreamError> {
+    store_and(source, file, encoding, |_| Ok(()))
+}
+
+/// As [`store`]; whatever comes is also written to `tee`, the writing end of a pipe: for a program that reads what
+/// can't be read any more once it is encrypted.
+///
+/// # Errors
+/// [`StreamError`]; [`StreamError::Tee`] where that program doesn't read on.
+pub fn store_and_tee(
     source: Source,
     file: &File,
-    compression: Compression,
-    level: u32,
+    encoding: Encoding<'_>,
+    tee: OwnedFd,
+) -> Result<Stored, StreamError> {
+    let flags = rustix::fs::fcntl_getfl(&tee).map_err(|error| StreamError::Tee(error.into()))?;
+    rustix::fs::fcntl_setfl(&tee, flags | OFlags::NONBLOCK)
+        .map_err(|error| StreamError::Tee(error.into()))?;
+    let (stop, stall) = (source.stop.clone(), source.stall);
+    store_and(source, file, encoding, move |mut block| {
+        while !block.is_empty() {
+            match rustix::io::write(&tee, block) {
+                Ok(count) => block = &block[count..],
+                Err(Errno::AGAIN) => wait(PollFd::new(&tee, PollFlags::OUT), stall, &stop)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(StreamError::Tee(error.into())),
+            }
+            if stop.is_set() {
+                return Err(StreamError::Stopped);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn store_and(
+    source: Source,
+    file: &File,
+    Encoding { compression, level, recipients }: Encoding<'_>,
+    tee: impl Fn(&[u8]) -> Result<(), StreamError>,
 ) -> Result<Stored, StreamError> {
     let (to_compress, blocks) = sync_channel::<Work>(BLOCKS);
     let blocks = &Mutex::new(blocks);
@@ -121,9 +170,11 @@ pub fn store(
                 scope.spawn(move || compress(compression, level, blocks, &give_back).map_err(failing))
             })
             .collect();
-        let writer = scope.spawn(move || write(file, &written, &give_back, &progress).map_err(failing));
+        let writer =
+            scope.spawn(move || write(file, recipients, &written, &give_back, &progress).map_err(failing));
         let reader_back = scope.spawn(move || read_back(file, &to_sync).map_err(failing));
         let read = read(&source, &pool, |block| {
+            tee(&block)?;
             let (reply, compressed) = sync_channel(1);
             let sent = in_order.send(compressed).is_ok();
             let sent = match compression {
@@ -132,7 +183,8 @@ pub fn store(
             };
             if sent { Ok(()) } else { Err(StreamError::Stopped) }
         });
-        drop((to_compress, in_order, source));
+        // The program beside has its end then.
+        drop((to_compress, in_order, source, tee));
         let compressed = threads.into_iter().map(joined).collect::<Result<Vec<()>, _>>();
         let written = joined(writer);
         let found = joined(reader_back);
@@ -211,7 +263,9 @@ fn read(
                     counter.feed(&block[filled..filled + count]);
                     filled += count;
                 }
-                Err(Errno::AGAIN) => wait(source)?,
+                Err(Errno::AGAIN) => {
+                    wait(PollFd::new(&source.pipe, PollFlags::IN), source.stall, &source.stop)?;
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(StreamError::Read(error.into())),
             }
@@ -228,15 +282,12 @@ fn read(
     }
 }
 
-/// Waits for a byte, the end, or the stop.
-fn wait(source: &Source) -> Result<(), StreamError> {
-    let timeout = Timespec::try_from(source.stall).ok();
-    let mut fds = [
-        PollFd::new(&source.pipe, PollFlags::IN),
-        PollFd::from_borrowed_fd(source.stop.event.as_fd(), PollFlags::IN),
-    ];
+/// Waits until the pipe is ready, or for the stop.
+fn wait(pipe: PollFd<'_>, stall: Duration, stop: &Stop) -> Result<(), StreamError> {
+    let timeout = Timespec::try_from(stall).ok();
+    let mut fds = [pipe, PollFd::from_borrowed_fd(stop.event.as_fd(), PollFlags::IN)];
     match poll(&mut fds, timeout.as_ref()) {
-        Ok(0) => Err(StreamError::Stalled(source.stall)),
+        Ok(0) => Err(StreamError::Stalled(stall)),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(StreamError::Read(error.into())),
     }
@@ -262,29 +313,72 @@ fn compress(
 }
 
 fn write(
-    mut file: &File,
+    file: &File,
+    recipients: &Recipients,
     compressed: &Receiver<Receiver<Compressed>>,
     give_back: &SyncSender<Vec<u8>>,
     progress: &SyncSender<u64>,
 ) -> Result<(u64, String), StreamError> {
-    let mut hash = Sha256::new();
-    let mut written = 0;
-    let mut announced = 0;
+    let mut sink = Sink { file, progress, hash: Sha256::new(), written: 0, announced: 0 };
+    let whole = if recipients.is_empty() {
+        pieces(compressed, give_back, &mut sink)
+    } else {
+        recipients.encrypt(&mut sink).and_then(|mut encrypted| {
+            let whole = pieces(compressed, give_back, &mut encrypted)?;
+            encrypted.finish()?;
+            Ok(whole)
+        })
+    };
+    match whole {
+        Ok(true) => {
+            let _ = progress.send(sink.written);
+            Ok((sink.written, hex(&sink.hash.finalize())))
+        }
+        Ok(false) => Err(StreamError::Stopped),
+        Err(error) => Err(StreamError::Write { written: sink.written, error }),
+    }
+}
+
+/// Hands on each piece in its order; whether all came.
+fn pieces(
+    compressed: &Receiver<Receiver<Compressed>>,
+    give_back: &SyncSender<Vec<u8>>,
+    to: &mut impl Write,
+) -> std::io::Result<bool> {
     for next in compressed {
-        let Ok(Compressed { bytes, recycle }) = next.recv() else { return Err(StreamError::Stopped) };
-        file.write_all(&bytes).map_err(|error| StreamError::Write { written, error })?;
-        hash.update(&bytes);
-        written += bytes.len() as u64;
+        let Ok(Compressed { bytes, recycle }) = next.recv() else { return Ok(false) };
+        to.write_all(&bytes)?;
         if recycle {
             let _ = give_back.send(bytes);
         }
-        if written - announced >= SYNC_EVERY {
-            announced = written;
-            let _ = progress.send(written);
-        }
     }
-    let _ = progress.send(written);
-    Ok((written, hex(&hash.finalize())))
+    Ok(true)
+}
+
+/// The file, as the bytes reach it.
+struct Sink<'a> {
+    file: &'a File,
+    progress: &'a SyncSender<u64>,
+    hash: Sha256,
+    written: u64,
+    announced: u64,
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.written += count as u64;
+        if self.written - self.announced >= SYNC_EVERY {
+            self.announced = self.written;
+            let _ = self.progress.send(self.written);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Brings what was written to the disk and reads it from there: what the page cache holds is dropped before, so

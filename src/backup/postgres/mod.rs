@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use failure::{Failure, cant, explain, incomplete, unwritable};
 pub use inside::Inside;
 pub use passage::through;
-pub use tools::{Call, DumpOrder, Lacking, Tools, lacking, unfit};
+pub use tools::{Call, Custom, DumpOrder, Lacking, Tools, lacking, unfit};
 
 use super::work::{Trouble, Work};
 use crate::host::postgres::{Connection, ServerFacts};

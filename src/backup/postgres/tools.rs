@@ -2,6 +2,7 @@
 //!
 //! Of a server in a container, they are the container's own; everything else is the same.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,13 @@ pub struct DumpOrder {
 pub struct Lacking {
     pub message: String,
     pub hint: String,
+}
+
+/// Where pg_restore finds a custom dump.
+pub enum Custom<'a> {
+    File(&'a Path),
+    /// As it is made.
+    Pipe(OwnedFd),
 }
 
 /// A program that is ready to start.
@@ -145,16 +153,19 @@ impl Tools {
         self.call(argv, Some(connection), Stdin::Null)
     }
 
-    pub fn read_custom(&self, file: &Path) -> Result<Call, Trouble> {
+    /// Makes SQL of a custom dump.
+    pub fn read_custom(&self, dump: Custom<'_>) -> Result<Call, Trouble> {
         let mut argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
         let mut stdin = Stdin::Null;
-        if self.inside.is_some() {
-            // The file is on this side.
-            let opened = std::fs::File::open(file);
-            let opened = opened.map_err(|e| anyhow!("{} can't be read back: {e}", file.display()))?;
-            stdin = Stdin::From(opened.into());
-        } else {
-            argv.push(text(file)?);
+        match dump {
+            Custom::Pipe(pipe) => stdin = Stdin::From(pipe),
+            Custom::File(file) if self.inside.is_some() => {
+                // The file is on this side.
+                let opened = std::fs::File::open(file);
+                let opened = opened.map_err(|e| anyhow!("{} can't be read back: {e}", file.display()))?;
+                stdin = Stdin::From(opened.into());
+            }
+            Custom::File(file) => argv.push(text(file)?),
         }
         self.call(argv, None, stdin)
     }

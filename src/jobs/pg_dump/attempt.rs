@@ -4,11 +4,12 @@ use anyhow::anyhow;
 
 use super::options::PgDump;
 use crate::backup::codec::Compression;
+use crate::backup::count::Counted;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
-use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
-use crate::backup::postgres::{Call, Failure, Format, Tools, cant, incomplete, through, unwritable};
+use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::postgres::{Call, Custom, Failure, Format, Tools, cant, incomplete, through, unwritable};
 use crate::backup::publish::{self, Directory, Partial};
-use crate::backup::stream::{self, Stored, StreamError};
+use crate::backup::stream::{self, Encoding, Stored, StreamError};
 use crate::backup::work::{Trouble, Work};
 use crate::host::files::{self, Owner, Space};
 use crate::host::postgres::{Connection, ServerFacts};
@@ -37,9 +38,9 @@ impl Dump<'_> {
         });
         self.enough_space(space, previous)?;
         let name = names::stem(&self.connection.database, self.work.now(), 1);
-        let suffix = names::dump_suffix(self.options.format == Format::Custom, self.options.compression);
+        let (suffix, roles_suffix) = self.suffixes();
         let roles = if self.options.roles {
-            format!(" and the roles to {name}{ROLES_SUFFIX}")
+            format!(" and the roles to {name}{roles_suffix}")
         } else {
             String::new()
         };
@@ -70,11 +71,10 @@ impl Dump<'_> {
         let space = Space::of(directory.fd()).map_err(|error| cant(path, "looked at", &error))?;
         self.enough_space(space, previous)?;
 
-        let custom = self.options.format == Format::Custom;
-        let dump_suffix = names::dump_suffix(custom, self.options.compression);
-        let mut suffixes = vec![dump_suffix, MANIFEST_SUFFIX];
+        let (dump_suffix, roles_suffix) = self.suffixes();
+        let mut suffixes = vec![dump_suffix.as_str(), MANIFEST_SUFFIX];
         if self.options.roles {
-            suffixes.push(ROLES_SUFFIX);
+            suffixes.push(&roles_suffix);
         }
         let stem = |number| names::stem(&self.connection.database, started_at, number);
         let partials =
@@ -111,6 +111,13 @@ impl Dump<'_> {
 
     fn note(&self, text: &str) {
         self.work.note(text);
+    }
+
+    /// Of the dump and of the roles.
+    fn suffixes(&self) -> (String, String) {
+        let encrypted = !self.options.encrypt_to.is_empty();
+        let custom = self.options.format == Format::Custom;
+        (names::dump_suffix(custom, self.options.compression, encrypted), names::roles_suffix(encrypted))
     }
 
     /// What the last dump of this database took, as far as its manifest is here.
@@ -158,17 +165,47 @@ impl Dump<'_> {
         if self.options.format == Format::Plain {
             return self.store(call, partial, self.options.compression, self.options.level(), previous).await;
         }
-        let mut stored = self.store(call, partial, Compression::None, 0, previous).await?;
         // A custom dump tells its rows only to pg_restore; reading it to the end also shows that it can be.
-        let call = self.tools.read_custom(&partial.path())?;
-        let stall = self.options.stall.0;
-        let (bytes, counted) = through(&self.work, self.connection, call, stall, stream::count).await?;
+        let (mut stored, (bytes, counted)) = if self.options.encrypt_to.is_empty() {
+            let stored = self.store(call, partial, Compression::None, 0, previous).await?;
+            let call = self.tools.read_custom(Custom::File(&partial.path()))?;
+            let stall = self.options.stall.0;
+            (stored, through(&self.work, self.connection, call, stall, stream::count).await?)
+        } else {
+            self.dump_and_read(call, partial, previous).await?
+        };
         if !counted.complete {
             return Err(incomplete("pg_restore", &partial.name));
         }
         stored.uncompressed_bytes = bytes;
         stored.counted = counted;
         Ok(stored)
+    }
+
+    /// Once it is encrypted nothing here can read the dump: pg_restore reads it while it is made.
+    async fn dump_and_read(
+        &self,
+        call: Call,
+        partial: &Partial,
+        previous: Option<u64>,
+    ) -> Result<(Stored, (u64, Counted)), Trouble> {
+        let (reading, tee) = std::io::pipe().map_err(|error| Trouble::Passing(error.into()))?;
+        let read = self.tools.read_custom(Custom::Pipe(reading.into()))?;
+        let file = partial.file.try_clone().map_err(|error| Trouble::Passing(error.into()))?;
+        let recipients = self.options.encrypt_to.clone();
+        let stall = self.options.stall.0;
+        let storing = through(&self.work, self.connection, call, stall, move |source| {
+            let encoding = Encoding { compression: Compression::None, level: 0, recipients: &recipients };
+            stream::store_and_tee(source, &file, encoding, tee.into())
+        });
+        // What comes to pg_restore comes from pg_dump, which has the first word on who is silent.
+        let reading = through(&self.work, self.connection, read, stall * 2, stream::count);
+        match tokio::join!(storing, reading) {
+            (Ok(stored), Ok(counted)) => Ok((stored, counted)),
+            // It reads no more since it has failed: what it said is the reason.
+            (Err(Failure::Stream(StreamError::Tee(_))) | Ok(_), Err(failure)) => Err(failure.into()),
+            (Err(failure), _) => Err(self.unstored(failure, previous)),
+        }
     }
 
     async fn store(
@@ -182,21 +219,26 @@ impl Dump<'_> {
         let name = call.name.clone();
         let file = partial.file.try_clone().map_err(|error| Trouble::Passing(error.into()))?;
         let stall = self.options.stall.0;
+        let recipients = self.options.encrypt_to.clone();
         let stored = through(&self.work, self.connection, call, stall, move |source| {
-            stream::store(source, &file, compression, level)
+            stream::store(source, &file, Encoding { compression, level, recipients: &recipients })
         });
-        let stored = stored.await;
-        let stored = stored.map_err(|failure| match failure {
+        let stored = stored.await.map_err(|failure| self.unstored(failure, previous))?;
+        // Only text has the closing comment.
+        let is_custom = self.options.format == Format::Custom && !names::is_roles(&partial.name);
+        if !stored.counted.complete && !is_custom {
+            return Err(incomplete(&name, &partial.name));
+        }
+        Ok(stored)
+    }
+
+    fn unstored(&self, failure: Failure, previous: Option<u64>) -> Trouble {
+        match failure {
             Failure::Stream(StreamError::Write { written, error }) => {
                 self.unwritable_path(&error, written, previous)
             }
             other => other.into(),
-        })?;
-        // Only text has the closing comment.
-        if !stored.counted.complete && !partial.name.ends_with(".dump") {
-            return Err(incomplete(&name, &partial.name));
         }
-        Ok(stored)
     }
 
     fn unwritable_path(&self, error: &std::io::Error, written: u64, previous: Option<u64>) -> Trouble {
@@ -265,7 +307,7 @@ impl Dump<'_> {
             tables: stored.counted.tables.clone(),
             roles: roles.cloned(),
             properties: None,
-            encrypted_to: vec![],
+            encrypted_to: self.options.encrypt_to.names(),
             copies: vec![],
             proof: Proof::written(
                 finished_at,
