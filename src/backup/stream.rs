@@ -6,8 +6,9 @@
 //! and reads it again from there. Never names a file and never starts a program; what is encrypted never reaches the
 //! disk in another form.
 
+mod write;
+
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,13 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 
 use super::codec::{Codec, Compression};
 use super::count::{Counted, RowCounter};
 use super::crypt::Recipients;
+use write::{read_back, write};
 
 /// Where a dump comes from.
 pub struct Source {
@@ -39,6 +40,8 @@ pub struct Encoding<'a> {
     pub level: u32,
     /// None: they are not encrypted.
     pub recipients: &'a Recipients,
+    /// Bytes that must stay free on the file system of the file, whoever uses them up.
+    pub floor: u64,
 }
 
 /// What was stored.
@@ -66,6 +69,9 @@ pub enum StreamError {
     /// After so many bytes.
     #[error("can't be written after {written} bytes: {error}")]
     Write { written: u64, error: std::io::Error },
+    /// Less than the floor would be left, after so many bytes.
+    #[error("was stopped after {written} bytes, with {free} bytes free on the disk")]
+    NoRoom { written: u64, free: u64 },
     #[error("can't be read back: {0}")]
     ReadBack(std::io::Error),
     #[error("what was read back is not what was written: {expected} was written, the disk holds {found}")]
@@ -99,9 +105,6 @@ impl Stop {
 const COMPRESSORS: usize = 2;
 /// Blocks that are being filled, compressed or waiting: two for each compressor, one to fill.
 const BLOCKS: usize = 2 * COMPRESSORS + 1;
-/// How much is written before it is brought to the disk and read back: the end of a dump waits for no more.
-const SYNC_EVERY: u64 = 32 << 20;
-
 /// Reads to the end of the source and stores it, compressed and encrypted, in `file`, which must be empty, readable
 /// and writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
 ///
@@ -145,7 +148,7 @@ pub fn store_and_tee(
 fn store_and(
     source: Source,
     file: &File,
-    Encoding { compression, level, recipients }: Encoding<'_>,
+    Encoding { compression, level, recipients, floor }: Encoding<'_>,
     tee: impl Fn(&[u8]) -> Result<(), StreamError>,
 ) -> Result<Stored, StreamError> {
     let (to_compress, blocks) = sync_channel::<Work>(BLOCKS);
@@ -170,8 +173,8 @@ fn store_and(
                 scope.spawn(move || compress(compression, level, blocks, &give_back).map_err(failing))
             })
             .collect();
-        let writer =
-            scope.spawn(move || write(file, recipients, &written, &give_back, &progress).map_err(failing));
+        let writer = scope
+            .spawn(move || write(file, floor, recipients, &written, &give_back, &progress).map_err(failing));
         let reader_back = scope.spawn(move || read_back(file, &to_sync).map_err(failing));
         let read = read(&source, &pool, |block| {
             tee(&block)?;
@@ -310,107 +313,6 @@ fn compress(
         let _ = give_back.send(block);
         let _ = reply.send(Compressed { bytes, recycle: false });
     }
-}
-
-fn write(
-    file: &File,
-    recipients: &Recipients,
-    compressed: &Receiver<Receiver<Compressed>>,
-    give_back: &SyncSender<Vec<u8>>,
-    progress: &SyncSender<u64>,
-) -> Result<(u64, String), StreamError> {
-    let mut sink = Sink { file, progress, hash: Sha256::new(), written: 0, announced: 0 };
-    let whole = if recipients.is_empty() {
-        pieces(compressed, give_back, &mut sink)
-    } else {
-        recipients.encrypt(&mut sink).and_then(|mut encrypted| {
-            let whole = pieces(compressed, give_back, &mut encrypted)?;
-            encrypted.finish()?;
-            Ok(whole)
-        })
-    };
-    match whole {
-        Ok(true) => {
-            let _ = progress.send(sink.written);
-            Ok((sink.written, hex(&sink.hash.finalize())))
-        }
-        Ok(false) => Err(StreamError::Stopped),
-        Err(error) => Err(StreamError::Write { written: sink.written, error }),
-    }
-}
-
-/// Hands on each piece in its order; whether all came.
-fn pieces(
-    compressed: &Receiver<Receiver<Compressed>>,
-    give_back: &SyncSender<Vec<u8>>,
-    to: &mut impl Write,
-) -> std::io::Result<bool> {
-    for next in compressed {
-        let Ok(Compressed { bytes, recycle }) = next.recv() else { return Ok(false) };
-        to.write_all(&bytes)?;
-        if recycle {
-            let _ = give_back.send(bytes);
-        }
-    }
-    Ok(true)
-}
-
-/// The file, as the bytes reach it.
-struct Sink<'a> {
-    file: &'a File,
-    progress: &'a SyncSender<u64>,
-    hash: Sha256,
-    written: u64,
-    announced: u64,
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.written += count as u64;
-        if self.written - self.announced >= SYNC_EVERY {
-            self.announced = self.written;
-            let _ = self.progress.send(self.written);
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Brings what was written to the disk and reads it from there: what the page cache holds is dropped before, so
-/// that it is the disk that answers (posix_fadvise(2): only clean pages are dropped, hence the sync).
-fn read_back(file: &File, progress: &Receiver<u64>) -> Result<(u64, String), StreamError> {
-    let mut hash = Sha256::new();
-    let mut at = 0;
-    let mut buffer = vec![0; 256 << 10];
-    for until in progress {
-        rustix::fs::fdatasync(file)
-            .map_err(|error| StreamError::Write { written: until, error: error.into() })?;
-        let length = std::num::NonZeroU64::new(until - at);
-        let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
-        // To the very end: what lies beyond would be found too.
-        loop {
-            let wanted = usize::try_from(until - at).unwrap_or(usize::MAX).clamp(0, buffer.len());
-            if wanted == 0 {
-                break;
-            }
-            match rustix::io::pread(file, &mut buffer[..wanted], at) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hash.update(&buffer[..count]);
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(StreamError::ReadBack(error.into())),
-            }
-        }
-    }
-    let size = file.metadata().map_err(StreamError::ReadBack)?.len();
-    Ok((size, hex(&hash.finalize())))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -76,13 +76,18 @@ pub struct ServerFacts {
     pub superuser: bool,
     /// Bytes of the connection's database on the server's disk.
     pub database_bytes: u64,
+    /// Where the server keeps its data, as it sees it; unknown to those who may not read its settings.
+    pub data_directory: Option<String>,
 }
 
 /// What [`ServerFacts`] are read from, in the order of their columns.
 const FACTS: &str = "SELECT pg_catalog.current_setting('server_version'), \
     pg_catalog.current_setting('server_version_num'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
-    pg_catalog.pg_database_size(pg_catalog.current_database())";
+    pg_catalog.pg_database_size(pg_catalog.current_database()), \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE (rolname = current_user AND rolsuper) OR \
+        (rolname = 'pg_read_all_settings' AND pg_catalog.pg_has_role(current_user, oid, 'USAGE'))) \
+    THEN pg_catalog.current_setting('data_directory') END";
 
 /// What a handshake may take before the server counts as away; libpq's programs are told the same.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -133,6 +138,13 @@ impl Connection {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// Whether the server runs on this host, as far as its address says.
+    pub fn is_here(&self) -> bool {
+        let loopback = || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.container.is_none()
+            && (self.host.is_empty() || self.is_socket() || self.host == "localhost" || loopback())
     }
 
     fn is_socket(&self) -> bool {
@@ -199,6 +211,7 @@ impl ServerFacts {
             major: number / 10_000,
             superuser: column(2) == "t",
             database_bytes: column(3).parse().unwrap_or(0),
+            data_directory: Some(column(4).to_owned()).filter(|path| !path.is_empty()),
         })
     }
 }

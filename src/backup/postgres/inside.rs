@@ -3,6 +3,7 @@
 //! What runs long is started by the spawner, as a client of Docker that ends the program inside when it ends itself
 //! (`crate::host::docker::client`); what is only asked something is run from here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -67,6 +68,12 @@ impl Inside {
             other => other,
         })?;
         Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+    }
+
+    /// A path inside, by the way that this host has to it.
+    pub fn as_seen_here(&self, path: &str) -> Option<PathBuf> {
+        let pid = self.found.pid.filter(|pid| *pid > 0)?;
+        Some(PathBuf::from(format!("/proc/{pid}/root{path}")))
     }
 
     /// A program inside, as one of this host.

@@ -170,6 +170,15 @@ impl Tools {
         self.call(argv, None, stdin)
     }
 
+    /// Where the server has its data, as this host sees it; none where it is on another host, or unknown.
+    pub fn data_directory(&self, connection: &Connection, facts: &ServerFacts) -> Option<PathBuf> {
+        let path = facts.data_directory.as_deref()?;
+        match &self.inside {
+            Some(inside) => inside.as_seen_here(path),
+            None => connection.is_here().then(|| PathBuf::from(path)),
+        }
+    }
+
     fn call(
         &self,
         argv: Vec<String>,
@@ -346,7 +355,13 @@ mod tests {
     fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
         let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
         let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major, inside: None };
-        let facts = ServerFacts { version: "15.8".into(), major: 15, superuser: true, database_bytes: 1 };
+        let facts = ServerFacts {
+            version: "15.8".into(),
+            major: 15,
+            superuser: true,
+            database_bytes: 1,
+            data_directory: None,
+        };
         assert_eq!(
             tools.fit(&facts, "db:5432").unwrap_err(),
             "PostgreSQL at db:5432 is version 15.8, and /usr/bin/pg_dump is 13.5 (Debian 13.5-1), which can't dump a \

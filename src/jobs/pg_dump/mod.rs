@@ -5,6 +5,7 @@
 
 mod attempt;
 mod options;
+mod room;
 
 use std::collections::BTreeMap;
 
