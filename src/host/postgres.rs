@@ -5,6 +5,7 @@
 
 mod inside;
 mod session;
+mod sessions;
 mod tls;
 
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_postgres::SimpleQueryMessage;
+
+pub use sessions::application_name;
 
 use super::secret::{ExposeSecret, SecretError, SecretText};
 

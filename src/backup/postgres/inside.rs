@@ -55,6 +55,14 @@ impl Inside {
         connection.facts_inside(&self.docker, &self.found).await
     }
 
+    pub async fn end_sessions(
+        &self,
+        connection: &Connection,
+        application: &str,
+    ) -> Result<Vec<String>, PostgresError> {
+        connection.end_sessions_inside(application, &self.docker, &self.found).await
+    }
+
     /// What `pg_dump --version` prints inside.
     pub async fn version(&self) -> Result<String, DockerError> {
         let argv = vec!["pg_dump".to_owned(), "--version".to_owned()];

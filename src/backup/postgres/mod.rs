@@ -4,6 +4,7 @@
 mod failure;
 mod inside;
 mod passage;
+mod sessions;
 mod tools;
 
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 pub use failure::{Failure, cant, explain, incomplete, unwritable};
 pub use inside::Inside;
 pub use passage::through;
+pub use sessions::end as end_sessions;
 pub use tools::{Call, Custom, DumpOrder, Lacking, Tools, lacking, unfit};
 
 use super::work::{Trouble, Work};

@@ -11,7 +11,9 @@ use crate::backup::codec::Compression;
 use crate::backup::count::Counted;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, RolesFile, Server};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
-use crate::backup::postgres::{Call, Custom, Failure, Format, Tools, cant, incomplete, through, unwritable};
+use crate::backup::postgres::{
+    Call, Custom, Failure, Format, Tools, cant, end_sessions, incomplete, through, unwritable,
+};
 use crate::backup::publish::{self, Directory, Partial};
 use crate::backup::stream::{self, Encoding, Stored, StreamError};
 use crate::backup::work::{Trouble, Work};
@@ -72,6 +74,8 @@ impl Dump<'_> {
         for said in directory.recover().map_err(|error| cant(path, "read", &error))? {
             self.note(&said);
         }
+        // Of an attempt whose daemon was killed.
+        end_sessions(&self.work, self.connection).await;
         let earlier = self.earlier(&directory, started_at);
         let room = self.room(directory.fd(), &earlier).map_err(|error| cant(path, "looked at", &error))?;
         room.enough(path)?;

@@ -168,6 +168,19 @@ impl SmallDisk {
     }
 }
 
+impl SmallDisk {
+    /// What is on it stays.
+    pub(crate) fn resize(&self, size: &str) {
+        let data = std::ffi::CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::empty(), data.as_c_str()).unwrap();
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.0).unwrap();
+        stat.f_bavail * stat.f_frsize
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);

@@ -170,7 +170,8 @@ impl<S: Server> Shop<S> {
     /// Neither a server process nor a file that isn't whole.
     pub(crate) fn check_server_and_files(&self) {
         wait_until("no server process of a dump is left", || {
-            self.count("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'") == 0
+            self.count("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched%'")
+                == 0
         });
         let hidden: Vec<_> = self.names().into_iter().filter(|name| name.starts_with('.')).collect();
         assert_eq!(hidden, [""; 0]);
