@@ -242,7 +242,7 @@ impl Search<'_> {
 }
 
 /// Names that may belong to a backup of several files.
-fn is_ours(name: &str) -> bool {
+pub fn is_ours(name: &str) -> bool {
     name.ends_with(MANIFEST_SUFFIX) || names::stem_of(name) != name
 }
 
@@ -271,6 +271,7 @@ fn backup(folder: &OwnedFd, group: Group) -> Option<Backup> {
 pub struct Head {
     format_version: u32,
     pub database: Option<String>,
+    pub job: Option<String>,
     pub started_at: Timestamp,
     pub file: String,
     pub bytes: Option<u64>,

@@ -3,6 +3,7 @@
 
 pub mod args;
 mod audit;
+mod backups;
 mod cancel;
 pub mod check;
 mod completions;
@@ -141,6 +142,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Audit(args) => audit::run(&context, &args),
         Verb::Why(args) => why::run(&context, &args),
+        Verb::Backups(args) => backups::run(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Check(CheckArgs { no_host, json }) => {

@@ -11,7 +11,7 @@ pub mod prune_backups;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -94,6 +94,11 @@ pub trait Job: Debug + Send + Sync {
     /// Whether the job can say, without doing it, what it would do (`run-now --dry-run`).
     fn can_dry_run(&self) -> bool {
         false
+    }
+
+    /// The directory in which the job leaves backups, of one that makes some; `backups` looks there.
+    fn backups_in(&self) -> Option<&Path> {
+        None
     }
 
     /// Whether the work is one program that goes on without this process, for the next daemon to adopt.

@@ -8,6 +8,7 @@ mod options;
 mod room;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
@@ -88,6 +89,10 @@ impl Job for PgDump {
 
     fn can_dry_run(&self) -> bool {
         true
+    }
+
+    fn backups_in(&self) -> Option<&Path> {
+        Some(&self.directory)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Place, ended};
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "daemon",
     "check",
     "list",
@@ -19,6 +19,7 @@ const VERBS: [&str; 19] = [
     "logs",
     "audit",
     "why",
+    "backups",
     "schema",
     "completions",
     "man",

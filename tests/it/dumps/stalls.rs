@@ -59,6 +59,8 @@ fn a_server_that_stands_still_ends_the_dump_and_is_told_to_end_its_session() {
     assert!(log.contains("the server was told to end 1 session of this run (pid "), "{log}");
     drop(held);
     shop.check_nothing_is_left();
+    shop.table("", "", "");
+    assert!(shop.host.cli(&["reload"]).status.success());
     assert_eq!(shop.run()["outcome"], "succeeded");
     assert!(daemon.stop().success());
 }

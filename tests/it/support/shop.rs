@@ -100,10 +100,13 @@ impl<S: Server> Shop<S> {
         let retries =
             if policies.contains("retries:") { "" } else { "    retries: { attempts: 1, backoff: 10ms }\n" };
         let min_free = if options.contains("min_free") { "" } else { ", min_free: 0%" };
-        let directory = self.directory().display().to_string();
+        let directory = if options.contains("directory:") {
+            String::new()
+        } else {
+            format!(", directory: {}", self.directory().display())
+        };
         let jobs = format!(
-            "  db-backup:\n{retries}{policies}    pg_dump: {{ connection: app, directory: \
-             {directory}{min_free}{options} }}\n"
+            "  db-backup:\n{retries}{policies}    pg_dump: {{ connection: app{directory}{min_free}{options} }}\n"
         );
         self.host.write_table(&top, &jobs);
     }
