@@ -140,12 +140,12 @@ mod tests {
             assert_eq!(found, expected);
         };
         check(room(100 << 20, 10.0, None, false), None);
-        check(room(99 << 20, 10.0, None, false), Some("99.0 MiB free of 1000.0 MiB (9.9%); min_free is 10%"));
+        check(room(99 << 20, 10.0, None, false), Some("99.0 MiB free of 1000 MiB (9.9%); min_free is 10%"));
         check(room(300 << 20, 10.0, Some(200 << 20), false), None);
         check(
             room(300 << 20, 10.0, Some(201 << 20), false),
             Some(
-                "300.0 MiB free of 1000.0 MiB (30%), and a dump like the last ones (201.0 MiB) would leave 9.9%; \
+                "300 MiB free of 1000 MiB (30%), and a dump like the last ones (201 MiB) would leave 9.9%; \
                  min_free is 10%",
             ),
         );
@@ -153,7 +153,7 @@ mod tests {
         check(
             room(49 << 20, 0.0, None, true),
             Some(
-                "49.0 MiB free of 1000.0 MiB (4.9%); PostgreSQL's data is on it too, and needs 5%; min_free is 0%",
+                "49.0 MiB free of 1000 MiB (4.9%); PostgreSQL's data is on it too, and needs 5%; min_free is 0%",
             ),
         );
     }
