@@ -280,6 +280,12 @@ mod tests {
         let mut out = Vec::new();
         in_words(&rows, "2026-11-22T02:00:00Z".parse().unwrap()).print(&mut out, Paint::plain()).unwrap();
         let directory = folder.path().to_str().unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap().replace(directory, "/b"), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap().replace(directory, "/b"), @r"
+        JOB      FILE                              DATABASE  AGE       SIZE  PROOF                 RESTORED IN  COPIES          DIRECTORY
+        nightly  shop-20261122T000000Z.sql.gz.age  shop      2h ago    6 B   read back, suspect    -            -               /b
+        nightly  shop-20261121T000000Z.sql.gz      shop      1d2h ago  4 B   verified              1m2s         s3://away/shop  /b
+        nightly  blog-20261120T000000Z.sql.gz      blog      2d2h ago  0 B   no manifest           -            -               /b
+        nightly  shop-20261119T000000Z.dump        shop      3d2h ago  0 B   no manifest, suspect  -            -               /b
+        ");
     }
 }
