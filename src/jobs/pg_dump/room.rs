@@ -18,8 +18,9 @@ use crate::units::{Percent, Size};
 
 use super::options::PgDump;
 
-/// What stays free where PostgreSQL's data is, in percent.
-const FOR_POSTGRES: f64 = 5.0;
+/// What stays free where PostgreSQL's data is: what its log may grow by between two checkpoints (`max_wal_size`, by
+/// default), and on a small disk a twentieth of it.
+const FOR_POSTGRES: u64 = 1 << 30;
 
 /// The room for one dump.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,12 +55,15 @@ impl Room {
 
     /// Bytes that stay free while the dump runs.
     pub(super) fn floor(&self) -> u64 {
-        (self.space.total as f64 / 100.0 * self.lowest()) as u64
+        self.of_total(self.min_free.0 / 2.0).max(self.for_postgres())
     }
 
-    fn lowest(&self) -> f64 {
-        let half = self.min_free.0 / 2.0;
-        if self.with_postgres { half.max(FOR_POSTGRES) } else { half }
+    fn for_postgres(&self) -> u64 {
+        if self.with_postgres { FOR_POSTGRES.min(self.space.total / 20) } else { 0 }
+    }
+
+    fn of_total(&self, percent: f64) -> u64 {
+        (self.space.total as f64 / 100.0 * percent) as u64
     }
 
     /// # Errors
@@ -67,18 +71,18 @@ impl Room {
     pub(super) fn enough(&self, directory: &Path) -> Result<(), Trouble> {
         let Space { free, total } = self.space;
         let left = free.saturating_sub(self.predicted.unwrap_or(0));
-        let wanted = self.min_free.0.max(if self.with_postgres { FOR_POSTGRES } else { 0.0 });
-        if self.share(left).0 >= wanted && (left > 0 || self.predicted.is_none()) {
+        let spared = left >= self.for_postgres();
+        if self.share(left).0 >= self.min_free.0 && spared && (left > 0 || self.predicted.is_none()) {
             return Ok(());
         }
         let after = self.predicted.map_or(String::new(), |bytes| {
             let like = if self.seen == 1 { "the last one" } else { "the last ones" };
             format!(", and a dump like {like} ({}) would leave {}", Size(bytes), self.share(left))
         });
-        let beside = if self.min_free.0 < wanted {
-            format!("PostgreSQL's data is on it too, and needs {}; ", Percent(FOR_POSTGRES))
-        } else {
+        let beside = if spared {
             String::new()
+        } else {
+            format!("PostgreSQL's data is on it too, and needs {}; ", Size(self.for_postgres()))
         };
         Err(Trouble::lasting(anyhow!(
             "not started: the file system of {} has {} free of {} ({}){after}; {beside}min_free is {}: make room, or lower \
@@ -93,7 +97,7 @@ impl Room {
 
     /// Of a dump that was stopped after so many bytes, when so many were free.
     pub(super) fn stopped(&self, written: u64, free: u64, directory: &Path, needed: &str) -> Trouble {
-        let why = if self.with_postgres && self.lowest() > self.min_free.0 / 2.0 {
+        let why = if self.floor() > self.of_total(self.min_free.0 / 2.0) {
             "which PostgreSQL, whose data is on it too, must not lack".to_owned()
         } else {
             format!("half of min_free ({})", self.min_free)
@@ -153,7 +157,7 @@ mod tests {
         check(
             room(49 << 20, 0.0, None, true),
             Some(
-                "49.0 MiB free of 1000 MiB (4.9%); PostgreSQL's data is on it too, and needs 5%; min_free is 0%",
+                "49.0 MiB free of 1000 MiB (4.9%); PostgreSQL's data is on it too, and needs 50.0 MiB; min_free is 0%",
             ),
         );
     }
@@ -167,5 +171,7 @@ mod tests {
         check(0.0, false, 0);
         check(0.0, true, 50);
         check(30.0, true, 150);
+        let large = Space { free: 0, total: 1 << 40 };
+        assert_eq!(Room { space: large, ..room(0, 0.0, None, true) }.floor(), 1 << 30);
     }
 }

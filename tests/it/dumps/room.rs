@@ -70,7 +70,8 @@ fn where_postgresql_has_its_data_a_dump_leaves_it_room_whatever_min_free_says() 
 
     std::fs::write(place.join("more"), vec![1; usize::try_from(disk.free() - (20 << 20)).unwrap()]).unwrap();
     let error = shop.error();
-    let why = "PostgreSQL's data is on it too, and needs 5%; min_free is 0%: make room, or lower min_free";
+    let why =
+        "PostgreSQL's data is on it too, and needs 35.0 MiB; min_free is 0%: make room, or lower min_free";
     assert!(error.starts_with("not started: ") && error.ends_with(why), "{error}");
 
     std::fs::remove_file(place.join("more")).unwrap();
