@@ -78,7 +78,7 @@ mod tests {
         let all = [gzip.clone(), manifest("plain", "none", 1000, None)];
         assert_eq!(predicted(&all, "plain", Compression::Gzip), Some(107));
         assert_eq!(predicted(&all, "plain", Compression::None), Some(1000));
-        assert_eq!(predicted(&[gzip.clone()], "plain", Compression::None), Some(1000));
+        assert_eq!(predicted(std::slice::from_ref(&gzip), "plain", Compression::None), Some(1000));
         assert_eq!(predicted(&[gzip], "custom", Compression::Gzip), Some(107));
     }
 }

@@ -243,7 +243,7 @@ mod tests {
     fn rows(jobs: &[&str]) -> (tempfile::TempDir, Vec<Row>) {
         let folder = folder();
         let mut rows = in_directory(folder.path(), jobs, &mut vec![]).unwrap();
-        rows.sort_by(|a, b| b.time.cmp(&a.time));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.time));
         (folder, rows)
     }
 

@@ -47,6 +47,8 @@ impl fmt::Display for Period {
     }
 }
 
+type PeriodOf = fn(Date) -> Period;
+
 /// For which periods each candidate is kept. `newest`: those that count, the newest first.
 ///
 /// Where the newest of a period is doubtful, the newest one behind it that isn't stays as well.
@@ -57,7 +59,7 @@ pub(super) fn kept(
     zone: &TimeZone,
 ) -> Vec<Vec<Period>> {
     let mut kept = vec![vec![]; candidates.len()];
-    let wanted: [(u32, fn(Date) -> Period); 4] = [
+    let wanted: [(u32, PeriodOf); 4] = [
         (keep.daily, Period::Day),
         (keep.weekly, |date| Period::Week(date.iso_week_date().year(), date.iso_week_date().week())),
         (keep.monthly, |date| Period::Month(date.year(), date.month())),
