@@ -19,10 +19,12 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use super::crypt;
+use super::manifest::{FORMAT_VERSION, State};
+use super::names::{self, MANIFEST_SUFFIX};
 use super::pattern::Pattern;
 use super::publish;
-use super::retention::Candidate;
+use super::retention::{Candidate, Standing};
 use crate::host::files;
 
 /// A folder with backups in it, or below the one that was asked about.
@@ -40,6 +42,8 @@ pub struct Backup {
     /// leaves a dump, which is found again, and no file without its dump.
     pub files: Vec<Box<[u8]>>,
     pub candidate: Candidate,
+    /// Of its manifest, where it has one that can be understood.
+    pub head: Option<Box<Head>>,
 }
 
 /// What a search found.
@@ -160,7 +164,7 @@ impl Search<'_> {
                     self.sort_in(&mut groups[place], name);
                 }
                 FileType::Directory => below.push(entry.file_name().to_owned()),
-                FileType::Symlink if self.pattern.matches(name) => {
+                FileType::Symlink if self.matches(name) => {
                     self.pass_over(
                         &path,
                         entry.file_name(),
@@ -168,7 +172,7 @@ impl Search<'_> {
                         false,
                     );
                 }
-                _ if self.pattern.matches(name) => {
+                _ if self.matches(name) => {
                     self.pass_over(&path, entry.file_name(), "not a regular file", false);
                 }
                 _ => {}
@@ -206,16 +210,22 @@ impl Search<'_> {
         }
         match text {
             Some(text) if is_ours(text) => Some(names::stem_of(text).as_bytes()),
-            _ => self.pattern.matches(name).then_some(name),
+            _ => self.matches(name).then_some(name),
         }
     }
 
+    /// An encrypted file counts as what it is inside.
+    fn matches(&self, name: &[u8]) -> bool {
+        self.pattern.matches(name)
+            || name.strip_suffix(crypt::SUFFIX.as_bytes()).is_some_and(|inner| self.pattern.matches(inner))
+    }
+
     fn sort_in(&self, group: &mut Group, name: &[u8]) {
-        let matches = self.pattern.matches(name);
+        let matches = self.matches(name);
         if name.ends_with(MANIFEST_SUFFIX.as_bytes()) {
             group.manifest = Some(name.into());
             group.beside_matches |= matches;
-        } else if name.ends_with(ROLES_SUFFIX.as_bytes()) {
+        } else if std::str::from_utf8(name).is_ok_and(names::is_roles) {
             group.roles = Some(name.into());
             group.beside_matches |= matches;
         } else if matches {
@@ -232,7 +242,7 @@ impl Search<'_> {
 }
 
 /// Names that may belong to a backup of several files.
-fn is_ours(name: &str) -> bool {
+pub fn is_ours(name: &str) -> bool {
     name.ends_with(MANIFEST_SUFFIX) || names::stem_of(name) != name
 }
 
@@ -246,50 +256,77 @@ fn backup(folder: &OwnedFd, group: Group) -> Option<Backup> {
     if alone && (group.other_dumps || !group.beside_matches) {
         return None;
     }
-    let candidate = judge(folder, &group);
+    let (candidate, head) = judge(folder, &group);
     let mut files = Vec::new();
     if !group.other_dumps {
         files.extend(group.manifest);
         files.extend(group.roles);
     }
     files.extend(group.dumps);
-    Some(Backup { files, candidate })
+    Some(Backup { files, candidate, head })
 }
 
 /// The keys of a manifest that matter here; other kinds of backup have others beside them.
-#[derive(Deserialize)]
-struct ManifestHead {
+#[derive(Debug, Deserialize)]
+pub struct Head {
     format_version: u32,
     /// Of an archive its name.
     #[serde(alias = "name")]
-    database: Option<String>,
-    started_at: Timestamp,
-    file: String,
-    proof: Option<ProofHead>,
+    pub database: Option<String>,
+    pub job: Option<String>,
+    pub started_at: Timestamp,
+    pub file: String,
+    pub bytes: Option<u64>,
+    #[serde(default)]
+    pub copies: Vec<Copied>,
+    pub proof: Option<ProofHead>,
 }
 
-#[derive(Deserialize)]
-struct ProofHead {
-    state: String,
+#[derive(Debug, Deserialize)]
+pub struct ProofHead {
+    pub state: String,
+    #[serde(default)]
+    pub suspect: Vec<String>,
+    #[serde(default)]
+    pub events: Vec<EventHead>,
 }
 
-fn judge(folder: &OwnedFd, group: &Group) -> Candidate {
+#[derive(Debug, Deserialize)]
+pub struct EventHead {
+    pub state: String,
+    pub seconds: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Copied {
+    pub to: String,
+}
+
+fn judge(folder: &OwnedFd, group: &Group) -> (Candidate, Option<Box<Head>>) {
     let name = group.dumps.first().or(group.roles.as_ref()).or(group.manifest.as_ref());
     let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-    let by_name: Box<str> = database_in(&name).into();
-    match group.manifest.as_ref().map(|manifest| read_manifest(folder, manifest, group)) {
-        None => {}
-        Some(Ok(head)) => {
-            let verified = head.proof.is_some_and(|proof| proof.state == "verified");
-            let database = head.database.map_or(by_name, Into::into);
-            return Candidate { database, time: Ok(head.started_at), verified };
+    let by_name = database_in(&name).to_owned();
+    let fragment = group.dumps.is_empty();
+    let head = group.manifest.as_ref().map(|manifest| read_manifest(folder, manifest, group)).transpose();
+    let (head, time) = match head {
+        Err(why) => (None, Err(why)),
+        Ok(Some(head)) => {
+            let time = head.started_at;
+            (Some(Box::new(head)), Ok(time))
         }
-        Some(Err(why)) => {
-            return Candidate { database: by_name, time: Err(why.into()), verified: false };
+        Ok(None) => (None, names::time_in(&name).map_or_else(|| modified(folder, group), Ok)),
+    };
+    let proof = head.as_ref().and_then(|head| head.proof.as_ref());
+    let standing = match proof {
+        _ if fragment => Standing::Fragment,
+        Some(proof) if proof.state == State::Damaged.word() || !proof.suspect.is_empty() => {
+            Standing::Doubtful
         }
-    }
-    let time = names::time_in(&name).map_or_else(|| modified(folder, group), Ok);
-    Candidate { database: by_name, time: time.map_err(Into::into), verified: false }
+        Some(proof) if proof.state == State::Verified.word() => Standing::Verified,
+        _ => Standing::Unproven,
+    };
+    let database = head.as_ref().and_then(|head| head.database.clone()).unwrap_or(by_name).into();
+    (Candidate { name: name.into(), database, time: time.map_err(Into::into), standing }, head)
 }
 
 /// The part of a name before its time; without a time nobody can tell, and all such count as one database.
@@ -303,7 +340,7 @@ fn database_in(name: &str) -> &str {
     stem.rsplit_once('-').map_or(stem, |(database, _)| database)
 }
 
-fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<ManifestHead, String> {
+fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<Head, String> {
     let shown = String::from_utf8_lossy(name);
     let wrong = |why: &str| format!("its manifest {shown} {why}: look at it, or delete the backup by hand");
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -312,9 +349,9 @@ fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<Manifes
         .map_err(io::Error::from)
         .and_then(|fd| File::from(fd).take(1 << 30).read_to_end(&mut text))
         .map_err(|error| wrong(&format!("can't be read ({error})")))?;
-    let head: ManifestHead =
+    let head: Head =
         serde_json::from_slice(&text).map_err(|error| wrong(&format!("can't be understood ({error})")))?;
-    if head.format_version > super::manifest::FORMAT_VERSION {
+    if head.format_version > FORMAT_VERSION {
         return Err(wrong(&format!(
             "has format_version {}, newer than this program knows",
             head.format_version
@@ -322,6 +359,13 @@ fn read_manifest(folder: &OwnedFd, name: &[u8], group: &Group) -> Result<Manifes
     }
     if !group.dumps.is_empty() && !group.dumps.iter().any(|dump| **dump == *head.file.as_bytes()) {
         return Err(wrong(&format!("is that of another file, {}", head.file)));
+    }
+    if let (Some(bytes), Some(dump)) = (head.bytes, group.dumps.first()) {
+        let found = rustix::fs::statat(folder, &**dump, AtFlags::SYMLINK_NOFOLLOW);
+        let found = found.ok().and_then(|stat| u64::try_from(stat.st_size).ok());
+        if let Some(found) = found.filter(|found| *found != bytes) {
+            return Err(wrong(&format!("says {bytes} bytes of {}, which has {found}", head.file)));
+        }
     }
     Ok(head)
 }

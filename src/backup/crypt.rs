@@ -1,18 +1,26 @@
 //! Encryption of backups with age (age-encryption.org/v1): to public keys, so that the host that makes a backup
 //! can't read it again.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
 
 use age::stream::{StreamReader, StreamWriter};
 use age::x25519;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// What an encrypted file's name ends with, after the suffixes of its content.
 pub const SUFFIX: &str = ".age";
 
 /// Those who can read a backup: `age1…`, as `age-keygen -y` prints them.
-#[derive(Clone, Default)]
-pub struct Recipients(Vec<x25519::Recipient>);
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Recipients(Vec<Recipient>);
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient(x25519::Recipient);
 
 /// The keys that open backups: what `age-keygen` writes. Its `Debug` shows their number and nothing else.
 #[derive(Clone, Default)]
@@ -22,7 +30,7 @@ impl Recipients {
     /// # Errors
     /// The one that is no recipient, and what to write.
     pub fn parse(written: &[String]) -> Result<Self, String> {
-        written.iter().map(|one| recipient(one)).collect::<Result<_, _>>().map(Self)
+        written.iter().map(|one| Recipient::parse(one)).collect::<Result<_, _>>().map(Self)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -31,7 +39,7 @@ impl Recipients {
 
     /// As they are written.
     pub fn names(&self) -> Vec<String> {
-        self.0.iter().map(ToString::to_string).collect()
+        self.0.iter().map(|one| one.0.to_string()).collect()
     }
 
     /// What is written there is encrypted into `to`; [`StreamWriter::finish`] must be called at the end.
@@ -39,7 +47,7 @@ impl Recipients {
     /// # Errors
     /// Where the header can't be written.
     pub fn encrypt<W: Write>(&self, to: W) -> io::Result<StreamWriter<W>> {
-        let recipients = self.0.iter().map(|one| one as &dyn age::Recipient);
+        let recipients = self.0.iter().map(|one| &one.0 as &dyn age::Recipient);
         age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?.wrap_output(to)
     }
 }
@@ -50,18 +58,60 @@ impl fmt::Debug for Recipients {
     }
 }
 
-fn recipient(written: &str) -> Result<x25519::Recipient, String> {
-    // Never repeated in a message: it would be the key itself.
-    if written.trim().to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
-        return Err(
-            "is a secret key: it must not stand here; `age-keygen -y FILE` prints the recipient".to_owned()
-        );
+impl Recipient {
+    fn parse(written: &str) -> Result<Self, String> {
+        // Never repeated in a message: it would be the key itself.
+        if written.trim().to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            return Err("is a secret key: it must not stand here; `age-keygen -y FILE` prints the recipient"
+                .to_owned());
+        }
+        written.trim().parse().map(Self).map_err(|_| {
+            format!(
+                "`{written}` is not an age recipient: write the line `age1…` that `age-keygen -y FILE` prints"
+            )
+        })
     }
-    written.trim().parse().map_err(|_| {
-        format!(
-            "`{written}` is not an age recipient: write the line `age1…` that `age-keygen -y FILE` prints"
-        )
-    })
+}
+
+impl<'de> Deserialize<'de> for Recipient {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Recipient;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Recipient, E> {
+                Recipient::parse(text).map_err(E::custom)
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Recipient, D::Error> {
+                inner.deserialize_str(self)
+            }
+        }
+        // Under the name of a secret, since the secret key may stand here by mistake: its line is not shown then.
+        deserializer.deserialize_newtype_struct("SecretText", Text)
+    }
+}
+
+impl JsonSchema for Recipient {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Recipient".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^age1",
+            "description": "the line age1… that `age-keygen -y FILE` prints",
+        })
+    }
 }
 
 impl Identities {
@@ -134,6 +184,18 @@ mod tests {
         assert_eq!(
             other.decrypt(&file[..]).err().unwrap(),
             "it is encrypted for other keys than the given one"
+        );
+    }
+
+    #[test]
+    fn recipients_are_read_from_a_list() {
+        let key = x25519::Identity::generate().to_public().to_string();
+        let read: Recipients = serde_json::from_value(serde_json::json!([key])).unwrap();
+        assert_eq!(read.names(), [key]);
+        assert_eq!(
+            serde_json::from_str::<Recipients>(r#"["age1x"]"#).unwrap_err().to_string(),
+            "`age1x` is not an age recipient: write the line `age1…` that `age-keygen -y FILE` prints at line 1 \
+             column 8"
         );
     }
 

@@ -204,6 +204,23 @@ impl Manifest {
     }
 }
 
+/// One of an empty database, with these keys instead.
+#[cfg(test)]
+pub(super) fn sample(keys: serde_json::Value) -> Manifest {
+    let mut manifest = serde_json::json!({
+        "format_version": 1, "database": "shop", "host": "web1", "job": "db-backup", "run": 1,
+        "server": {"host": "db", "port": 5432, "version": "15"}, "client_version": "15",
+        "started_at": "2026-11-22T23:00:00Z", "finished_at": "2026-11-22T23:01:00Z", "format": "plain",
+        "compression": "gzip", "level": 6, "file": "shop.sql.gz", "bytes": 1, "uncompressed_bytes": 1,
+        "sha256": "", "rows": 0, "tables": [], "roles": null,
+        "proof": {"state": "written", "events": []},
+    });
+    if let (Some(all), serde_json::Value::Object(keys)) = (manifest.as_object_mut(), keys) {
+        all.extend(keys);
+    }
+    serde_json::from_value(manifest).expect("the keys are those of a manifest")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

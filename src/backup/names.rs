@@ -5,8 +5,10 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::codec::Compression;
+use super::crypt;
 
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
+/// Of a roles file that is not encrypted.
 pub const ROLES_SUFFIX: &str = ".roles.sql.gz";
 
 /// The endings of a dump's or an archive's own file, the longer first.
@@ -21,13 +23,28 @@ pub fn stem(database: &str, at: Timestamp, number: u32) -> String {
 }
 
 /// What a dump's name ends with.
-pub fn dump_suffix(custom: bool, compression: Compression) -> &'static str {
-    match (custom, compression) {
+pub fn dump_suffix(custom: bool, compression: Compression, encrypted: bool) -> String {
+    let content = match (custom, compression) {
         (true, _) => ".dump",
         (false, Compression::Gzip) => ".sql.gz",
         (false, Compression::Zstd) => ".sql.zst",
         (false, Compression::None) => ".sql",
-    }
+    };
+    encrypted_suffix(content, encrypted)
+}
+
+/// What a roles file's name ends with.
+pub fn roles_suffix(encrypted: bool) -> String {
+    encrypted_suffix(ROLES_SUFFIX, encrypted)
+}
+
+fn encrypted_suffix(content: &str, encrypted: bool) -> String {
+    format!("{content}{}", if encrypted { crypt::SUFFIX } else { "" })
+}
+
+/// Whether the name is a roles file's.
+pub fn is_roles(file: &str) -> bool {
+    file.strip_suffix(crypt::SUFFIX).unwrap_or(file).ends_with(ROLES_SUFFIX)
 }
 
 /// What an archive's name ends with.
@@ -42,10 +59,11 @@ pub fn archive_suffix(compression: Compression) -> &'static str {
 /// The stem of a dump's, a roles file's or a manifest's name.
 pub fn stem_of(file: &str) -> &str {
     let file = file.strip_suffix(MANIFEST_SUFFIX).unwrap_or(file);
-    if let Some(stem) = file.strip_suffix(ROLES_SUFFIX) {
+    let content = file.strip_suffix(crypt::SUFFIX).unwrap_or(file);
+    if let Some(stem) = content.strip_suffix(ROLES_SUFFIX) {
         return stem;
     }
-    DUMP_SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file)
+    DUMP_SUFFIXES.iter().find_map(|suffix| content.strip_suffix(suffix)).unwrap_or(file)
 }
 
 /// The manifest of a dump lies beside it, under the stem of its name.
@@ -96,8 +114,10 @@ mod tests {
         let at = "2026-11-22T23:00:00.9Z".parse().unwrap();
         assert_eq!(stem("punk_eco", at, 1), "punk_eco-20261122T230000Z");
         assert_eq!(stem("punk_eco", at, 2), "punk_eco-20261122T230000Z-2");
-        assert_eq!(dump_suffix(false, Compression::Zstd), ".sql.zst");
-        assert_eq!(dump_suffix(true, Compression::Gzip), ".dump");
+        assert_eq!(dump_suffix(false, Compression::Zstd, false), ".sql.zst");
+        assert_eq!(dump_suffix(true, Compression::Gzip, false), ".dump");
+        assert_eq!(dump_suffix(false, Compression::Gzip, true), ".sql.gz.age");
+        assert_eq!(roles_suffix(true), ".roles.sql.gz.age");
         assert_eq!(manifest_of("a-20261122T230000Z.sql.gz"), "a-20261122T230000Z.manifest.json");
         for file in ["a-1.sql", "a-1.sql.gz", "a-1.roles.sql.gz", "a-1.manifest.json", "a-1.dump", "a-1"] {
             assert_eq!(stem_of(file), "a-1", "{file}");
@@ -105,6 +125,13 @@ mod tests {
         for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
             assert_eq!(stem_of(&format!("a-1{}", archive_suffix(compression))), "a-1");
         }
+        for file in ["a-1.sql.age", "a-1.sql.zst.age", "a-1.roles.sql.gz.age", "a-1.dump.age"] {
+            assert_eq!(stem_of(file), "a-1", "{file}");
+        }
+        assert_eq!(stem_of("letter.age"), "letter.age");
+        assert!(
+            is_roles("a-1.roles.sql.gz") && is_roles("a-1.roles.sql.gz.age") && !is_roles("a-1.sql.gz.age")
+        );
     }
 
     #[test]

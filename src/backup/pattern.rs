@@ -19,6 +19,11 @@ enum Part {
 }
 
 impl Pattern {
+    /// Matches every name.
+    pub fn all() -> Self {
+        Self(vec![Part::Any])
+    }
+
     /// # Errors
     /// A sentence that says what is wrong with the text.
     pub fn new(text: &str) -> Result<Self, String> {

@@ -1,11 +1,14 @@
-//! Carries a program's output into a file: counts, compresses, hashes, writes, and reads back what was written.
+//! Carries a program's output into a file: counts, compresses, encrypts, hashes, writes, and reads back what was
+//! written.
 //!
 //! Works on threads of its own with a fixed set of buffers, so that memory doesn't grow with the dump: one thread
-//! reads and counts, two compress, one hashes and writes in order, one brings what was written to the disk and
-//! reads it again from there. Never names a file and never starts a program.
+//! reads and counts, two compress, one encrypts, hashes and writes in order, one brings what was written to the disk
+//! and reads it again from there. Never names a file and never starts a program; what is encrypted never reaches the
+//! disk in another form.
+
+mod write;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,12 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 
 use super::codec::{Codec, Compression};
 use super::count::{Counted, RowCounter};
+use super::crypt::Recipients;
+use write::{read_back, write};
 
 /// Where a dump comes from.
 pub struct Source {
@@ -27,6 +31,17 @@ pub struct Source {
     /// How long the program may stay silent while we wait for it.
     pub stall: Duration,
     pub stop: Arc<Stop>,
+}
+
+/// What becomes of the bytes on their way.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding<'a> {
+    pub compression: Compression,
+    pub level: u32,
+    /// None: they are not encrypted.
+    pub recipients: &'a Recipients,
+    /// Bytes that must stay free on the file system of the file, whoever uses them up.
+    pub floor: u64,
 }
 
 /// What was stored.
@@ -47,11 +62,16 @@ pub enum StreamError {
     Stalled(Duration),
     #[error("its output can't be read: {0}")]
     Read(std::io::Error),
+    #[error("can't be handed on while it is written: {0}")]
+    Tee(std::io::Error),
     #[error("can't be compressed: {0}")]
     Compress(std::io::Error),
     /// After so many bytes.
     #[error("can't be written after {written} bytes: {error}")]
     Write { written: u64, error: std::io::Error },
+    /// Less than the floor would be left, after so many bytes.
+    #[error("was stopped after {written} bytes, with {free} bytes free on the disk")]
+    NoRoom { written: u64, free: u64 },
     #[error("can't be read back: {0}")]
     ReadBack(std::io::Error),
     #[error("what was read back is not what was written: {expected} was written, the disk holds {found}")]
@@ -85,19 +105,51 @@ impl Stop {
 const COMPRESSORS: usize = 2;
 /// Blocks that are being filled, compressed or waiting: two for each compressor, one to fill.
 const BLOCKS: usize = 2 * COMPRESSORS + 1;
-/// How much is written before it is brought to the disk and read back: the end of a dump waits for no more.
-const SYNC_EVERY: u64 = 32 << 20;
-
-/// Reads to the end of the source and stores it, compressed, in `file`, which must be empty, readable and
-/// writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
+/// Reads to the end of the source and stores it, compressed and encrypted, in `file`, which must be empty, readable
+/// and writable. On return the bytes are on the disk and were read back from it. Blocks: not for async threads.
 ///
 /// # Errors
 /// [`StreamError`]; the file is then good for nothing.
-pub fn store(
+pub fn store(source: Source, file: &File, encoding: Encoding<'_>) -> Result<Stored, StreamError> {
+    store_and(source, file, encoding, |_| Ok(()))
+}
+
+/// As [`store`]; whatever comes is also written to `tee`, the writing end of a pipe: for a program that reads what
+/// can't be read any more once it is encrypted.
+///
+/// # Errors
+/// [`StreamError`]; [`StreamError::Tee`] where that program doesn't read on.
+pub fn store_and_tee(
     source: Source,
     file: &File,
-    compression: Compression,
-    level: u32,
+    encoding: Encoding<'_>,
+    tee: OwnedFd,
+) -> Result<Stored, StreamError> {
+    let flags = rustix::fs::fcntl_getfl(&tee).map_err(|error| StreamError::Tee(error.into()))?;
+    rustix::fs::fcntl_setfl(&tee, flags | OFlags::NONBLOCK)
+        .map_err(|error| StreamError::Tee(error.into()))?;
+    let (stop, stall) = (source.stop.clone(), source.stall);
+    store_and(source, file, encoding, move |mut block| {
+        while !block.is_empty() {
+            match rustix::io::write(&tee, block) {
+                Ok(count) => block = &block[count..],
+                Err(Errno::AGAIN) => wait(PollFd::new(&tee, PollFlags::OUT), stall, &stop)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(StreamError::Tee(error.into())),
+            }
+            if stop.is_set() {
+                return Err(StreamError::Stopped);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn store_and(
+    source: Source,
+    file: &File,
+    Encoding { compression, level, recipients, floor }: Encoding<'_>,
+    tee: impl Fn(&[u8]) -> Result<(), StreamError>,
 ) -> Result<Stored, StreamError> {
     let (to_compress, blocks) = sync_channel::<Work>(BLOCKS);
     let blocks = &Mutex::new(blocks);
@@ -121,9 +173,11 @@ pub fn store(
                 scope.spawn(move || compress(compression, level, blocks, &give_back).map_err(failing))
             })
             .collect();
-        let writer = scope.spawn(move || write(file, &written, &give_back, &progress).map_err(failing));
+        let writer = scope
+            .spawn(move || write(file, floor, recipients, &written, &give_back, &progress).map_err(failing));
         let reader_back = scope.spawn(move || read_back(file, &to_sync).map_err(failing));
         let read = read(&source, &pool, |block| {
+            tee(&block)?;
             let (reply, compressed) = sync_channel(1);
             let sent = in_order.send(compressed).is_ok();
             let sent = match compression {
@@ -132,7 +186,8 @@ pub fn store(
             };
             if sent { Ok(()) } else { Err(StreamError::Stopped) }
         });
-        drop((to_compress, in_order, source));
+        // The program beside has its end then.
+        drop((to_compress, in_order, source, tee));
         let compressed = threads.into_iter().map(joined).collect::<Result<Vec<()>, _>>();
         let written = joined(writer);
         let found = joined(reader_back);
@@ -211,7 +266,9 @@ fn read(
                     counter.feed(&block[filled..filled + count]);
                     filled += count;
                 }
-                Err(Errno::AGAIN) => wait(source)?,
+                Err(Errno::AGAIN) => {
+                    wait(PollFd::new(&source.pipe, PollFlags::IN), source.stall, &source.stop)?;
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(StreamError::Read(error.into())),
             }
@@ -228,15 +285,12 @@ fn read(
     }
 }
 
-/// Waits for a byte, the end, or the stop.
-fn wait(source: &Source) -> Result<(), StreamError> {
-    let timeout = Timespec::try_from(source.stall).ok();
-    let mut fds = [
-        PollFd::new(&source.pipe, PollFlags::IN),
-        PollFd::from_borrowed_fd(source.stop.event.as_fd(), PollFlags::IN),
-    ];
+/// Waits until the pipe is ready, or for the stop.
+fn wait(pipe: PollFd<'_>, stall: Duration, stop: &Stop) -> Result<(), StreamError> {
+    let timeout = Timespec::try_from(stall).ok();
+    let mut fds = [pipe, PollFd::from_borrowed_fd(stop.event.as_fd(), PollFlags::IN)];
     match poll(&mut fds, timeout.as_ref()) {
-        Ok(0) => Err(StreamError::Stalled(source.stall)),
+        Ok(0) => Err(StreamError::Stalled(stall)),
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(StreamError::Read(error.into())),
     }
@@ -259,64 +313,6 @@ fn compress(
         let _ = give_back.send(block);
         let _ = reply.send(Compressed { bytes, recycle: false });
     }
-}
-
-fn write(
-    mut file: &File,
-    compressed: &Receiver<Receiver<Compressed>>,
-    give_back: &SyncSender<Vec<u8>>,
-    progress: &SyncSender<u64>,
-) -> Result<(u64, String), StreamError> {
-    let mut hash = Sha256::new();
-    let mut written = 0;
-    let mut announced = 0;
-    for next in compressed {
-        let Ok(Compressed { bytes, recycle }) = next.recv() else { return Err(StreamError::Stopped) };
-        file.write_all(&bytes).map_err(|error| StreamError::Write { written, error })?;
-        hash.update(&bytes);
-        written += bytes.len() as u64;
-        if recycle {
-            let _ = give_back.send(bytes);
-        }
-        if written - announced >= SYNC_EVERY {
-            announced = written;
-            let _ = progress.send(written);
-        }
-    }
-    let _ = progress.send(written);
-    Ok((written, hex(&hash.finalize())))
-}
-
-/// Brings what was written to the disk and reads it from there: what the page cache holds is dropped before, so
-/// that it is the disk that answers (posix_fadvise(2): only clean pages are dropped, hence the sync).
-fn read_back(file: &File, progress: &Receiver<u64>) -> Result<(u64, String), StreamError> {
-    let mut hash = Sha256::new();
-    let mut at = 0;
-    let mut buffer = vec![0; 256 << 10];
-    for until in progress {
-        rustix::fs::fdatasync(file)
-            .map_err(|error| StreamError::Write { written: until, error: error.into() })?;
-        let length = std::num::NonZeroU64::new(until - at);
-        let _ = rustix::fs::fadvise(file, at, length, Advice::DontNeed);
-        // To the very end: what lies beyond would be found too.
-        loop {
-            let wanted = usize::try_from(until - at).unwrap_or(usize::MAX).clamp(0, buffer.len());
-            if wanted == 0 {
-                break;
-            }
-            match rustix::io::pread(file, &mut buffer[..wanted], at) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hash.update(&buffer[..count]);
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(StreamError::ReadBack(error.into())),
-            }
-        }
-    }
-    let size = file.metadata().map_err(StreamError::ReadBack)?.len();
-    Ok((size, hex(&hash.finalize())))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

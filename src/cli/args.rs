@@ -81,6 +81,11 @@ pub enum Verb {
     /// Restore a backup beside what is there now
     #[command(subcommand)]
     Restore(Restore),
+    /// Show which backups exist where: age, size, what has been proven of each, where copies are
+    ///
+    /// Of the directories of all jobs that make backups, by the manifests in them; needs no daemon. Exit code 1 where
+    /// a directory can't be read.
+    Backups(BackupsArgs),
     /// Print the JSON Schema of jobs.yaml
     Schema,
     /// Print shell completions
@@ -252,6 +257,12 @@ pub struct WhyArgs {
     /// `2026-11-22 03:00` in the job's zone, 03:00 of today, 2026-11-22T03:00:00Z, 2h or `2h ago`
     #[arg(value_name = "TIME", allow_hyphen_values = true)]
     pub time: String,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupsArgs {
     #[command(flatten)]
     pub json: Json,
 }

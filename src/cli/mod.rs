@@ -3,6 +3,7 @@
 
 pub mod args;
 mod audit;
+mod backups;
 mod cancel;
 pub mod check;
 mod completions;
@@ -146,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Why(args) => why::run(&context, &args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Restore(what) => restore::run(&context, &what),
+        Verb::Backups(args) => backups::run(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Check(CheckArgs { no_host, json }) => {

@@ -352,6 +352,7 @@ fn spec(
         io: own.io.or(defaults.io),
         description: own.description.or_else(|| defaults.description.clone()),
         group: own.group.or_else(|| defaults.group.clone()),
+        zone: schedule.as_ref().map_or_else(|| shared.zone.clone(), |schedule| schedule.zone().clone()),
         name,
         kind,
         job,

@@ -86,6 +86,8 @@ pub struct JobSpec {
     pub job: Arc<dyn Job>,
     /// `None`: manual only.
     pub schedule: Option<Schedule>,
+    /// Of its schedule; without one, the file's.
+    pub zone: TimeZone,
     pub enabled: bool,
     pub timeout: Duration,
     pub retries: Retries,

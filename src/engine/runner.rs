@@ -308,6 +308,7 @@ fn context(
         attempt: number,
         trigger: run.trigger,
         slot: run.slot,
+        zone: spec.zone.clone(),
         dry_run: run.dry_run,
         clock: around.clock.clone(),
         log: run.log.clone(),

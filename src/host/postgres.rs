@@ -5,6 +5,7 @@
 
 mod inside;
 mod session;
+mod sessions;
 mod tls;
 
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_postgres::SimpleQueryMessage;
+
+pub use sessions::application_name;
 
 use super::secret::{ExposeSecret, SecretError, SecretText};
 
@@ -77,6 +80,8 @@ pub struct ServerFacts {
     /// Bytes of the connection's database on the server's disk.
     pub database_bytes: u64,
     pub database: DatabaseFacts,
+    /// Where the server keeps its data, as it sees it; unknown to those who may not read its settings.
+    pub data_directory: Option<String>,
 }
 
 /// How the connection's database was made.
@@ -99,7 +104,10 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('server_version'), \
     pg_catalog.pg_database_size(d.oid), \
     pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.pg_get_userbyid(d.datdba), \
     CASE pg_catalog.to_jsonb(d) ->> 'datlocprovider' WHEN 'i' THEN \
-    coalesce(pg_catalog.to_jsonb(d) ->> 'daticulocale', pg_catalog.to_jsonb(d) ->> 'datlocale') ELSE '' END \
+    coalesce(pg_catalog.to_jsonb(d) ->> 'daticulocale', pg_catalog.to_jsonb(d) ->> 'datlocale') ELSE '' END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE (rolname = current_user AND rolsuper) OR \
+        (rolname = 'pg_read_all_settings' AND pg_catalog.pg_has_role(current_user, oid, 'USAGE'))) \
+    THEN pg_catalog.current_setting('data_directory') END \
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// What a handshake may take before the server counts as away; libpq's programs are told the same.
@@ -151,6 +159,13 @@ impl Connection {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// Whether the server runs on this host, as far as its address says.
+    pub fn is_here(&self) -> bool {
+        let loopback = || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.container.is_none()
+            && (self.host.is_empty() || self.is_socket() || self.host == "localhost" || loopback())
     }
 
     fn is_socket(&self) -> bool {
@@ -224,6 +239,7 @@ impl ServerFacts {
                 icu_locale: Some(column(8).to_owned()).filter(|locale| !locale.is_empty()),
                 owner: column(7).to_owned(),
             },
+            data_directory: Some(column(9).to_owned()).filter(|path| !path.is_empty()),
         })
     }
 }

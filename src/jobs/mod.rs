@@ -13,11 +13,12 @@ pub mod verify_backup;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +115,11 @@ pub trait Job: Debug + Send + Sync {
         None
     }
 
+    /// The directory in which the job leaves backups, of one that makes some; `backups` looks there.
+    fn backups_in(&self) -> Option<&Path> {
+        None
+    }
+
     /// Whether the work is one program that goes on without this process, for the next daemon to adopt.
     fn outlives_daemon(&self) -> bool {
         false
@@ -137,6 +143,8 @@ pub struct JobContext {
     pub attempt: u32,
     pub trigger: Trigger,
     pub slot: Option<Timestamp>,
+    /// In which the job counts days.
+    pub zone: TimeZone,
     /// When the attempt times out, by the wall clock: for the daemon that may have to judge it.
     pub deadline: Option<Timestamp>,
     /// Do nothing that lasts; say what would be done.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use crate::backup::catalogue::{self, Backup, Folder, Found};
 use crate::backup::pattern::Pattern;
-use crate::backup::retention::{self, Plan, Policy, Reason};
+use crate::backup::retention::{self, Keep, Plan, Policy, Reason};
 use crate::clock::Clock;
 use crate::document::Invalid;
 use crate::host::files;
@@ -40,7 +41,10 @@ pub struct PruneBackups {
     /// So many of the newest backups of each database stay, whatever their age.
     #[serde(default = "seven")]
     pub keep_at_least: u32,
-    /// Delete a backup only where a newer one that stays has been verified.
+    /// So many days, weeks, months and years of which the newest backup stays as well, by the job's calendar.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Delete a backup only where a newer one, which stays, has been verified; age counts back from that one.
     #[serde(default = "yes")]
     pub require_newer_verified: bool,
     /// Where more than this share of the backups would go, nothing does, and the job fails.
@@ -97,6 +101,7 @@ impl Job for PruneBackups {
         let work = Pruning {
             options: self.clone(),
             dry_run: self.dry_run || ctx.dry_run,
+            zone: ctx.zone.clone(),
             clock: ctx.clock.clone(),
             log: Journal { log: ctx.log.clone(), clock: ctx.clock.clone(), lines: String::new() },
             cancel: ctx.cancel.clone(),
@@ -125,6 +130,7 @@ impl Job for PruneBackups {
 struct Pruning {
     options: PruneBackups,
     dry_run: bool,
+    zone: TimeZone,
     clock: Arc<dyn Clock>,
     log: Journal,
     cancel: CancellationToken,
@@ -174,6 +180,8 @@ impl Pruning {
         let policy = Policy {
             older_than: self.options.older_than.0,
             keep_at_least: self.options.keep_at_least,
+            keep: self.options.keep,
+            zone: self.zone.clone(),
             require_newer_verified: self.options.require_newer_verified,
             max_deletions: self.options.max_deletions,
         };

@@ -1,5 +1,6 @@
 //! The command line: help, exit codes, JSON shapes, and what is said where.
 
+mod backups;
 mod edit;
 mod offline;
 mod with_daemon;

@@ -40,6 +40,7 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
         trigger: Trigger::Schedule,
         slot,
         deadline: None,
+        zone: jiff::tz::TimeZone::UTC,
         dry_run: false,
         clock: Arc::new(SystemClock),
         log,

@@ -175,3 +175,54 @@ async fn another_file_system_is_not_entered() {
     assert_eq!(report.facts["deleted"], 2);
     assert_eq!(names(&directory.join("disk")).len(), 2);
 }
+
+/// A dump of `shop` with a manifest that says what was proven.
+fn proven(folder: &Path, day: &str, state: &str, suspect: &str) {
+    let stem = format!("shop-2026{day}T000000Z");
+    let time: jiff::Timestamp = format!("2026-{}-{}T00:00:00Z", &day[..2], &day[2..]).parse().unwrap();
+    let manifest = format!(
+        r#"{{"format_version": 1, "database": "shop", "started_at": "{time}", "file": "{stem}.sql.gz", "bytes": 4,
+            "proof": {{"state": "{state}", "events": [], "suspect": [{suspect}]}}}}"#
+    );
+    std::fs::write(folder.join(format!("{stem}.sql.gz")), "1234").unwrap();
+    std::fs::write(folder.join(format!("{stem}.manifest.json")), manifest).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_a_newer_verified_backup_stands_for_goes_and_both_are_named() {
+    let bench = bench().await;
+    let directory = bench.path("dumps");
+    for day in ["0801", "0901", "1001"] {
+        proven(&directory, day, "written", "");
+    }
+    proven(&directory, "1120", "verified", r#""its rows fell to 3""#);
+    proven(&directory, "1121", "damaged", "");
+    proven(&directory, "1122", "read_back", "");
+    let mut options = options(&directory, r#", "keep_at_least": 0, "keep": {"monthly": 3}"#);
+    options.require_newer_verified = true;
+    let report = bench.run(&options).await.unwrap();
+    assert_eq!(report.summary, "deleted 0 of 6 backups (0 B freed), kept 6");
+
+    proven(&directory, "1119", "verified", "");
+    let (dry, log) = {
+        let ctx = bench.context();
+        let log = ctx.log.clone();
+        options.dry_run = true;
+        (punk_eco_sched::jobs::Job::run(&options, &ctx).await.unwrap(), log)
+    };
+    assert_eq!(dry.summary, "would delete 1 of 7 backups and keep 6; nothing was deleted");
+    let lines = |log: &punk_eco_sched::logs::RunLog| {
+        let lines: Vec<String> = log.lines().into_iter().map(|line| line.text.to_string()).collect();
+        lines.join("\n")
+    };
+    let told = "shop-20260801T000000Z.sql.gz + shop-20260801T000000Z.manifest.json: 113d old, and \
+                shop-20261119T000000Z.sql.gz of 2026-11-19T00:00:00Z is newer and verified";
+    assert!(lines(&log).contains(&format!("would delete {told}")), "{}", lines(&log));
+    let kept = "kept shop-20261001T000000Z.sql.gz + shop-20261001T000000Z.manifest.json: the newest of month 2026-10";
+    assert!(lines(&log).contains(kept), "{}", lines(&log));
+
+    options.dry_run = false;
+    let report = bench.run(&options).await.unwrap();
+    assert_eq!((&report.facts["deleted"], &report.facts["files_deleted"]), (&1.into(), &2.into()));
+    assert!(!names(&directory).contains(&"shop-20260801T000000Z.sql.gz".to_owned()));
+}

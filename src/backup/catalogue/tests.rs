@@ -102,3 +102,63 @@ fn a_folder_that_was_swapped_since_is_not_entered() {
     let error = reopen(&root, found).unwrap_err().to_string();
     assert_eq!(error, "the folder was replaced while it was looked at");
 }
+
+#[test]
+fn an_encrypted_dump_and_what_lies_beside_it_are_one_backup_and_match_as_what_they_are_inside() {
+    check(
+        &[
+            ("a-20261122T230000Z.sql.gz.age", ""),
+            ("a-20261122T230000Z.roles.sql.gz.age", ""),
+            ("a-20261122T230000Z.manifest.json", &manifest("a-20261122T230000Z.sql.gz.age")),
+            ("letter.age", ""),
+        ],
+        "*.sql.gz",
+        &[(
+            &[
+                "a-20261122T230000Z.manifest.json",
+                "a-20261122T230000Z.roles.sql.gz.age",
+                "a-20261122T230000Z.sql.gz.age",
+            ],
+            "my shop",
+            Some("2026-01-02T03:04:05Z"),
+        )],
+    );
+}
+
+#[test]
+fn what_a_backup_is_good_for_is_read_from_its_manifest() {
+    let standing = |more: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.sql"), "1234").unwrap();
+        let text = manifest("a.sql").replace('}', &format!("{more}}}"));
+        std::fs::write(folder.path().join("a.manifest.json"), text).unwrap();
+        let root = files::open_directory(folder.path()).unwrap();
+        let found = search(&root, &Pattern::new("*.sql").unwrap(), &CancellationToken::new()).unwrap();
+        let candidate = found.folders[0].backups[0].candidate.clone();
+        candidate.time.map(|_| candidate.standing).map_err(String::from)
+    };
+    let proof = |state: &str, more: &str| format!(r#", "proof": {{"state": "{state}"{more}}}"#);
+    assert_eq!(standing(""), Ok(Standing::Unproven));
+    for (state, expected) in [
+        ("written", Standing::Unproven),
+        ("read_back", Standing::Unproven),
+        ("verified", Standing::Verified),
+        ("damaged", Standing::Doubtful),
+        ("of a later version", Standing::Unproven),
+    ] {
+        assert_eq!(standing(&proof(state, "")), Ok(expected), "{state}");
+        assert_eq!(
+            standing(&proof(state, r#", "suspect": ["its rows fell"]"#)),
+            Ok(Standing::Doubtful),
+            "{state}"
+        );
+    }
+    // However it was verified: the file is not what it was then.
+    let cut = standing(&format!(r#", "bytes": 5{}"#, proof("verified", "")));
+    assert_eq!(
+        cut,
+        Err("its manifest a.manifest.json says 5 bytes of a.sql, which has 4: look at it, or delete the backup by hand"
+            .to_owned())
+    );
+    assert_eq!(standing(&format!(r#", "bytes": 4{}"#, proof("verified", ""))), Ok(Standing::Verified));
+}

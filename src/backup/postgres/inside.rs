@@ -3,6 +3,7 @@
 //! What runs long is started by the spawner, as a client of Docker that ends the program inside when it ends itself
 //! (`crate::host::docker::client`); what is only asked something is run from here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -54,6 +55,14 @@ impl Inside {
         connection.facts_inside(&self.docker, &self.found).await
     }
 
+    pub async fn end_sessions(
+        &self,
+        connection: &Connection,
+        application: &str,
+    ) -> Result<Vec<String>, PostgresError> {
+        connection.end_sessions_inside(application, &self.docker, &self.found).await
+    }
+
     /// What `pg_dump --version` prints inside.
     pub async fn version(&self) -> Result<String, DockerError> {
         let argv = vec!["pg_dump".to_owned(), "--version".to_owned()];
@@ -67,6 +76,12 @@ impl Inside {
             other => other,
         })?;
         Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+    }
+
+    /// A path inside, by the way that this host has to it.
+    pub fn as_seen_here(&self, path: &str) -> Option<PathBuf> {
+        let pid = self.found.pid.filter(|pid| *pid > 0)?;
+        Some(PathBuf::from(format!("/proc/{pid}/root{path}")))
     }
 
     /// A program inside, as one of this host.

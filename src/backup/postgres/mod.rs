@@ -4,6 +4,7 @@
 mod failure;
 mod inside;
 mod passage;
+mod sessions;
 mod tools;
 
 use schemars::JsonSchema;
@@ -12,7 +13,8 @@ use serde::Deserialize;
 pub use failure::{Failure, cant, explain, incomplete, unwritable};
 pub use inside::Inside;
 pub use passage::through;
-pub use tools::{Call, DumpOrder, Lacking, Tools, lacking, unfit};
+pub use sessions::end as end_sessions;
+pub use tools::{Call, Custom, DumpOrder, Lacking, Tools, lacking, unfit};
 
 use super::work::{Trouble, Work};
 use crate::host::postgres::{Connection, ServerFacts};

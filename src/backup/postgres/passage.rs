@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{Failure, explain};
+use super::sessions;
 use super::tools::Call;
 use crate::backup::stream::{Source, Stop, StreamError};
 use crate::backup::work::Work;
@@ -23,7 +24,8 @@ pub async fn through<T: Send + 'static>(
     stall: Duration,
     taken: impl FnOnce(Source) -> Result<T, StreamError> + Send + 'static,
 ) -> Result<T, Failure> {
-    let Call { name, program } = call;
+    let Call { name, mut program } = call;
+    let has_session = sessions::name(work, &mut program);
     let stop = Stop::new().map_err(|error| Failure::Stream(StreamError::Read(error)))?;
     let mut running = work.programs.start(program).await.map_err(Failure::Start)?;
     let Some(pipe) = running.stdout.take() else {
@@ -55,6 +57,10 @@ pub async fn through<T: Send + 'static>(
         work.programs.end_all(TERM_GRACE).await;
     }
     let exit = running.wait().await;
+    // A server that waits for a lock, or for a disk, has not heard that its client is gone.
+    if has_session && (worked.is_err() || exit.status != Status::Code(0)) {
+        sessions::end(work, connection).await;
+    }
     match worked {
         Err(StreamError::Stopped) if lost == Some(true) => {
             Err(Failure::Program(explain(&name, connection, exit.status, &exit.stderr)))

@@ -49,6 +49,13 @@ pub struct Lacking {
     pub hint: String,
 }
 
+/// Where pg_restore finds a custom dump.
+pub enum Custom<'a> {
+    File(&'a Path),
+    /// As it is made.
+    Pipe(OwnedFd),
+}
+
 /// A program that is ready to start.
 pub struct Call {
     /// The name by which a message calls it.
@@ -188,24 +195,30 @@ impl Tools {
         self.call(argv, Some(&there), stdin)
     }
 
-    pub fn read_custom(&self, file: &Path) -> Result<Call, Trouble> {
+    /// Makes SQL of a custom dump.
+    pub fn read_custom(&self, dump: Custom<'_>) -> Result<Call, Trouble> {
         let mut argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
         let mut stdin = Stdin::Null;
-        if self.inside.is_some() {
-            // The file is on this side.
-            let opened = std::fs::File::open(file);
-            let opened = opened.map_err(|e| anyhow!("{} can't be read back: {e}", file.display()))?;
-            stdin = Stdin::From(opened.into());
-        } else {
-            argv.push(text(file)?);
+        match dump {
+            Custom::Pipe(pipe) => stdin = Stdin::From(pipe),
+            Custom::File(file) if self.inside.is_some() => {
+                // The file is on this side.
+                let opened = std::fs::File::open(file);
+                let opened = opened.map_err(|e| anyhow!("{} can't be read back: {e}", file.display()))?;
+                stdin = Stdin::From(opened.into());
+            }
+            Custom::File(file) => argv.push(text(file)?),
         }
         self.call(argv, None, stdin)
     }
 
-    /// As [`Self::read_custom`], of a dump that comes through this pipe.
-    pub fn read_custom_from(&self, pipe: OwnedFd) -> Result<Call, Trouble> {
-        let argv = vec![text(&self.beside("pg_restore"))?, "--file=-".to_owned()];
-        self.call(argv, None, Stdin::From(pipe))
+    /// Where the server has its data, as this host sees it; none where it is on another host, or unknown.
+    pub fn data_directory(&self, connection: &Connection, facts: &ServerFacts) -> Option<PathBuf> {
+        let path = facts.data_directory.as_deref()?;
+        match &self.inside {
+            Some(inside) => inside.as_seen_here(path),
+            None => connection.is_here().then(|| PathBuf::from(path)),
+        }
     }
 
     fn call(
@@ -391,6 +404,7 @@ mod tests {
             superuser: true,
             database_bytes: 1,
             database: DatabaseFacts::default(),
+            data_directory: None,
         };
         assert_eq!(
             tools.fit(&facts, "db:5432").unwrap_err(),

@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
 
 use super::walk::Walk;
-use crate::backup::postgres::Tools;
+use crate::backup::postgres::{Custom, Tools};
 use crate::backup::read::{Examined, ReadError, Reading};
 use crate::backup::stream::{self, Source, Stop, StreamError};
 use crate::backup::work::{Trouble, Work};
@@ -43,7 +43,7 @@ pub(super) async fn restored(work: &Work, reading: Reading) -> Result<Restored, 
     let tools = Tools::newest(&work.programs).await?;
     let (stdin, to_program) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
     let stop = Stop::new().map_err(no_pipe)?;
-    let mut running = work.programs.start(tools.read_custom_from(stdin)?.program).await?;
+    let mut running = work.programs.start(tools.read_custom(Custom::Pipe(stdin))?.program).await?;
     let Some(pipe) = running.stdout.take() else { return Err(no_pipe(io::ErrorKind::BrokenPipe)) };
 
     let cancel = work.cancel.clone();

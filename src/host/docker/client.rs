@@ -94,6 +94,7 @@ async fn carry(settings: Settings, argv: Vec<String>) -> Result<i64, DockerError
         name: settings.name.clone(),
         image: String::new(),
         addresses: vec![],
+        pid: None,
         chosen: None,
     };
     let docker = Docker::at(settings.socket.clone()).await?;

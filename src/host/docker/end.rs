@@ -106,6 +106,7 @@ impl Exec {
                     name: self.name.clone(),
                     image: String::new(),
                     addresses: vec![],
+                    pid: None,
                     chosen: None,
                 };
                 self.docker.signal_inside(&found, &mark, signal).await.map_err(|error| error.to_string())?;

@@ -25,6 +25,8 @@ pub struct Found {
     pub image: String,
     /// Where it answers on Docker's networks, as seen from this host.
     pub addresses: Vec<IpAddr>,
+    /// Of its first process, as this host sees it.
+    pub pid: Option<i64>,
     /// Other containers would have done as well: which one was taken.
     pub chosen: Option<String>,
 }
@@ -214,6 +216,7 @@ fn judge(
         name,
         image: found.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default(),
         addresses,
+        pid: found.state.as_ref().and_then(|state| state.pid),
         chosen: None,
     })
 }

@@ -37,9 +37,22 @@ impl Connection {
         if let Some(facts) = self.facts_at_address(found).await {
             return Ok(facts);
         }
+        let rows = self.ask_inside(FACTS, docker, found).await?;
+        let columns = rows.into_iter().next().unwrap_or_default();
+        ServerFacts::of(|at| columns.get(at).map(String::as_str).unwrap_or_default())
+            .ok_or_else(|| self.not_postgres())
+    }
+
+    /// The rows of one query, through psql inside.
+    pub(super) async fn ask_inside(
+        &self,
+        query: &str,
+        docker: &Docker,
+        found: &Found,
+    ) -> Result<Vec<Vec<String>>, PostgresError> {
         let argv = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1"];
         let mut argv = argv.map(str::to_owned).to_vec();
-        argv.extend([format!("--field-separator={SEPARATOR}"), "--command".to_owned(), FACTS.to_owned()]);
+        argv.extend([format!("--field-separator={SEPARATOR}"), "--command".to_owned(), query.to_owned()]);
         let mut env = self.program_env().map_err(|error| PostgresError::Refused(error.to_string()))?;
         env.push(("LC_ALL".to_owned(), "C.UTF-8".to_owned()));
         let Captured { code, stdout, stderr } =
@@ -48,8 +61,7 @@ impl Connection {
             return Err(self.refusal(code, &String::from_utf8_lossy(&stderr)));
         }
         let text = String::from_utf8_lossy(&stdout);
-        let columns: Vec<&str> = text.trim_end_matches('\n').split(SEPARATOR).collect();
-        ServerFacts::of(|at| columns.get(at).copied().unwrap_or_default()).ok_or_else(|| self.not_postgres())
+        Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
     }
 
     async fn facts_at_address(&self, found: &Found) -> Option<ServerFacts> {

@@ -1,19 +1,27 @@
 //! One attempt at a dump: the files it makes, the programs it starts, and what it says of them.
 
+use std::os::fd::AsFd;
+
 use anyhow::anyhow;
+use jiff::Timestamp;
 
 use super::options::PgDump;
+use super::room::Room;
 use crate::backup::codec::Compression;
+use crate::backup::count::Counted;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, Properties, RolesFile, Server};
-use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
-use crate::backup::postgres::{Call, Failure, Format, Tools, cant, incomplete, through, unwritable};
+use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::postgres::{
+    Call, Custom, Failure, Format, Tools, cant, end_sessions, incomplete, through, unwritable,
+};
 use crate::backup::publish::{self, Directory, Partial};
-use crate::backup::stream::{self, Stored, StreamError};
+use crate::backup::stream::{self, Encoding, Stored, StreamError};
 use crate::backup::work::{Trouble, Work};
+use crate::backup::{earlier, suspect};
 use crate::host::files::{self, Owner, Space};
 use crate::host::postgres::{Connection, ServerFacts};
-use crate::model::Report;
-use crate::units::{Percent, Size};
+use crate::model::{Finding, Report};
+use crate::units::Size;
 
 /// One attempt.
 pub(super) struct Dump<'a> {
@@ -28,18 +36,18 @@ pub(super) struct Dump<'a> {
 impl Dump<'_> {
     pub(super) fn say(&self) -> Result<Report, Trouble> {
         let path = &self.options.directory;
-        let space = files::nearest_directory(path)
-            .and_then(|(_, fd)| Space::of(fd))
-            .map_err(|e| cant(path, "looked at", &e))?;
-        let previous = files::open_directory(path).ok().and_then(|_| {
+        let earlier = files::open_directory(path).ok().and_then(|_| {
             let (directory, _) = Directory::open(path, self.owner, self.options.mode()).ok()?;
-            self.previous(&directory)
+            Some(self.earlier(&directory, self.work.now()))
         });
-        self.enough_space(space, previous)?;
+        let room = files::nearest_directory(path)
+            .and_then(|(_, fd)| self.room(fd, &earlier.unwrap_or_default()))
+            .map_err(|e| cant(path, "looked at", &e))?;
+        room.enough(path)?;
         let name = names::stem(&self.connection.database, self.work.now(), 1);
-        let suffix = names::dump_suffix(self.options.format == Format::Custom, self.options.compression);
+        let (suffix, roles_suffix) = self.suffixes();
         let roles = if self.options.roles {
-            format!(" and the roles to {name}{ROLES_SUFFIX}")
+            format!(" and the roles to {name}{roles_suffix}")
         } else {
             String::new()
         };
@@ -51,7 +59,7 @@ impl Dump<'_> {
             self.tools.pg_dump.display(),
             self.tools.version,
         ));
-        Ok(report.fact("database_bytes", self.facts.database_bytes).fact("free_bytes", space.free))
+        Ok(report.fact("database_bytes", self.facts.database_bytes).fact("free_bytes", room.space.free))
     }
 
     pub(super) async fn run(&self) -> Result<Report, Trouble> {
@@ -66,15 +74,16 @@ impl Dump<'_> {
         for said in directory.recover().map_err(|error| cant(path, "read", &error))? {
             self.note(&said);
         }
-        let previous = self.previous(&directory);
-        let space = Space::of(directory.fd()).map_err(|error| cant(path, "looked at", &error))?;
-        self.enough_space(space, previous)?;
+        // Of an attempt whose daemon was killed.
+        end_sessions(&self.work, self.connection).await;
+        let earlier = self.earlier(&directory, started_at);
+        let room = self.room(directory.fd(), &earlier).map_err(|error| cant(path, "looked at", &error))?;
+        room.enough(path)?;
 
-        let custom = self.options.format == Format::Custom;
-        let dump_suffix = names::dump_suffix(custom, self.options.compression);
-        let mut suffixes = vec![dump_suffix, MANIFEST_SUFFIX];
+        let (dump_suffix, roles_suffix) = self.suffixes();
+        let mut suffixes = vec![dump_suffix.as_str(), MANIFEST_SUFFIX];
         if self.options.roles {
-            suffixes.push(ROLES_SUFFIX);
+            suffixes.push(&roles_suffix);
         }
         let stem = |number| names::stem(&self.connection.database, started_at, number);
         let partials =
@@ -84,21 +93,22 @@ impl Dump<'_> {
             return Err(Trouble::Passing(anyhow!("no file was made in {}", path.display())));
         };
         let roles = match partials.next() {
-            Some(partial) => Some((self.roles(&partial, previous).await?, partial)),
+            Some(partial) => Some((self.roles(&partial, &room).await?, partial)),
             None => None,
         };
-        let stored = self.dump(&dump, previous).await?;
+        let stored = self.dump(&dump, &room).await?;
         let finished_at = self.work.now();
-        let content = self.manifest(
+        let mut content = self.manifest(
             &dump.name,
             &stored,
             roles.as_ref().map(|(about, _)| about),
             started_at,
             finished_at,
         );
+        content.proof.suspect = suspect::reasons(&earlier, &content);
         manifest
             .write_all(&content.to_json())
-            .map_err(|error| self.unwritable(&directory, &error, 0, previous))?;
+            .map_err(|error| self.unwritable(&directory, &error, 0, &room))?;
 
         let (file, manifest_name) = (dump.name.clone(), manifest.name.clone());
         let ordered: Vec<Partial> =
@@ -113,38 +123,25 @@ impl Dump<'_> {
         self.work.note(text);
     }
 
-    /// What the last dump of this database took, as far as its manifest is here.
-    fn previous(&self, directory: &Directory) -> Option<u64> {
-        let begin = format!("{}-", names::file_safe(&self.connection.database));
-        let mut found: Vec<String> = directory.names().ok()?;
-        found.retain(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX));
-        found.sort_by_key(|name| std::cmp::Reverse(names::time_in(name)));
-        let manifests = found.iter().filter_map(|name| Manifest::parse(&directory.read(name).ok()?).ok());
-        manifests.into_iter().find(|last| last.database == self.connection.database).map(|last| last.bytes)
+    /// Of the dump and of the roles.
+    fn suffixes(&self) -> (String, String) {
+        let encrypted = !self.options.encrypt_to.is_empty();
+        let custom = self.options.format == Format::Custom;
+        (names::dump_suffix(custom, self.options.compression, encrypted), names::roles_suffix(encrypted))
     }
 
-    fn enough_space(&self, space: Space, previous: Option<u64>) -> Result<(), Trouble> {
-        let left = space.free.saturating_sub(previous.unwrap_or(0));
-        let share = |bytes: u64| Percent((bytes as f64 / space.total.max(1) as f64 * 1000.0).floor() / 10.0);
-        if share(left).0 >= self.options.min_free.0 && (left > 0 || previous.is_none()) {
-            return Ok(());
-        }
-        let after = previous.map_or(String::new(), |bytes| {
-            format!(", and a dump like the last one ({}) would leave {}", Size(bytes), share(left))
-        });
-        Err(Trouble::lasting(anyhow!(
-            "not started: the file system of {} has {} free of {} ({}){after}; min_free is {}: make room, or lower min_free",
-            self.options.directory.display(),
-            Size(space.free),
-            Size(space.total),
-            share(space.free),
-            self.options.min_free
-        )))
+    fn earlier(&self, directory: &Directory, now: Timestamp) -> Vec<Manifest> {
+        earlier::of(directory, &self.connection.database, now)
     }
 
-    async fn roles(&self, partial: &Partial, previous: Option<u64>) -> Result<RolesFile, Trouble> {
+    fn room(&self, directory: impl AsFd, earlier: &[Manifest]) -> std::io::Result<Room> {
+        let data = self.tools.data_directory(self.connection, &self.facts);
+        Room::of(self.options, directory, earlier, data.as_deref())
+    }
+
+    async fn roles(&self, partial: &Partial, room: &Room) -> Result<RolesFile, Trouble> {
         let call = self.tools.dump_roles(self.connection, self.facts.superuser)?;
-        let stored = self.store(call, partial, Compression::Gzip, 6, previous).await?;
+        let stored = self.store(call, partial, Compression::Gzip, 6, room).await?;
         Ok(RolesFile {
             file: partial.name.clone(),
             bytes: stored.bytes,
@@ -153,16 +150,20 @@ impl Dump<'_> {
         })
     }
 
-    async fn dump(&self, partial: &Partial, previous: Option<u64>) -> Result<Stored, Trouble> {
+    async fn dump(&self, partial: &Partial, room: &Room) -> Result<Stored, Trouble> {
         let call = self.tools.dump(self.connection, &self.options.order())?;
         if self.options.format == Format::Plain {
-            return self.store(call, partial, self.options.compression, self.options.level(), previous).await;
+            return self.store(call, partial, self.options.compression, self.options.level(), room).await;
         }
-        let mut stored = self.store(call, partial, Compression::None, 0, previous).await?;
         // A custom dump tells its rows only to pg_restore; reading it to the end also shows that it can be.
-        let call = self.tools.read_custom(&partial.path())?;
-        let stall = self.options.stall.0;
-        let (bytes, counted) = through(&self.work, self.connection, call, stall, stream::count).await?;
+        let (mut stored, (bytes, counted)) = if self.options.encrypt_to.is_empty() {
+            let stored = self.store(call, partial, Compression::None, 0, room).await?;
+            let call = self.tools.read_custom(Custom::File(&partial.path()))?;
+            let stall = self.options.stall.0;
+            (stored, through(&self.work, self.connection, call, stall, stream::count).await?)
+        } else {
+            self.dump_and_read(call, partial, room).await?
+        };
         if !counted.complete {
             return Err(incomplete("pg_restore", &partial.name));
         }
@@ -171,38 +172,73 @@ impl Dump<'_> {
         Ok(stored)
     }
 
+    /// Once it is encrypted nothing here can read the dump: pg_restore reads it while it is made.
+    async fn dump_and_read(
+        &self,
+        call: Call,
+        partial: &Partial,
+        room: &Room,
+    ) -> Result<(Stored, (u64, Counted)), Trouble> {
+        let (reading, tee) = std::io::pipe().map_err(|error| Trouble::Passing(error.into()))?;
+        let read = self.tools.read_custom(Custom::Pipe(reading.into()))?;
+        let file = partial.file.try_clone().map_err(|error| Trouble::Passing(error.into()))?;
+        let recipients = self.options.encrypt_to.clone();
+        let (stall, floor) = (self.options.stall.0, room.floor());
+        let storing = through(&self.work, self.connection, call, stall, move |source| {
+            let encoding =
+                Encoding { compression: Compression::None, level: 0, recipients: &recipients, floor };
+            stream::store_and_tee(source, &file, encoding, tee.into())
+        });
+        // What comes to pg_restore comes from pg_dump, which has the first word on who is silent.
+        let reading = through(&self.work, self.connection, read, stall * 2, stream::count);
+        match tokio::join!(storing, reading) {
+            (Ok(stored), Ok(counted)) => Ok((stored, counted)),
+            // It reads no more since it has failed: what it said is the reason.
+            (Err(Failure::Stream(StreamError::Tee(_))) | Ok(_), Err(failure)) => Err(failure.into()),
+            (Err(failure), _) => Err(self.unstored(failure, room)),
+        }
+    }
+
     async fn store(
         &self,
         call: Call,
         partial: &Partial,
         compression: Compression,
         level: u32,
-        previous: Option<u64>,
+        room: &Room,
     ) -> Result<Stored, Trouble> {
         let name = call.name.clone();
         let file = partial.file.try_clone().map_err(|error| Trouble::Passing(error.into()))?;
-        let stall = self.options.stall.0;
+        let (stall, floor) = (self.options.stall.0, room.floor());
+        let recipients = self.options.encrypt_to.clone();
         let stored = through(&self.work, self.connection, call, stall, move |source| {
-            stream::store(source, &file, compression, level)
+            stream::store(source, &file, Encoding { compression, level, recipients: &recipients, floor })
         });
-        let stored = stored.await;
-        let stored = stored.map_err(|failure| match failure {
-            Failure::Stream(StreamError::Write { written, error }) => {
-                self.unwritable_path(&error, written, previous)
-            }
-            other => other.into(),
-        })?;
+        let stored = stored.await.map_err(|failure| self.unstored(failure, room))?;
         // Only text has the closing comment.
-        if !stored.counted.complete && !partial.name.ends_with(".dump") {
+        let is_custom = self.options.format == Format::Custom && !names::is_roles(&partial.name);
+        if !stored.counted.complete && !is_custom {
             return Err(incomplete(&name, &partial.name));
         }
         Ok(stored)
     }
 
-    fn unwritable_path(&self, error: &std::io::Error, written: u64, previous: Option<u64>) -> Trouble {
+    fn unstored(&self, failure: Failure, room: &Room) -> Trouble {
+        match failure {
+            Failure::Stream(StreamError::Write { written, error }) => {
+                self.unwritable_path(&error, written, room)
+            }
+            Failure::Stream(StreamError::NoRoom { written, free }) => {
+                room.stopped(written, free, &self.options.directory, &self.needed(room))
+            }
+            other => other.into(),
+        }
+    }
+
+    fn unwritable_path(&self, error: &std::io::Error, written: u64, room: &Room) -> Trouble {
         let free =
             files::open_directory(&self.options.directory).and_then(Space::of).map_or(0, |space| space.free);
-        unwritable(&self.options.directory, error, written, self.needed(previous), free)
+        unwritable(&self.options.directory, error, written, self.needed(room), free)
     }
 
     fn unwritable(
@@ -210,21 +246,20 @@ impl Dump<'_> {
         directory: &Directory,
         error: &std::io::Error,
         written: u64,
-        previous: Option<u64>,
+        room: &Room,
     ) -> Trouble {
         let free = Space::of(directory.fd()).map_or(0, |space| space.free);
-        unwritable(&directory.path, error, written, self.needed(previous), free)
+        unwritable(&directory.path, error, written, self.needed(room), free)
     }
 
-    fn needed(&self, previous: Option<u64>) -> String {
-        match previous {
-            Some(bytes) => format!("the last dump took {bytes} bytes ({})", Size(bytes)),
-            None => format!(
+    fn needed(&self, room: &Room) -> String {
+        room.needed().unwrap_or_else(|| {
+            format!(
                 "the database has {} bytes on the server ({}), and no earlier dump says how much it takes",
                 self.facts.database_bytes,
                 Size(self.facts.database_bytes)
-            ),
-        }
+            )
+        })
     }
 
     fn manifest(
@@ -271,7 +306,7 @@ impl Dump<'_> {
                 icu_locale: self.facts.database.icu_locale.clone(),
                 owner: self.facts.database.owner.clone(),
             }),
-            encrypted_to: vec![],
+            encrypted_to: self.options.encrypt_to.names(),
             copies: vec![],
             proof: Proof::written(
                 finished_at,
@@ -290,7 +325,7 @@ impl Dump<'_> {
             Size(manifest.bytes)
         );
         let roles = manifest.roles.as_ref().map(|roles| roles.file.clone());
-        Report::new(summary)
+        let mut report = Report::new(summary)
             .fact("bytes", manifest.bytes)
             .fact("uncompressed_bytes", manifest.uncompressed_bytes)
             .fact("tables", tables)
@@ -302,6 +337,9 @@ impl Dump<'_> {
             .fact("roles", roles)
             .fact("seconds", (seconds * 1000.0).round() / 1000.0)
             .fact("server_version", manifest.server.version.clone())
-            .fact("client_version", manifest.client_version.clone())
+            .fact("client_version", manifest.client_version.clone());
+        let suspect = |why: &String| Finding::warning(format!("{file} is suspect: {why}"));
+        report.findings.extend(manifest.proof.suspect.iter().map(suspect));
+        report
     }
 }

@@ -5,8 +5,10 @@
 
 mod attempt;
 mod options;
+mod room;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
@@ -92,6 +94,10 @@ impl Job for PgDump {
     fn keeps(&self, name: &str) -> Option<Kept> {
         let (directory, connection) = (self.directory.clone(), self.connection.clone());
         Some(Kept { job: name.to_owned(), directory, connection })
+    }
+
+    fn backups_in(&self) -> Option<&Path> {
+        Some(&self.directory)
     }
 }
 

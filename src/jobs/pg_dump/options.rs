@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::backup::codec::Compression;
+use crate::backup::crypt::Recipients;
 use crate::backup::postgres::{DumpOrder, Format};
 use crate::document::{ConnectionName, Invalid};
 use crate::host::files::Owner;
@@ -41,6 +42,10 @@ pub struct PgDump {
     /// What share of the file system must be free, the coming dump taken off.
     #[serde(default = "ten_percent")]
     pub min_free: Percent,
+    /// Encrypt the dump and the roles to these age recipients; nothing of them is on this disk in another form, and
+    /// this host can't read them again.
+    #[serde(default)]
+    pub encrypt_to: Recipients,
     /// How long pg_dump waits for a lock on a table before it gives up.
     #[serde(default = "a_minute")]
     pub lock_wait: HumanDuration,
@@ -184,7 +189,8 @@ mod tests {
         check(r#", "mode": "rw""#, &["mode: `rw` is not a mode of a file"]);
         check(r#", "mode": "4755""#, &["mode: `4755` is not a mode of a file"]);
         check(r#", "stall": "0s""#, &["stall: `0s` would end every dump at once"]);
-        assert!(read(r#"{"connection": "app", "directory": "/d", "encrypt_to": []}"#).is_err());
+        check(r#", "encrypt_to": []"#, &[]);
+        assert!(read(r#"{"connection": "app", "directory": "/d", "encrypt_to": ["me"]}"#).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Place, ended};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "daemon",
     "check",
     "list",
@@ -19,6 +19,7 @@ const VERBS: [&str; 21] = [
     "logs",
     "audit",
     "why",
+    "backups",
     "verify",
     "restore",
     "schema",

@@ -229,7 +229,7 @@ fn a_pg_dump_that_fails_inside_is_told_by_its_code_and_its_words() {
     let (lock, daemon) = shop.dump_that_waits();
     shop.server.sql(
         "postgres",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'",
     );
     let row = shop.host.wait_for_outcome("db-backup", "failed");
     let error = last_error(&row);

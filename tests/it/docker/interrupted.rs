@@ -211,3 +211,17 @@ fn an_image_without_a_shell_is_worked_in_also_where_its_processes_are_not_seen()
     let log = shop.host.log("db-backup");
     assert!(log.contains(&note), "{log}");
 }
+
+#[test]
+fn a_pg_dump_that_is_killed_inside_while_it_waits_for_a_lock_leaves_no_session() {
+    let Some(shop) = Shop::open() else { return };
+    shop.table("", ", lock_wait: 10m", "");
+    let (_lock, daemon) = shop.dump_that_waits();
+    // Without a word to the server, which would go on to wait.
+    kill(shop.dump());
+    shop.host.wait_for_outcome("db-backup", "failed");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'";
+    assert_eq!(shop.count(sessions), 0);
+    assert_eq!(shop.names(), [""; 0]);
+    assert!(daemon.stop().success());
+}

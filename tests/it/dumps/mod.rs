@@ -3,6 +3,10 @@
 mod failures;
 mod interrupted;
 mod options;
+mod room;
+mod secrets;
+mod stalls;
+mod suspects;
 mod tls;
 
 use punk_eco_sched::backup::manifest::Manifest;
@@ -39,7 +43,10 @@ impl Shop {
         });
         let pid: i32 = self
             .server
-            .sql("shop", "SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'")
+            .sql(
+                "shop",
+                "SELECT min(pid) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'",
+            )
             .parse()
             .unwrap();
         let pid = Pid::from_raw(pid).unwrap();

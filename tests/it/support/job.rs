@@ -83,6 +83,7 @@ impl Bench {
             attempt: 1,
             trigger: Trigger::Manual,
             slot: None,
+            zone: jiff::tz::TimeZone::UTC,
             dry_run: self.dry_run,
             clock: self.clock.clone(),
             log: RunLog::memory(),
@@ -164,6 +165,19 @@ impl SmallDisk {
             }
             Err(error) => panic!("a tmpfs at {}: {error}", at.display()),
         }
+    }
+}
+
+impl SmallDisk {
+    /// What is on it stays.
+    pub(crate) fn resize(&self, size: &str) {
+        let data = std::ffi::CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::empty(), data.as_c_str()).unwrap();
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.0).unwrap();
+        stat.f_bavail * stat.f_frsize
     }
 }
 

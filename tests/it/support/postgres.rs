@@ -27,17 +27,22 @@ impl Postgres {
 
     /// `method` of pg_hba.conf: `trust`, `scram-sha-256`.
     pub(crate) fn start_with(method: &str) -> Self {
-        Self::start_as(method, None)
+        Self::start_as(&std::env::temp_dir(), method, None)
+    }
+
+    /// With its data on the file system of this folder.
+    pub(crate) fn start_in(folder: &Path) -> Self {
+        Self::start_as(folder, "trust", None)
     }
 
     /// With a certificate that it signed itself. `record` begins the line of pg_hba.conf that lets the loopback in:
     /// `hostssl` (with TLS alone) or `hostnossl` (without it alone).
     pub(crate) fn start_with_tls(record: &str) -> Self {
-        Self::start_as("trust", Some(record))
+        Self::start_as(&std::env::temp_dir(), "trust", Some(record))
     }
 
-    fn start_as(method: &str, tls: Option<&str>) -> Self {
-        let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+    fn start_as(place: &Path, method: &str, tls: Option<&str>) -> Self {
+        let folder = tempfile::Builder::new().prefix("pg").tempdir_in(place).unwrap();
         let data = folder.path().join("data");
         if let Some((uid, gid)) = account() {
             chown(folder.path(), Some(uid), Some(gid)).unwrap();

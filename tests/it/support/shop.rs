@@ -100,10 +100,13 @@ impl<S: Server> Shop<S> {
         let retries =
             if policies.contains("retries:") { "" } else { "    retries: { attempts: 1, backoff: 10ms }\n" };
         let min_free = if options.contains("min_free") { "" } else { ", min_free: 0%" };
-        let directory = self.directory().display().to_string();
+        let directory = if options.contains("directory:") {
+            String::new()
+        } else {
+            format!(", directory: {}", self.directory().display())
+        };
         let jobs = format!(
-            "  db-backup:\n{retries}{policies}    pg_dump: {{ connection: app, directory: \
-             {directory}{min_free}{options} }}\n"
+            "  db-backup:\n{retries}{policies}    pg_dump: {{ connection: app{directory}{min_free}{options} }}\n"
         );
         self.host.write_table(&top, &jobs);
     }
@@ -170,7 +173,8 @@ impl<S: Server> Shop<S> {
     /// Neither a server process nor a file that isn't whole.
     pub(crate) fn check_server_and_files(&self) {
         wait_until("no server process of a dump is left", || {
-            self.count("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'punk-eco-sched'") == 0
+            self.count("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched%'")
+                == 0
         });
         let hidden: Vec<_> = self.names().into_iter().filter(|name| name.starts_with('.')).collect();
         assert_eq!(hidden, [""; 0]);

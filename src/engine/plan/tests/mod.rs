@@ -55,6 +55,7 @@ fn job(name: &str, schedule: &str) -> JobSpec {
         kind: &KIND,
         job: Arc::new(Nothing),
         schedule: schedule_of(name, schedule),
+        zone: TimeZone::UTC,
         enabled: true,
         timeout: Duration::from_secs(3600),
         retries: Retries::ONCE,
