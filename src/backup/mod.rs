@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod codec;
+pub mod copies;
 pub mod count;
 pub mod crypt;
 pub mod manifest;
