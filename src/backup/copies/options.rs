@@ -122,31 +122,46 @@ impl JsonSchema for Address {
 mod tests {
     use super::*;
 
-    fn problems(json: &str) -> Vec<String> {
-        let copy_to: CopyTo = serde_json::from_str(json).unwrap();
-        let problems = copy_to.problems("copy_to").into_iter();
-        problems.map(|one| format!("{}: {}", one.key, one.message)).collect()
+    #[derive(Debug, Deserialize, JsonSchema)]
+    struct Options {
+        copy_to: CopyTo,
+    }
+
+    /// What is wrong with the text, source lines included.
+    fn problems(yaml: &str) -> String {
+        let read = crate::document::from_text(std::path::Path::new("a.yaml"), yaml, |options: &Options| {
+            options.copy_to.problems("copy_to")
+        });
+        read.err().map(|problems| problems.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_place_is_written_shortly_or_as_a_map() {
+        let yaml = "copy_to: [s3://b/p, file:///mnt, { url: file:///srv, keep: 90d }]\n";
+        let options: Options =
+            crate::document::from_text(std::path::Path::new("a.yaml"), yaml, |_| vec![]).unwrap();
+        assert_eq!(options.copy_to.problems("copy_to"), []);
+        let found = options.copy_to.destinations();
+        let found: Vec<_> = found.iter().map(|one| (one.place.url.as_str(), one.keep)).collect();
+        let keep = Some(Duration::from_secs(90 * 86_400));
+        assert_eq!(found, [("s3://b/p", None), ("file:///mnt", None), ("file:///srv", keep)]);
     }
 
     #[test]
     fn what_can_t_be_a_place_is_a_problem_of_its_key() {
-        assert_eq!(problems(r#"["file:///mnt", {"url": "file:///srv", "keep": "90d"}]"#), [""; 0]);
-        assert_eq!(
-            problems(
-                r#"["/mnt", "file:///mnt", {"url": "file:///mnt/", "keep": "1d"}, {"url": "file:///x", "keep": "0s"}]"#
-            ),
-            [
-                "copy_to.0: `/mnt` is no address of a place for copies",
-                "copy_to.2.url: `file:///mnt` is here a second time",
-                "copy_to.3.keep: `0s` would delete every copy at once",
-            ]
+        let check = |yaml: &str, expected: &str| {
+            let said = problems(yaml);
+            assert!(said.contains(expected) && !said.contains("hunter2"), "{yaml}: {said}");
+        };
+        check("copy_to: [/mnt]\n", "error: `/mnt` is no address of a place for copies");
+        check("copy_to: [file:///m, { url: file:///m/ }]\n", "error: `file:///m` is here a second time");
+        check("copy_to: [{ url: file:///m, keep: 0s }]\n", "error: `0s` would delete every copy at once");
+        check("copy_to: [{ url: s3://b, secret_key: hunter2 }]\n", "error: there is no access_key beside it");
+        check("copy_to: [s3://u:hunter2@b]\n", "error: an address of a place for copies holds no `@`");
+        check(
+            "copy_to: [{ url: s3://b, endpoint: 'http://u:hunter2@h' }]\n",
+            "is not the address of a server",
         );
-        assert_eq!(
-            problems(r#"[{"url": "s3://b", "secret_key": "hunter2"}, {"url": "s3://u:hunter2@b"}]"#),
-            [
-                "copy_to.0.secret_key: there is no access_key beside it",
-                "copy_to.1.url: an address of a place for copies holds no `@`, `?` or `#`",
-            ]
-        );
+        check("copy_to: [{ url: s3://b, secret: hunter2 }]\n", "unknown key `secret`");
     }
 }

@@ -51,7 +51,7 @@ impl Copied {
     fn options(&self, keep: &str) -> PgDump {
         let bucket = S3::entry("shop", self.network.port, keep);
         let share = self.share.display();
-        options(&self.directory(), &format!(r#", "copy_to": [{bucket}, "file://{share}"]"#))
+        options(&self.directory(), &format!(r#", "copy_to": [{bucket}, {{"url": "file://{share}"}}]"#))
     }
 
     async fn run(&self, run: i64, attempt: u32, keep: &str) -> Result<Report, JobError> {
@@ -63,7 +63,8 @@ impl Copied {
     fn destinations(&self) -> Vec<Destination> {
         let bucket = S3::entry("shop", self.network.port, "");
         let copy_to: CopyTo =
-            serde_json::from_str(&format!(r#"[{bucket}, "file://{}"]"#, self.share.display())).unwrap();
+            serde_json::from_str(&format!(r#"[{bucket}, {{"url": "file://{}"}}]"#, self.share.display()))
+                .unwrap();
         copy_to.destinations()
     }
 }
@@ -253,8 +254,8 @@ async fn check_tells_of_a_place_that_can_t_be_used() {
     let entries = [
         S3::entry("a", copied.network.port, ""),
         S3::entry("b", nobody.port, ""),
-        r#""file:///nowhere/at/all""#.to_owned(),
-        format!(r#""file://{}""#, copied.share.display()),
+        r#"{"url": "file:///nowhere/at/all"}"#.to_owned(),
+        format!(r#"{{"url": "file://{}"}}"#, copied.share.display()),
     ];
     let options = options(&copied.directory(), &format!(r#", "copy_to": [{}]"#, entries.join(", ")));
     let lacks = options.preflight(&copied.bench.host()).await;
@@ -285,9 +286,11 @@ fn what_opens_a_store_is_shown_nowhere() {
         let secret = shop.host.path("secret");
         S3::entry("shop", port, "").replace(SECRET_KEY, &format!("${{file:{}}}", secret.display()))
     };
+    std::fs::create_dir(shop.host.path("share")).unwrap();
     let daemon = shop.host.daemon();
     for (port, outcome) in [(nobody.port, "failed"), (fine.port, "succeeded")] {
-        shop.table("", &format!(", copy_to: [{}]", entry(port)), "");
+        let share = shop.host.path("share");
+        shop.table("", &format!(", copy_to: [{}, file://{}]", entry(port), share.display()), "");
         assert!(shop.host.cli(&["reload"]).status.success());
         assert_eq!(shop.run()["outcome"], outcome);
     }
