@@ -119,8 +119,10 @@ pub async fn bring(
         [one] => format!("the backup {one} is whole"),
         more => format!("the backups {} are whole", more.join(", ")),
     };
+    let next =
+        if lasting { "once that is mended, the next run copies" } else { "the next attempt only copies" };
     let error = anyhow!(
-        "{backups} in {}, but the copying failed: {}. The next attempt only copies",
+        "{backups} in {}, but the copying failed: {}; {next}",
         directory.path.display(),
         told.join("; ")
     );

@@ -77,6 +77,17 @@ impl ObjectError {
     }
 }
 
+/// Not every store says them with status 403.
+const DENIALS: [&str; 7] = [
+    "AccessDenied",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+];
+
 /// What the library says of a request. `secrets`: never repeated, whatever the store has echoed.
 pub(super) fn explain(error: &object_store::Error, url: &str, secrets: &[&str]) -> ObjectError {
     let url = url.to_owned();
@@ -96,15 +107,20 @@ pub(super) fn explain(error: &object_store::Error, url: &str, secrets: &[&str]) 
     if is_full.iter().any(|word| code.contains(word)) || whole.contains("507 Insufficient Storage") {
         return ObjectError::Full { url, reason: reason("it has no space left".into()) };
     }
+    let is_denied = matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    );
+    if is_denied || DENIALS.contains(&code) {
+        let hint = match code {
+            "RequestTimeTooSkewed" => "is this host's clock wrong?",
+            _ => "are the access key, the secret key and their rights correct?",
+        };
+        let reason = reason("access denied".into());
+        return ObjectError::Refused { url, reason: format!("{}: {hint}", reason.trim_end_matches('.')) };
+    }
     match error {
         object_store::Error::NotFound { .. } => ObjectError::Absent { url },
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            let hint = match code {
-                "RequestTimeTooSkewed" => ": is this host's clock wrong?",
-                _ => ": are the access key, the secret key and their rights correct?",
-            };
-            ObjectError::Refused { url, reason: format!("{}{hint}", reason("access denied".into())) }
-        }
         _ if matches!(
             code,
             "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"

@@ -11,6 +11,7 @@ use crate::backup::publish::Directory;
 use crate::backup::work::{Trouble, Work};
 use crate::host::files::{self, Owner};
 use crate::host::objects::{At, ObjectError, Store};
+use crate::host::secret::SecretError;
 use crate::jobs::{JobError, Lack};
 use crate::model::{Finding, Report};
 
@@ -63,36 +64,27 @@ impl Copying<'_> {
 pub(super) async fn lacking(options: &PgDump) -> Vec<Lack> {
     let mut lacks = Vec::new();
     for Destination { place, .. } in options.copy_to.destinations() {
-        match Store::probe(&place).await {
-            Ok(()) => {}
-            // systemd gives credentials to the service alone: here nobody can tell.
-            Err(ObjectError::Secret {
-                url,
-                error: error @ crate::host::secret::SecretError::NoCredentials { .. },
-            }) => {
-                lacks.push(Lack { fatal: false, message: format!("copy_to: {url}: {error}"), hint: None });
-            }
-            // A store may be away for a moment: that is no fault of the file or of this host.
-            Err(error) => {
+        match (Store::probe(&place).await, &place.at) {
+            (Ok(()), At::Folder(path)) if is_same_file_system(path, &options.directory) => {
                 lacks.push(Lack {
-                    fatal: error.is_lasting(),
-                    message: format!("copy_to: {error}"),
-                    hint: None,
+                    fatal: false,
+                    message: format!(
+                        "copy_to: {} is on the same file system as {}: what destroys the one destroys the other",
+                        place.url,
+                        options.directory.display()
+                    ),
+                    hint: Some("name a share or another disk; is it mounted?".to_owned()),
                 });
             }
-        }
-        if let At::Folder(path) = &place.at
-            && is_same_file_system(path, &options.directory)
-        {
-            lacks.push(Lack {
-                fatal: false,
-                message: format!(
-                    "copy_to: {} is on the same file system as {}: what destroys the one destroys the other",
-                    place.url,
-                    options.directory.display()
-                ),
-                hint: Some("name a share or another disk; is it mounted?".to_owned()),
-            });
+            (Ok(()), _) => {}
+            // A store may be away for a moment, and systemd gives credentials to the service alone: here nobody can
+            // tell. That is no fault of the file or of this host.
+            (Err(error), _) => {
+                let unknown =
+                    matches!(&error, ObjectError::Secret { error: SecretError::NoCredentials { .. }, .. });
+                let fatal = error.is_lasting() && !unknown;
+                lacks.push(Lack { fatal, message: format!("copy_to: {error}"), hint: None });
+            }
         }
     }
     lacks

@@ -207,7 +207,7 @@ async fn what_keeps_a_store_from_being_used_is_told_in_its_words() {
             bucket("", nobody.port),
             true,
             "s3://backups: the store refuses: InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our \
-             records.: are the access key, the secret key and their rights correct?"
+             records: are the access key, the secret key and their rights correct?"
                 .to_owned(),
         ),
         (
@@ -252,7 +252,7 @@ async fn a_full_share_keeps_nothing_of_what_didn_t_fit() {
 }
 
 /// Takes whatever it is sent, and gives back this.
-fn forgetful(status: &'static str, kept: &'static [u8]) -> u16 {
+fn forgetful(status: &'static str, kept: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -265,14 +265,14 @@ fn forgetful(status: &'static str, kept: &'static [u8]) -> u16 {
                     line.strip_prefix("content-length: ").map_or(length, |text| text.trim().parse().unwrap());
             }
             let _ = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink());
-            let body = if head.starts_with("GET") { kept } else { &[] };
-            let answer = format!(
+            let body = if head.starts_with("GET") { kept } else { "" };
+            let mut answer = format!(
                 "HTTP/1.1 {status}\r\netag: \"x\"\r\nlast-modified: Sun, 22 Nov 2026 23:00:00 GMT\r\n\
                  content-length: {}\r\nconnection: close\r\n\r\n",
                 if head.starts_with("PUT") || head.starts_with("DELETE") { 0 } else { kept.len() }
             );
+            answer.push_str(body);
             let _ = reader.get_mut().write_all(answer.as_bytes());
-            let _ = reader.get_mut().write_all(body);
         }
     });
     port
@@ -286,9 +286,9 @@ async fn a_store_that_keeps_something_else_or_has_no_space_is_no_success() {
         let store = Store::open(&bucket("", port)).unwrap();
         store.put("a.sql.gz", open(&path), &content, scratch.path()).await.unwrap_err()
     };
-    let error = put(forgetful("200 OK", b"abcde")).await;
+    let error = put(forgetful("200 OK", "abcde")).await;
     assert!(matches!(error, ObjectError::Differs { .. }) && !error.is_lasting(), "{error}");
-    let error = put(forgetful("507 Insufficient Storage", b"")).await;
+    let error = put(forgetful("507 Insufficient Storage", "")).await;
     assert_eq!(
         (error.to_string().as_str(), error.is_lasting()),
         ("s3://backups/a.sql.gz: the store is full: it answers 507 Insufficient Storage", false)
