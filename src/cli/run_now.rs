@@ -87,7 +87,8 @@ fn by_itself(context: &Context, args: &RunNowArgs) -> Result<u8, Failure> {
     if table.job(&args.job).is_none() {
         return Err(super::unknown_job(&args.job, table.jobs.iter().map(|job| job.name.as_str())));
     }
-    let own = standalone(&context.file(), Environment::of_process(&SystemClock), table).map_err(|error| {
+    let environment = Environment::of_process(&SystemClock);
+    let own = standalone(&context.file(), environment, table, Arc::new(SystemClock)).map_err(|error| {
         let code = if error.is::<Occupied>() { code::NO_DAEMON } else { code::FAILED };
         Failure::new(code, format!("{error:#}"))
     })?;

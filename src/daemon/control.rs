@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::{record, say_warnings};
+use super::{bound_runs, record, say_warnings};
 use crate::alert::Waiting;
 use crate::api::{Control, NextSlot, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status};
 use crate::clock::Clock;
@@ -78,7 +78,7 @@ impl Control for DaemonControl {
         let loaded = tokio::task::spawn_blocking(move || config::load(&config, &environment))
             .await
             .map_err(|error| Refused::Other(format!("a bug: reading the file panicked: {error}")))?;
-        let (table, warnings) = match loaded {
+        let (mut table, warnings) = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => {
                 let text = problems.to_string();
@@ -87,6 +87,7 @@ impl Control for DaemonControl {
             }
         };
         say_warnings(&warnings);
+        bound_runs(&mut table);
         let old = self.table().await?;
         if old.paths != table.paths {
             tracing::warn!(

@@ -54,8 +54,7 @@ pub enum DaemonError {
 /// [`DaemonError`], before the first slot is taken.
 pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> {
     let environment = Environment::of_process(&*clock);
-    let (table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
-    let table = Arc::new(table);
+    let (mut table, warnings) = config::load(&options.config, &environment).map_err(DaemonError::File)?;
     let state = StateDirectory::lock(&table.paths.state)?;
     state.wait_for_run_nows(&table.paths.state)?;
     // Before any thread: the spawner stays small, and nothing that it starts inherits from us.
@@ -65,6 +64,8 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> 
     let logs = Logs::new(&table.paths.logs, table.logs);
     journal::start(&table.paths.logs, table.logs);
     say_warnings(&warnings);
+    bound_runs(&mut table);
+    let table = Arc::new(table);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(2 << 20)
@@ -230,6 +231,19 @@ fn open_ledger(state: &Path, owner: &Owner, clock: Arc<dyn Clock>) -> anyhow::Re
 fn say_warnings(warnings: &Problems) {
     if !warnings.is_empty() {
         tracing::warn!("{warnings}");
+    }
+}
+
+/// No more runs at once than there are descriptors for: the others wait for their turn.
+fn bound_runs(table: &mut JobTable) {
+    let (most, files) = sockets::runs_at_once();
+    if table.max_running > most {
+        tracing::warn!(
+            "limits.max_running: {} runs at once may want more than the {files} open files that the daemon may have: {most} \
+             run at once, the others wait; raise LimitNOFILE in the unit, or the hard limit of `ulimit -n`, for more",
+            table.max_running
+        );
+        table.max_running = most;
     }
 }
 

@@ -11,7 +11,7 @@ use super::control::DaemonControl;
 use super::state::Turn;
 use crate::alert::{self, Courier};
 use crate::api::Control;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::{Environment, JobTable};
 use crate::engine::{Engine, EngineHandle, Parts, RUN_NOW, recover_for_one_run};
 use crate::host::{procfs, sockets};
@@ -33,7 +33,12 @@ pub struct Standalone {
 ///
 /// # Errors
 /// [`super::Occupied`] where a daemon has the state directory and does not answer; where the state can't be written.
-pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> anyhow::Result<Standalone> {
+pub fn standalone(
+    config: &Path,
+    environment: Environment,
+    table: JobTable,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Standalone> {
     let table = Arc::new(table.without_schedules());
     let turn = Turn::of_run_now(&table.paths.state)?;
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
@@ -44,7 +49,6 @@ pub fn standalone(config: &Path, environment: Environment, table: JobTable) -> a
         .enable_all()
         .build()
         .context("the runtime can't be started")?;
-    let clock = Arc::new(SystemClock);
     let now = clock.now();
     let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();

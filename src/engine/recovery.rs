@@ -11,7 +11,7 @@ use super::hold;
 use super::plan::{OpenRun, PastJob, Recovered};
 use crate::config::JobTable;
 use crate::host::process::{Orphan, Status};
-use crate::ledger::{self, Incident, Owner, Past, TableRecord, Write};
+use crate::ledger::{self, Incident, Owner, Past, Place, TableRecord, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
 use crate::policy::Interrupted;
 use crate::spawner::{AdoptedProgram, Adoption};
@@ -134,6 +134,7 @@ pub fn recover(
     let mut left = Left {
         programs: adoption.programs,
         orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
+        ended: past.ended.into_iter().collect(),
     };
     let mut found = Recovery {
         recovered: Recovered {
@@ -271,6 +272,11 @@ impl Recovery {
             }
         };
         self.writes.push(Write::Adopted { run, owner: owner.clone() });
+        if let How::Adopted { number: begun, program } = &how
+            && *begun > number
+        {
+            self.writes.extend(lost_start(&open.record, *begun, program.started_at));
+        }
         let tried = open.record.attempts.iter().filter(|attempt| ended_by_itself(attempt)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
         let cancel = open.cancel_asked;
@@ -278,7 +284,8 @@ impl Recovery {
         let more = !cancel && tried.saturating_add(1) < attempts;
         let ended_at = how.ended_at(more);
         let known = known(&open, &job, matches!(how, How::Queued));
-        self.recovered.open.push(OpenRun { ended_at, ..known });
+        let ended = left.ended.get(&run).copied();
+        self.recovered.open.push(OpenRun { ended_at, ended, ..known });
         self.resume.push(Resume { record: open.record, job, dry_run: open.dry_run, tried, cancel, how });
     }
 }
@@ -287,6 +294,8 @@ impl Recovery {
 struct Left {
     programs: Vec<AdoptedProgram>,
     orphans: HashMap<RunId, Orphan>,
+    /// From where on runs that have ended count.
+    ended: HashMap<RunId, Place>,
 }
 
 impl Left {
@@ -314,6 +323,20 @@ impl Left {
     }
 }
 
+/// The start of an attempt that waited in the memory of a daemon, which was killed while the disk was full.
+fn lost_start(record: &RunRecord, number: u32, at: Timestamp) -> Vec<Write> {
+    let run = record.run;
+    let before = record.attempts.last().filter(|attempt| attempt.finished_at.is_none());
+    let ended = before.map(|attempt| Write::AttemptEnded {
+        run,
+        number: attempt.number,
+        at,
+        outcome: Outcome::Interrupted,
+        error: Some("its end was lost with the daemon, while the ledger could not be written".to_owned()),
+    });
+    ended.into_iter().chain([Write::AttemptStarted { run, number, at }]).collect()
+}
+
 fn dry_runs(open: &[ledger::OpenRun]) -> HashSet<RunId> {
     open.iter().filter(|open| open.dry_run).map(|open| open.record.run).collect()
 }
@@ -331,6 +354,7 @@ fn known(open: &ledger::OpenRun, job: &JobName, queued: bool) -> OpenRun {
         queued,
         dry_run: *dry_run,
         ended_at: None,
+        ended: None,
     }
 }
 
@@ -439,6 +463,42 @@ mod tests {
         check("left", &[], "queued", "taken by 8");
         check("gone", &[Running], "", "attempt 1 interrupted, interrupted");
         check("gone", &[Failed], "", "interrupted");
+    }
+
+    #[test]
+    fn what_was_to_be_cancelled_is_not_run_again() {
+        for (attempts, expected) in [(&[Outcome::Running][..], 2), (&[Outcome::Failed][..], 1), (&[][..], 1)]
+        {
+            let mut run = open(1, "again", attempts, owner("daemon", 7));
+            run.cancel_asked = true;
+            let past = Past { open: vec![run], ..Past::default() };
+            let found =
+                recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
+            assert_eq!((found.resume.len(), found.recovered.open.len()), (0, 0), "{attempts:?}");
+            assert_eq!(found.writes.len(), expected, "{attempts:?}");
+            let last = found.writes.last();
+            assert!(
+                matches!(last, Some(Write::Finished { outcome: Outcome::Cancelled, .. })),
+                "{attempts:?}: {last:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_start_that_was_lost_with_a_daemon_is_written_again() {
+        use Outcome::{Failed, Interrupted, Running};
+        let check = |attempts: &[Outcome], number: u32, expected: &[(u32, Option<Outcome>)]| {
+            let record = open(1, "again", attempts, owner("daemon", 7)).record;
+            let written = lost_start(&record, number, at(40)).into_iter().map(|write| match write {
+                Write::AttemptEnded { number, outcome, .. } => (number, Some(outcome)),
+                Write::AttemptStarted { number, at: started, .. } if started == at(40) => (number, None),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(written.collect::<Vec<_>>(), expected, "{attempts:?}");
+        };
+        check(&[], 1, &[(1, None)]);
+        check(&[Failed], 2, &[(2, None)]);
+        check(&[Running], 2, &[(1, Some(Interrupted)), (2, None)]);
     }
 
     #[test]

@@ -4,8 +4,12 @@
 //! What their programs were told stays true: the rows come back under the same numbers. Without them the programs would
 //! be nobody's, and their slots would be taken for missed.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::config::JobTable;
-use crate::ledger::{Ledger, NewRow, NewState, OpenRun, Owner, Past, Write};
+use crate::ledger::{JobPast, Ledger, NewRow, NewState, OpenRun, Owner, Past, Place, Write};
 use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord, Trigger};
 use crate::spawner::{AdoptedProgram, Adoption};
 
@@ -18,12 +22,17 @@ pub fn restore_lost(
     owner: &Owner,
 ) -> Vec<Write> {
     let last = ledger.last_run().ok().flatten().unwrap_or(RunId(0));
-    let mut lost: Vec<&AdoptedProgram> =
-        adoption.programs.iter().filter(|program| program.run > last).collect();
-    lost.sort_by_key(|program| program.run);
-    let above = lost.last().map_or(last, |program| program.run);
+    let lost = adoption.programs.iter().filter(|program| program.run > last);
+    let above = lost.map(|program| program.run).max().unwrap_or(last);
+    let mut places = Places::after(past);
     let mut writes = vec![];
-    for program in lost {
+    for (index, moment) in in_order(adoption.programs.iter().map(|program| Times::of(program, last))) {
+        let program = &adoption.programs[index];
+        if moment == Moment::Ended {
+            writes.push(Write::EndKnown { run: program.run });
+            places.ended(program.run, past);
+            continue;
+        }
         let Ok(job) = JobName::new(&program.job) else { continue };
         tracing::warn!(
             "run {} of {job} began while the ledger could not be written, and its row was lost with a daemon: it is \
@@ -33,7 +42,7 @@ pub fn restore_lost(
         let open = open_run(program, &job, past, table, owner);
         let OpenRun { record, epoch, .. } = &open;
         let row = NewRow {
-            job,
+            job: job.clone(),
             kind: record.kind.clone(),
             trigger: record.trigger,
             slot: record.slot,
@@ -53,9 +62,84 @@ pub fn restore_lost(
             writes.push(Write::AttemptEnded { run, number: 1, at, outcome: Outcome::Interrupted, error });
             writes.push(Write::AttemptStarted { run, number, at });
         }
+        places.started(&job, past);
         past.open.push(open);
     }
     writes
+}
+
+/// A program as far as its place among the others goes.
+struct Times {
+    lost: bool,
+    began: (Option<Duration>, Timestamp),
+    ended: Option<(Option<Duration>, Timestamp)>,
+}
+
+impl Times {
+    fn of(program: &AdoptedProgram, last: RunId) -> Self {
+        Self {
+            lost: program.run > last,
+            began: (program.started_since_boot, program.started_at),
+            ended: program.exit.map(|(_, at)| (program.ended_since_boot, at)),
+        }
+    }
+}
+
+/// In the order in which they count at one instant: an end may be what brought about a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    Ended,
+    Began,
+}
+
+/// The starts that were lost, each after the ends that came before it: what an `after` job has run for already must not
+/// count as a success that came later. By the time since boot, which nobody sets, where the spawners tell it.
+fn in_order(programs: impl Iterator<Item = Times>) -> Vec<(usize, Moment)> {
+    let mut moments = vec![];
+    for (index, times) in programs.enumerate() {
+        moments.extend(times.lost.then_some((times.began, Moment::Began, index)));
+        moments.extend(times.ended.map(|ended| (ended, Moment::Ended, index)));
+    }
+    let by_boot = moments.iter().all(|((since_boot, _), ..)| since_boot.is_some());
+    moments.sort_by_key(|((since_boot, at), moment, index)| {
+        (since_boot.filter(|_| by_boot), (!by_boot).then_some(*at), *moment, *index)
+    });
+    // What ended after all of them is no news: it counts when it is judged.
+    let last = moments.iter().rposition(|(_, moment, _)| *moment == Moment::Began);
+    moments.truncate(last.map_or(0, |last| last + 1));
+    moments.into_iter().map(|(_, moment, index)| (index, moment)).collect()
+}
+
+/// The order that the ledger will give to what is written here, for the plan of this start.
+struct Places(Place);
+
+impl Places {
+    fn after(past: &Past) -> Self {
+        let jobs = past.jobs.iter().flat_map(|job| [job.last_started, job.last_succeeded]).flatten();
+        Self(jobs.chain(past.ended.iter().map(|(_, place)| *place)).max().unwrap_or_default())
+    }
+
+    fn ended(&mut self, run: RunId, past: &mut Past) {
+        self.0 += 1;
+        if past.ended.iter().all(|(known, _)| *known != run) {
+            past.ended.push((run, self.0));
+        }
+    }
+
+    fn started(&mut self, job: &JobName, past: &mut Past) {
+        self.0 += 1;
+        let last_started = Some(self.0);
+        match past.jobs.iter_mut().find(|known| known.job == job.as_str()) {
+            Some(known) => known.last_started = last_started,
+            None => past.jobs.push(JobPast {
+                job: job.to_string(),
+                epoch: 0,
+                last_slot: None,
+                last_started,
+                last_succeeded: None,
+            }),
+        }
+    }
 }
 
 fn open_run(
@@ -105,4 +189,48 @@ fn open_run(
         _ => 0,
     };
     OpenRun { record, epoch, owner: owner.clone(), queued: false, dry_run: false, cancel_asked: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `lost` or `known`, then when it began and ended by the clock and since the boot, in seconds.
+    fn program(what: &str, clock: (i64, Option<i64>), since_boot: Option<(u64, Option<u64>)>) -> Times {
+        let boot = |seconds| Some(Duration::from_secs(seconds));
+        let wall = |seconds| Timestamp::from_second(seconds).unwrap();
+        Times {
+            lost: what == "lost",
+            began: (since_boot.and_then(|(began, _)| boot(began)), wall(clock.0)),
+            ended: clock.1.map(|at| (since_boot.and_then(|(_, ended)| boot(ended?)), wall(at))),
+        }
+    }
+
+    fn check(programs: Vec<Times>, expected: &str) {
+        let words =
+            in_order(programs.into_iter()).into_iter().map(|(index, moment)| format!("{moment:?} {index}"));
+        assert_eq!(words.collect::<Vec<_>>().join(", "), expected);
+    }
+
+    #[test]
+    fn an_end_goes_before_the_start_that_it_brought_about_whatever_the_clock_was_set_to() {
+        let first = |since_boot| program("lost", (7_200, Some(7_260)), since_boot);
+        // Then the clock was set back by two hours.
+        let then = |since_boot| program("lost", (60, Some(90)), since_boot);
+        let known = |since_boot| program("known", (7_100, Some(7_250)), since_boot);
+        let boot = |began, ended| Some((began, Some(ended)));
+        let all = vec![then(boot(60, 80)), first(boot(10, 60)), known(boot(5, 50))];
+        check(all, "Began 1, Ended 2, Ended 1, Began 0");
+        // A spawner of a former version tells of one of them.
+        let some = vec![then(boot(60, 80)), first(boot(10, 60)), known(None)];
+        check(some, "Began 0, Ended 0, Began 1");
+    }
+
+    #[test]
+    fn what_ended_after_all_of_them_has_yet_to_count() {
+        let lost = || program("lost", (10, None), Some((10, None)));
+        check(vec![lost(), program("known", (5, Some(11)), Some((5, Some(11))))], "Began 0");
+        check(vec![program("known", (5, Some(11)), Some((5, Some(11))))], "");
+        check(vec![lost(), program("known", (5, None), Some((5, None)))], "Began 0");
+    }
 }

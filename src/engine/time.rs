@@ -167,6 +167,10 @@ impl Engine {
     /// Writes what was learnt of the clocks beside the rows of the slots that it touched.
     pub(super) fn tell_of_the_clock(&mut self, now: Timestamp, turn: &mut Turn) {
         let Learnt { mut spans, set_back } = std::mem::take(&mut turn.learnt);
+        // What takes no slots has none to tell of, and a daemon beside it tells of the same clock.
+        if !self.keeps_account {
+            return;
+        }
         let mut again = vec![];
         if let Some((from, names)) = set_back {
             again = names;

@@ -1,4 +1,4 @@
-//! Descriptors: as many as this process may have, and no more sockets at once than that allows.
+//! Descriptors: as many as this process may have, and no more sockets and runs at once than that allows.
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -11,6 +11,9 @@ const RESERVED: u64 = 256;
 /// More at once than this only makes each of them slower.
 const MOST: usize = 4096;
 
+/// What one run may take at the same time, here or in the spawner: its log, pipes on both ends, what its job opens.
+const PER_RUN: u64 = 8;
+
 static SOCKETS: LazyLock<Semaphore> = LazyLock::new(|| {
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     Semaphore::new(at_once(soft))
@@ -20,6 +23,17 @@ static SOCKETS: LazyLock<Semaphore> = LazyLock::new(|| {
 fn at_once(soft: u64) -> usize {
     let free = soft.saturating_sub(RESERVED.min(soft / 2)) / 2;
     usize::try_from(free).unwrap_or(MOST).clamp(4, MOST)
+}
+
+/// How many runs may be under way at once, and the limit of open files that this follows from; of the raised limit, once
+/// [`raise_limit`] was called. One more would fail for want of descriptors where it only has to wait.
+pub fn runs_at_once() -> (usize, u64) {
+    let soft = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (runs_within(soft), soft)
+}
+
+fn runs_within(soft: u64) -> usize {
+    usize::try_from(soft / PER_RUN).unwrap_or(usize::MAX).max(1)
 }
 
 /// The limit that this process was started with, once it has been raised.
@@ -62,5 +76,15 @@ mod tests {
         check(1024, 384);
         check(524_288, MOST);
         check(u64::MAX, MOST);
+    }
+
+    #[test]
+    fn each_run_has_descriptors() {
+        let check = |soft: u64, expected: usize| assert_eq!(runs_within(soft), expected, "{soft}");
+        check(4, 1);
+        check(256, 32);
+        // More than the 64 that may run where nobody says otherwise.
+        check(1024, 128);
+        check(524_288, 65_536);
     }
 }

@@ -67,12 +67,15 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     odd_changes_change_nothing(make());
     remembered::history_is_filtered_newest_first(make());
     remembered::latest_is_the_newest_run_of_each_job(make());
+    remembered::starts_and_successes_are_in_the_order_in_which_they_came(make());
+    remembered::what_has_ended_counts_from_when_that_is_known(make());
     remembered::the_past_is_what_the_engine_needs(make());
     remembered::pauses_replace_each_other(make());
     remembered::incidents_and_notices_stay_until_they_are_done(make());
     remembered::events_and_tables_are_kept(make());
     remembered::a_thousand_claims_are_one_batch(make());
     slot_rows::are_visited_in_the_order_of_their_slots(make());
+    slot_rows::a_range_is_refused_only_by_one_that_spans_it(make());
     slot_rows::the_chronicle_is_in_the_order_of_writing(make());
     numbers_go_on_above_those_given(make());
 }

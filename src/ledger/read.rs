@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, SlotRow,
-    TableRecord,
+    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, Place,
+    SlotRow, TableRecord,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
 
@@ -102,16 +102,19 @@ pub(super) fn claimed(
         .optional()
 }
 
-/// The row that stands against a claim: none where every row of the slot is of a future that did not come.
+/// The row that stands against a claim: none where every row of the slot is of a future that did not come, nor where
+/// the claim stands for further slots that the others leave out. These would otherwise have no row at all.
 pub(super) fn refuses(connection: &Connection, claim: &NewRow) -> Result<Option<RunId>> {
     let (job, Some(slot)) = (claim.job.as_str(), claim.slot) else { return Ok(None) };
     let Some(holder) = claimed(connection, job, slot, claim.epoch)? else { return Ok(None) };
+    let last = claim.slot_last.unwrap_or(slot);
     let stands: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM runs
-                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3))",
+                 WHERE job = ?1 AND slot = ?2 AND NOT (outcome = 'skipped' AND claimed_at > ?3)
+                   AND ifnull(slot_last, slot) >= ?4)",
         )?
-        .query_row(params![job, micros(slot), micros(claim.at)], |row| row.get(0))?;
+        .query_row(params![job, micros(slot), micros(claim.at), micros(last)], |row| row.get(0))?;
     Ok(stands.then_some(holder))
 }
 
@@ -131,6 +134,7 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
         open,
         pauses: pauses(connection)?,
         jobs: jobs(connection)?,
+        ended: ended(connection)?,
         incidents: incidents(connection)?,
     })
 }
@@ -145,6 +149,18 @@ pub(super) fn newest_table(connection: &Connection) -> Result<Option<TableRecord
         .optional()
 }
 
+fn ended(connection: &Connection) -> Result<Vec<(RunId, Place)>> {
+    // A reader meets ledgers of former versions.
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'ended'";
+    if connection.query_row(sql, (), |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(vec![]);
+    }
+    connection
+        .prepare("SELECT run, place FROM ended ORDER BY place")?
+        .query_map((), |row| Ok((RunId(row.get(0)?), row.get(1)?)))?
+        .collect()
+}
+
 pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
     connection
         .prepare("SELECT job, epoch, last_slot, last_started, last_succeeded FROM jobs ORDER BY job")?
@@ -153,8 +169,8 @@ pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
                 job: row.get(0)?,
                 epoch: row.get(1)?,
                 last_slot: maybe_instant(row, 2)?,
-                last_started: maybe_instant(row, 3)?,
-                last_succeeded: maybe_instant(row, 4)?,
+                last_started: row.get(3)?,
+                last_succeeded: row.get(4)?,
             })
         })?
         .collect()

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::write::{as_json, micros, owner_id};
+use super::write::{as_json, continue_order_after, micros, owner_id};
 use super::{JobPast, OpenRun, Owner};
 use crate::model::RunRecord;
 
@@ -78,9 +78,10 @@ pub(super) fn restore_jobs(connection: &Connection, jobs: &[JobPast]) -> Result<
             job.job,
             job.epoch,
             job.last_slot.map(micros),
-            job.last_started.map(micros),
-            job.last_succeeded.map(micros),
+            job.last_started,
+            job.last_succeeded,
         ])?;
     }
-    Ok(())
+    let last = jobs.iter().flat_map(|job| [job.last_started, job.last_succeeded]).flatten().max();
+    last.map_or(Ok(()), |last| continue_order_after(connection, last))
 }

@@ -9,7 +9,24 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
+
+/// What comes `after` what, whatever the clock says: a success of a time that came twice must not count twice.
+const VERSION_7: &str = "
+-- Starts and successes are counted. In `jobs`, `last_started` and `last_succeeded` are places in that order from here on;
+-- what they were, microseconds, goes before them in the order of the instants.
+CREATE TABLE sequence (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    last  INTEGER NOT NULL
+) STRICT;
+INSERT INTO sequence (one, last)
+    SELECT 1, max(ifnull(max(last_started), 0), ifnull(max(last_succeeded), 0)) FROM jobs;
+-- Runs that are known to have ended and are still to be judged: from where on they count if they have succeeded.
+CREATE TABLE ended (
+    run   INTEGER PRIMARY KEY,
+    place INTEGER NOT NULL
+) STRICT;
+";
 
 /// The failures of one job, where others have failed by the hundred thousand: they were all read for that.
 const VERSION_6: &str = "

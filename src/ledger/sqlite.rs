@@ -17,7 +17,7 @@ use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
     Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, NewRow, Notice, OpenRun,
-    Owner, Past, PauseRecord, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
+    Owner, Past, PauseRecord, Place, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -109,6 +109,11 @@ impl SqliteLedger {
     /// Takes a row over from another ledger as it is, with its number.
     pub(super) fn adopt_row(&self, record: &RunRecord) -> Result<(), LedgerError> {
         rows::adopt_row(&self.connection, record, &self.owner).map_err(|error| self.writing(error))
+    }
+
+    /// The next start or success comes after `place`.
+    pub(super) fn continue_order_after(&self, place: Place) -> Result<(), LedgerError> {
+        write::continue_order_after(&self.connection, place).map_err(|error| self.writing(error))
     }
 
     /// What is asked of each job at every start, from a ledger that is damaged.

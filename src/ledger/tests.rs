@@ -83,9 +83,9 @@ fn what_cannot_be_opened_says_why() {
     check(
         &|| {
             drop(open(&path));
-            sql("PRAGMA user_version = 7");
+            sql("PRAGMA user_version = 8");
         },
-        "the ledger is of a later version (7; this program knows 6): use the newer program",
+        "the ledger is of a later version (8; this program knows 7): use the newer program",
     );
     check(&|| std::fs::create_dir(&path).unwrap(), "the ledger can't be opened: it is a directory");
     check(
@@ -256,8 +256,13 @@ fn damage_found_in_use_is_called_damage() {
 
 /// The files under tests/data were written by the versions that they name, and are never written again: each with
 /// the number of its next row.
-const OF_OTHER_VERSIONS: &[(&str, i64)] =
-    &[("ledger-v1.db", 4), ("ledger-v3.db", 4), ("ledger-v4.db", 4), ("ledger-v5.db", 5)];
+const OF_OTHER_VERSIONS: &[(&str, i64)] = &[
+    ("ledger-v1.db", 4),
+    ("ledger-v3.db", 4),
+    ("ledger-v4.db", 4),
+    ("ledger-v5.db", 5),
+    ("ledger-v6.db", 5),
+];
 
 /// A copy of such a file, which may be written.
 fn of_another_version(name: &str) -> (tempfile::TempDir, PathBuf) {
@@ -294,7 +299,7 @@ fn a_ledger_of_each_version_opens() {
     }
 }
 
-/// The version before this one; a reader must not wait until a daemon has brought it up.
+/// A reader must not wait until a daemon has brought it up.
 #[test]
 fn all_that_version_5_held_is_read_before_and_after_it_is_brought_up() {
     let (_folder, path) = of_another_version("ledger-v5.db");
@@ -306,8 +311,30 @@ fn all_that_version_5_held_is_read_before_and_after_it_is_brought_up() {
     check_what_version_5_held(&SqliteLedger::open_read_only(&path).unwrap());
     assert_eq!(version(), 5);
     check_what_version_5_held(&open(&path));
-    assert_eq!(version(), 6);
+    assert_eq!(version(), 7);
     check_what_version_5_held(&open(&path));
+}
+
+/// `follows` began when `db-backup` succeeded: it must not begin again for that, by whatever clock.
+#[test]
+fn the_order_of_what_version_6_held_stays_and_goes_on() {
+    let (_folder, path) = of_another_version("ledger-v6.db");
+    check_what_version_5_held(&SqliteLedger::open_read_only(&path).unwrap());
+    let mut ledger = open(&path);
+    check_what_version_5_held(&ledger);
+    let places = |ledger: &SqliteLedger, job: &str| {
+        let jobs = ledger.past().unwrap().jobs;
+        let job = jobs.into_iter().find(|known| known.job == job).unwrap();
+        (job.last_started, job.last_succeeded)
+    };
+    let then = 1_795_388_440_000_000;
+    assert_eq!(places(&ledger, "db-backup"), (Some(1_795_388_400_000_000), Some(then)));
+    assert_eq!(places(&ledger, "follows"), (Some(then), None));
+    let run = claimed(&ledger.apply(&[claim("db-backup", Some(-9_999), NewState::Started)]).unwrap())[0];
+    ledger.apply(&[finished(run, -9_990, Outcome::Succeeded)]).unwrap();
+    ledger.apply(&[claim("follows", Some(-9_990), NewState::Started)]).unwrap();
+    assert_eq!(places(&ledger, "db-backup"), (Some(then + 1), Some(then + 2)));
+    assert_eq!(places(&ledger, "follows"), (Some(then + 3), None));
 }
 
 fn check_what_version_5_held(ledger: &SqliteLedger) {

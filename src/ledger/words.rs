@@ -91,6 +91,11 @@ pub enum Write {
         at: Timestamp,
         reason: SkipReason,
     },
+    /// The run's program is known to have ended; how that is judged is written later. If it has succeeded, it counts
+    /// from here on for those that come `after` it.
+    EndKnown {
+        run: RunId,
+    },
     /// A queued or open run changes hands (a new daemon took it over).
     Adopted {
         run: RunId,
@@ -277,6 +282,8 @@ pub struct Past {
     /// For each job: its epoch, its newest slot since the clock was last set back, when it last started and when
     /// it last succeeded, dry runs apart.
     pub jobs: Vec<JobPast>,
+    /// Open runs that are known to have ended, and from where on they count if they have succeeded.
+    pub ended: Vec<(RunId, Place)>,
     /// By job.
     pub incidents: Vec<Incident>,
 }
@@ -289,13 +296,50 @@ impl Past {
     }
 }
 
+impl Write {
+    /// The run that it changes or tells of; none for a claim, whose number the ledger gives.
+    pub(super) fn run(&self) -> Option<RunId> {
+        match self {
+            Self::AttemptStarted { run, .. }
+            | Self::AttemptEnded { run, .. }
+            | Self::Finished { run, .. }
+            | Self::Dropped { run, .. }
+            | Self::EndKnown { run }
+            | Self::Adopted { run, .. }
+            | Self::Incident(Incident { run, .. })
+            | Self::Notice(Notice { run, .. }) => Some(*run),
+            _ => None,
+        }
+    }
+
+    /// The same of the run `other`.
+    pub(super) fn of_run(&self, other: RunId) -> Self {
+        let mut write = self.clone();
+        match &mut write {
+            Self::AttemptStarted { run, .. }
+            | Self::AttemptEnded { run, .. }
+            | Self::Finished { run, .. }
+            | Self::Dropped { run, .. }
+            | Self::EndKnown { run }
+            | Self::Adopted { run, .. }
+            | Self::Incident(Incident { run, .. })
+            | Self::Notice(Notice { run, .. }) => *run = other,
+            _ => {}
+        }
+        write
+    }
+}
+
+/// In the order in which runs began and succeeded.
+pub type Place = i64;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobPast {
     pub job: String,
     pub epoch: u32,
     pub last_slot: Option<Timestamp>,
-    pub last_started: Option<Timestamp>,
-    pub last_succeeded: Option<Timestamp>,
+    pub last_started: Option<Place>,
+    pub last_succeeded: Option<Place>,
 }
 
 /// A row as far as it answers for slots.

@@ -3,6 +3,8 @@
 //! A change of a run that has no row (it was dropped by age, or lost with a damaged file) or that has ended
 //! already changes nothing: one odd change must never hold up those after it.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -19,6 +21,7 @@ pub(super) fn apply(
 ) -> Result<Vec<Applied>> {
     let mut me = None;
     let mut applied = Vec::with_capacity(batch.len());
+    let mut renumbered = HashMap::new();
     for change in batch {
         let result = match change {
             Write::Claim(row) | Write::ClaimAs { row, .. } => {
@@ -41,10 +44,20 @@ pub(super) fn apply(
                     },
                     _ => None,
                 };
-                claim(connection, row, number, me, host)?
+                let applied = claim(connection, row, number, me, host)?;
+                if let (Write::ClaimAs { run, .. }, Applied::Claimed(to) | Applied::AlreadyClaimed(to)) =
+                    (change, applied)
+                    && *run != to
+                {
+                    renumbered.insert(*run, to);
+                }
+                applied
             }
             other => {
-                change_one(connection, other)?;
+                match other.run().and_then(|run| renumbered.get(&run)) {
+                    Some(to) => change_one(connection, &other.of_run(*to))?,
+                    None => change_one(connection, other)?,
+                }
                 Applied::Done
             }
         };
@@ -75,6 +88,14 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
                      WHERE id = ?1 AND outcome = 'running' AND started_at IS NULL",
                 )?
                 .execute(params![run.0, reason.word()])?;
+        }
+        Write::EndKnown { run } => {
+            connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO ended (run, place)
+                     SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1 AND outcome = 'running')",
+                )?
+                .execute(params![run.0, next_place(connection)?])?;
         }
         Write::Adopted { run, owner } => {
             let owner = owner_id(connection, owner)?;
@@ -214,7 +235,8 @@ fn claim(
         if let Some(holder) = read::refuses(connection, row)? {
             return Ok(Applied::AlreadyClaimed(holder));
         }
-        // All that stands there is of a future that did not come. `jobs.epoch` stays: the clock's epoch is the same.
+        // All that stands there is of a future that did not come, or of fewer slots. `jobs.epoch` stays: the clock's
+        // epoch is the same.
         let highest: i64 = connection
             .prepare_cached("SELECT max(epoch) FROM runs WHERE job = ?1 AND slot = ?2")?
             .query_row(params![row.job.as_str(), micros(slot)], |row| row.get(0))?;
@@ -231,7 +253,7 @@ fn claim(
         .execute(params![row.job.as_str(), row.epoch, last_slot.map(micros)])?;
     if let Some(at) = started {
         open_attempt(connection, run, 1, at)?;
-        note_start(connection, run, at)?;
+        note_start(connection, run)?;
     }
     Ok(Applied::Claimed(RunId(run)))
 }
@@ -247,6 +269,7 @@ fn attempt_started(connection: &Connection, run: RunId, number: u32, at: Timesta
     if goes_on == 0 {
         return Ok(());
     }
+    take_end(connection, run)?;
     open_attempt(connection, run.0, number, at)?;
     let first = connection
         .prepare_cached(
@@ -255,7 +278,7 @@ fn attempt_started(connection: &Connection, run: RunId, number: u32, at: Timesta
         )?
         .execute(params![run.0, micros(at)])?;
     if first > 0 {
-        note_start(connection, run.0, at)?;
+        note_start(connection, run.0)?;
     }
     Ok(())
 }
@@ -269,15 +292,37 @@ fn open_attempt(connection: &Connection, run: i64, number: u32, at: Timestamp) -
     Ok(())
 }
 
-fn note_start(connection: &Connection, run: i64, at: Timestamp) -> Result<()> {
+fn note_start(connection: &Connection, run: i64) -> Result<()> {
+    let place = next_place(connection)?;
     connection
         .prepare_cached(
             "UPDATE jobs SET latest = max(ifnull(latest, 0), ?1),
                  last_started = CASE WHEN (SELECT dry_run FROM runs WHERE id = ?1) THEN last_started
-                     ELSE max(ifnull(last_started, ?2), ?2) END
+                     ELSE ?2 END
              WHERE job = (SELECT job FROM runs WHERE id = ?1)",
         )?
-        .execute(params![run, micros(at)])?;
+        .execute(params![run, place])?;
+    Ok(())
+}
+
+/// In the order of starts and successes, which no clock upsets.
+fn next_place(connection: &Connection) -> Result<i64> {
+    connection
+        .prepare_cached("UPDATE sequence SET last = last + 1 RETURNING last")?
+        .query_row((), |row| row.get(0))
+}
+
+/// From where on a run counts that was known to have ended.
+fn take_end(connection: &Connection, run: RunId) -> Result<Option<i64>> {
+    connection
+        .prepare_cached("DELETE FROM ended WHERE run = ?1 RETURNING place")?
+        .query_row([run.0], |row| row.get(0))
+        .optional()
+}
+
+/// The next start or success comes after `place`.
+pub(super) fn continue_order_after(connection: &Connection, place: i64) -> Result<()> {
+    connection.execute("UPDATE sequence SET last = max(last, ?1)", [place])?;
     Ok(())
 }
 
@@ -315,7 +360,12 @@ fn finished(
             "UPDATE attempts SET finished_at = ?2, outcome = ?3, error = ?4 WHERE run = ?1 AND finished_at IS NULL",
         )?
         .execute(params![run.0, micros(at), outcome.word(), error])?;
-    let succeeded = (outcome == Outcome::Succeeded).then(|| micros(at));
+    let known = take_end(connection, run)?;
+    let succeeded = match (outcome, known) {
+        (Outcome::Succeeded, None) => Some(next_place(connection)?),
+        (Outcome::Succeeded, known) => known,
+        _ => None,
+    };
     connection
         .prepare_cached(
             "UPDATE jobs SET latest = max(ifnull(latest, 0), ?1),

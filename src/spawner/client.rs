@@ -116,6 +116,9 @@ pub struct AdoptedProgram {
     pub ended: bool,
     /// How and when it did.
     pub exit: Option<(Status, Timestamp)>,
+    /// Counted from the boot; absent where a spawner of a former version tells of it.
+    pub started_since_boot: Option<Duration>,
+    pub ended_since_boot: Option<Duration>,
     /// The daemon before had it ended, and what the attempt was to end as.
     pub ended_as: Option<Outcome>,
     /// Of its run, where it has one.
@@ -348,6 +351,8 @@ impl Spawner {
                         keep: listed.keep.clone(),
                         ended: listed.ended,
                         exit: listed.exit,
+                        started_since_boot: listed.started_since_boot,
+                        ended_since_boot: listed.ended_since_boot,
                         origin: listed.origin.clone(),
                         ended_as: listed.ended_as,
                         slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),

@@ -36,6 +36,8 @@ pub async fn daemon_end(bytes: &[u8]) {
         keep: Keep { success_codes: vec![0], deadline: None },
         ended: false,
         exit: None,
+        started_since_boot: None,
+        ended_since_boot: None,
         ended_as: None,
         slot: None,
         origin: None,

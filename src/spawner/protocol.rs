@@ -5,6 +5,7 @@
 //! known is passed over, so that a newer end can talk to an older one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -144,6 +145,12 @@ pub(crate) struct Listed {
     /// How and when, where it has ended.
     #[serde(default)]
     pub(crate) exit: Option<(Status, Timestamp)>,
+    /// When it started and when it ended, counted from the boot: that puts programs in order, whatever the clock was set
+    /// to meanwhile.
+    #[serde(default)]
+    pub(crate) started_since_boot: Option<Duration>,
+    #[serde(default)]
+    pub(crate) ended_since_boot: Option<Duration>,
     /// A daemon had it ended while it ran, and what for.
     #[serde(default)]
     pub(crate) ended_as: Option<Outcome>,

@@ -17,9 +17,8 @@ const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-/// How many faults a seed is at least.
-const MANUAL_FAULTS: usize = 60;
-const REAL_FAULTS: usize = 25;
+/// How many faults a seed is at least; time that passes between them doesn't count.
+const FAULTS: usize = 60;
 
 /// What is wrong, if anything.
 pub(crate) fn play(dir: &Path, seed: u64, real: bool) -> Result<Vec<String>, String> {
@@ -72,8 +71,7 @@ impl Driver {
     fn run(&mut self) -> Result<(), String> {
         self.write_table();
         self.start()?;
-        let faults = if self.real { REAL_FAULTS } else { MANUAL_FAULTS };
-        for _ in 0..faults {
+        while self.host.faults() < FAULTS {
             self.fault()?;
             if self.random.percent(60) {
                 self.breathe(25);
@@ -85,17 +83,18 @@ impl Driver {
     fn fault(&mut self) -> Result<(), String> {
         match self.random.between(0, 99) {
             0..=27 => self.let_time_pass(),
-            28..=35 => self.kill(),
-            36..=39 => self.kill_when_due(),
-            40..=43 => self.kill_spawner(),
-            44..=51 => self.freeze(),
-            52..=56 => self.stop(),
-            57..=64 => self.reload(),
-            65..=66 => self.reload_badly(),
-            67..=72 => self.pause_or_resume(),
-            73..=78 => self.run_now(),
-            79..=82 => self.cancel(),
-            83..=90 if !self.real => self.step(),
+            28..=34 => self.kill(),
+            35..=39 => self.kill_when_due(),
+            40..=42 => self.kill_spawner(),
+            43..=49 => self.freeze(),
+            50..=54 => self.stop(),
+            55..=61 => self.reload(),
+            62..=63 => self.reload_badly(),
+            64..=69 => self.pause_or_resume(),
+            70..=75 => self.run_now(),
+            76..=79 => self.cancel(),
+            80..=84 if !self.real => self.step(),
+            85..=90 if !self.real => self.set_back(),
             91..=94 if !self.real => self.suspend(),
             95..=97 => self.fill_disk(),
             98..=99 => self.host.try_second_daemon(),
@@ -197,6 +196,9 @@ impl Driver {
         if self.random.percent(25) {
             self.change_table();
         }
+        if self.random.percent(25) {
+            self.run_alone();
+        }
         // One that dies at once, wherever it had got to.
         while self.random.percent(15) {
             let jobs = self.table.jobs.clone();
@@ -207,6 +209,17 @@ impl Driver {
             self.host.reap("killed at its start")?;
         }
         self.start()
+    }
+
+    /// A `run-now` where no daemon answers: it is killed, or the next daemon comes up beside it. That only where nobody
+    /// minds a second run: neither of the two processes sees what the other begins from then on.
+    fn run_alone(&mut self) {
+        let job = self.random.pick(&self.table.jobs).clone();
+        self.host.run_alone(&job.name);
+        self.breathe(120);
+        if job.overlap != "allow" || job.group.is_some() || self.random.percent(30) {
+            self.host.kill_alone();
+        }
     }
 
     fn kill_spawner(&mut self) -> Result<(), String> {
@@ -269,28 +282,33 @@ impl Driver {
         if answer.is_ok() {
             return Err(format!("a bad file was taken: {bad:?}"));
         }
-        self.host.note("a bad file, refused");
+        self.host.record(self.host.now(), What::BadReload);
         self.host.sync()
     }
 
     fn pause_or_resume(&mut self) -> Result<(), String> {
-        let wall = self.host.now();
         if !self.paused.is_empty() && self.random.percent(70) {
             return self.resume();
         }
         let job = (!self.random.percent(25)).then(|| self.random.pick(&self.table.jobs).name.clone());
-        self.host.client()?.pause(job.as_deref(), None).map_err(|error| format!("the pause: {error}"))?;
-        let until = self.host.now();
-        self.host.record(wall, What::Paused { job: job.clone(), until });
+        self.pause(job.clone())?;
         if !self.paused.contains(&job) {
             self.paused.push(job);
         }
         Ok(())
     }
 
+    fn pause(&mut self, job: Option<String>) -> Result<(), String> {
+        let (wall, after) = (self.host.now(), self.host.last_row());
+        self.host.client()?.pause(job.as_deref(), None).map_err(|error| format!("the pause: {error}"))?;
+        let by = self.host.last_row();
+        self.host.record(wall, What::Paused { job, after, by });
+        Ok(())
+    }
+
     fn resume(&mut self) -> Result<(), String> {
         let Some(job) = self.paused.pop() else { return Ok(()) };
-        let wall = self.host.now();
+        let (wall, after) = (self.host.now(), self.host.last_row());
         let answer = self.host.client()?.resume(job.as_deref());
         // Its job may be gone from the table.
         let known = job.as_ref().is_none_or(|job| self.table.jobs.iter().any(|one| one.name == *job));
@@ -299,8 +317,8 @@ impl Driver {
         {
             return Err(format!("the resume: {error}"));
         }
-        let until = self.host.now();
-        self.host.record(wall, What::Resumed { job, until });
+        let by = self.host.last_row();
+        self.host.record(wall, What::Resumed { job, after, by });
         Ok(())
     }
 
@@ -345,6 +363,41 @@ impl Driver {
         self.host.sync()
     }
 
+    /// The same hour twice: slots come, the clock goes back behind them, and they come again, to the same daemon or to
+    /// one that finds the ledger ahead of the clock.
+    fn set_back(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.between(1, 3) {
+            self.some_minutes()?;
+        }
+        let by = -self.random.between(MINUTE, 25 * MINUTE);
+        if self.random.percent(30) {
+            self.host.signal(Signal::KILL);
+            self.host.reap("killed before the clock was set back")?;
+            self.host.jump(by, 0, 0, "step, nobody there");
+            self.start()?;
+        } else {
+            self.host.jump(by, 0, 0, "step");
+            self.host.sync()?;
+        }
+        for _ in 0..self.random.between(2, 6) {
+            self.some_minutes()?;
+            if self.random.percent(15) {
+                self.host.signal(Signal::KILL);
+                self.host.reap("killed after the clock was set back")?;
+                self.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn some_minutes(&mut self) -> Result<(), String> {
+        let by = self.random.between(MINUTE, 6 * MINUTE);
+        self.advance(by, "advance");
+        // What began is to end before the next slots, most often.
+        self.breathe(12);
+        self.host.sync()
+    }
+
     fn suspend(&mut self) -> Result<(), String> {
         let by = self.some_time();
         self.host.jump(by, by, 0, "suspend");
@@ -360,7 +413,21 @@ impl Driver {
             self.let_time_pass()?;
             self.breathe(20);
         }
-        self.host.free_disk();
+        // Rows that wait in its memory go with it.
+        if self.random.percent(40) {
+            self.host.signal(Signal::KILL);
+            self.host.reap("killed while the disk was full")?;
+            if self.random.percent(50) {
+                self.start()?;
+                self.let_time_pass()?;
+                self.host.free_disk();
+            } else {
+                self.host.free_disk();
+                self.start()?;
+            }
+        } else {
+            self.host.free_disk();
+        }
         // What waited in memory is written at the next occasion, at the latest after five seconds of the host's time.
         let started = Instant::now();
         loop {
@@ -389,10 +456,7 @@ impl Driver {
             self.host.sync()?;
         }
         // Nothing new begins, so that all can end.
-        let wall = self.host.now();
-        self.host.client()?.pause(None, None).map_err(|error| format!("the last pause: {error}"))?;
-        let until = self.host.now();
-        self.host.record(wall, What::Paused { job: None, until });
+        self.pause(None)?;
         let started = Instant::now();
         loop {
             let status = self.host.client()?.status().map_err(|error| error.to_string())?;
@@ -406,6 +470,7 @@ impl Driver {
             self.host.sync()?;
             std::thread::sleep(Duration::from_millis(100));
         }
+        self.host.wait_for_alone()?;
         self.host.sync()?;
         self.host.signal(Signal::TERM);
         self.host.reap("terminated")?;

@@ -21,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) real: bool,
     pub(crate) timeline: Vec<Entry>,
     pub(crate) daemon: Option<Child>,
+    /// Each a `run-now` that needs no daemon.
+    alone: Vec<Child>,
     pub(crate) frozen: bool,
     /// The state directory is a small disk of its own.
     pub(crate) small_disk: bool,
@@ -42,6 +44,7 @@ impl Host {
             real,
             timeline: vec![],
             daemon: None,
+            alone: vec![],
             frozen: false,
             small_disk,
             full: false,
@@ -54,6 +57,10 @@ impl Host {
 
     pub(crate) fn record(&mut self, wall: i64, what: What) {
         self.timeline.push(Entry { wall, steady: steady(), what });
+    }
+
+    pub(crate) fn faults(&self) -> usize {
+        self.timeline.iter().filter(|entry| entry.what.is_fault()).count()
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -72,14 +79,17 @@ impl Host {
         self.record(offsets.now() - wall, What::Jumped { to, how: how.to_owned() });
     }
 
-    fn command(&self) -> Command {
-        let program = if self.real {
+    fn program(&self) -> PathBuf {
+        if self.real {
             PathBuf::from(env!("CARGO_BIN_EXE_punk-eco-sched"))
         } else {
             std::env::current_exe().unwrap()
-        };
+        }
+    }
+
+    fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program());
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.err")).unwrap();
         if self.real {
             command.arg("--config").arg(self.dir.join("jobs.yaml")).args(["daemon", "--grace", "200ms"]);
@@ -128,6 +138,7 @@ impl Host {
         if status.success() {
             return Err("a second daemon on the same state ended with 0".into());
         }
+        self.record(self.now(), What::SecondDaemon);
         self.sync()
     }
 
@@ -196,6 +207,43 @@ impl Host {
         let ledger = rusqlite::Connection::open(copy.join("ledger.db")).unwrap();
         let number = |sql: &str| ledger.query_row(sql, [], |row| row.get(0)).ok();
         (number("SELECT until FROM accounted"), number("SELECT count(*) FROM tables").unwrap_or(0))
+    }
+
+    /// The highest number of a row, of those that are on the disk.
+    pub(crate) fn last_row(&self) -> i64 {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let ledger = rusqlite::Connection::open_with_flags(self.dir.join("state/ledger.db"), flags).unwrap();
+        ledger.busy_timeout(PATIENCE).unwrap();
+        ledger.query_row("SELECT ifnull(max(id), 0) FROM runs", [], |row| row.get(0)).unwrap()
+    }
+
+    /// `run-now` in a process of its own, which does not need a daemon.
+    pub(crate) fn run_alone(&mut self, job: &str) {
+        let program = self.program();
+        #[expect(clippy::disallowed_methods, reason = "the program under test")]
+        let mut command = Command::new(program);
+        let config = self.dir.join("jobs.yaml");
+        if self.real {
+            command.arg("--config").arg(config).args(["run-now", job]);
+        } else {
+            command.arg("run-now").arg(config).arg(job);
+        }
+        let log = File::options().create(true).append(true).open(self.dir.join("run-now.err")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        self.record(self.now(), What::Alone { job: job.to_owned() });
+        self.alone.push(command.spawn().unwrap());
+    }
+
+    pub(crate) fn kill_alone(&mut self) {
+        for mut child in self.alone.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.record(self.now(), What::AloneKilled);
+    }
+
+    pub(crate) fn wait_for_alone(&mut self) -> Result<(), String> {
+        std::mem::take(&mut self.alone).iter_mut().try_for_each(|child| wait(child).map(drop))
     }
 
     pub(crate) fn fill_disk(&mut self) {
@@ -269,6 +317,10 @@ impl Drop for Host {
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
+        }
+        for mut child in self.alone.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
         }
         for _ in 0..20 {
             let left = self.processes();

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use punk_eco_sched::config::Environment;
 use punk_eco_sched::{daemon, host as product_host, spawner};
 
 /// What a plain `cargo test` runs.
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
                 arguments[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
             evidence::main(&words)
         }
+        Some("run-now") if arguments.len() == 3 => {
+            run_alone(Path::new(&arguments[1]), &arguments[2].to_string_lossy())
+        }
         Some("check") if arguments.len() == 2 => check_again(Path::new(&arguments[1])),
         Some("daemon") if arguments.len() == 2 => run_daemon(PathBuf::from(&arguments[1])),
         _ => run_seeds(),
@@ -63,6 +67,35 @@ fn run_daemon(config: PathBuf) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As the command line does it where no daemon answers, with a clock that is bent.
+fn run_alone(config: &Path, job: &str) -> ExitCode {
+    let clock = Arc::new(warp::WarpClock::of(config.parent().unwrap_or(Path::new("/"))));
+    let environment = Environment::of_process(&*clock);
+    let text = std::fs::read_to_string(config).unwrap();
+    let Ok((table, _)) = punk_eco_sched::config::read(&text, config, &environment) else {
+        return ExitCode::FAILURE;
+    };
+    let own = match daemon::standalone(config, environment, table, clock) {
+        Ok(own) => own,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let control = own.control();
+    own.runtime().block_on(async {
+        match control.run_now(job, false, "chaos").await {
+            Ok(mut started) => {
+                own.claimed();
+                while started.events.recv().await.is_some() {}
+            }
+            Err(refused) => eprintln!("{refused}"),
+        }
+    });
+    own.close();
+    ExitCode::SUCCESS
 }
 
 /// The checker alone, over what was kept of a seed.

@@ -62,6 +62,55 @@ pub(crate) const BEGINNINGS: &[&str] = &[
     "2026-12-31T23:30:00Z",
 ];
 
+/// What every table begins with, so that each rule meets a job that it is about, whatever the seed.
+struct Core {
+    schedule: &'static str,
+    overlap: &'static str,
+    interrupted: &'static str,
+    behaviour: &'static str,
+    number: i64,
+}
+
+const CORE: &[Core] = &[
+    // Fixed times that come often, of runs that are soon over: what a clock that was set back must not run again.
+    Core { schedule: "1-59/4 0-23 * * *", overlap: "skip", interrupted: "leave", behaviour: "ok", number: 0 },
+    Core {
+        schedule: "0-59/3 0-23 * * *",
+        overlap: "allow",
+        interrupted: "rerun",
+        behaviour: "sleep",
+        number: 15,
+    },
+    // Runs that last longer than the time between two slots.
+    Core { schedule: "* * * * *", overlap: "queue", interrupted: "rerun", behaviour: "long", number: 90 },
+    Core {
+        schedule: "2-59/5 0-23 * * *",
+        overlap: "skip",
+        interrupted: "leave",
+        behaviour: "long",
+        number: 400,
+    },
+];
+
+impl Core {
+    fn shape(&self, job: &mut Job) {
+        job.schedule = vec![self.schedule.to_owned()];
+        job.timezone = "UTC".to_owned();
+        job.enabled = true;
+        job.overlap = self.overlap.to_owned();
+        job.missed = "run_once".to_owned();
+        job.within = None;
+        job.interrupted = self.interrupted.to_owned();
+        job.attempts = 1;
+        job.timeout = 3_600_000;
+        job.jitter = 0;
+        job.group = None;
+        job.after = None;
+        job.behaviour = self.behaviour.to_owned();
+        job.number = self.number;
+    }
+}
+
 pub(crate) struct Table {
     pub(crate) jobs: Vec<Job>,
     max_running: i64,
@@ -70,7 +119,13 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn random(random: &mut Random, real: bool) -> Self {
-        let mut table = Self { jobs: vec![], max_running: *random.pick(&[2, 3, 64]), serial: 0 };
+        let mut table = Self { jobs: vec![], max_running: *random.pick(&[3, 5, 64]), serial: 0 };
+        if !real {
+            for core in CORE {
+                table.add(random, real);
+                core.shape(table.jobs.last_mut().unwrap());
+            }
+        }
         for _ in 0..random.between(10, if real { 14 } else { 18 }) {
             table.add(random, real);
         }

@@ -67,14 +67,16 @@ pub(crate) enum What {
         tables: i64,
     },
     SpawnerKilled,
-    /// Done within the entry's `wall` and `until`; no job: all.
+    /// No job: all. It came about behind the ledger's row `after` and before the first one behind `by`.
     Paused {
         job: Option<String>,
-        until: i64,
+        after: i64,
+        by: i64,
     },
     Resumed {
         job: Option<String>,
-        until: i64,
+        after: i64,
+        by: i64,
     },
     Manual {
         job: String,
@@ -83,8 +85,44 @@ pub(crate) enum What {
     Cancelled {
         run: i64,
     },
+    /// A `run-now` of its own, while no daemon was there at first.
+    Alone {
+        job: String,
+    },
+    AloneKilled,
     DiskFull,
     DiskFree,
+    /// A file was put in place that is no table, and its reload refused.
+    BadReload,
+    SecondDaemon,
     /// For whoever reads the schedule of a seed.
     Note(String),
+}
+
+impl What {
+    /// Whether this is something that the driver did to the daemon. Time that passes is none.
+    pub(crate) fn is_fault(&self) -> bool {
+        match self {
+            Self::Jumped { how, .. } => how.contains("step") || how.contains("suspend"),
+            Self::Frozen
+            | Self::Down { .. }
+            | Self::SpawnerKilled
+            | Self::Reloaded { .. }
+            | Self::BadReload
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
+            | Self::Manual { .. }
+            | Self::Cancelled { .. }
+            | Self::Alone { .. }
+            | Self::AloneKilled
+            | Self::DiskFull
+            | Self::SecondDaemon => true,
+            Self::Started { .. }
+            | Self::Ready
+            | Self::Synced { .. }
+            | Self::Thawed
+            | Self::DiskFree
+            | Self::Note(_) => false,
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! How a run ends when its end and that of its daemon meet.
 
-use rustix::process::Signal;
+use jiff::Timestamp;
+use punk_eco_sched::clock::{Clock, SystemClock};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::orphans::{kill, spawners};
 use crate::support::daemon::{Host, wait_until};
 
 /// Ends with 0, and leaves behind what holds its output open and ignores TERM until there is a file `go`.
@@ -100,4 +103,69 @@ fn a_daemon_killed_while_it_ends_a_run_takes_no_reason_with_it() {
     };
     check("timeout: 3s", false, "timed_out", "not done after 3s: ended by its timeout");
     check("timeout: 1h", true, "cancelled", "cancelled");
+}
+
+/// Whose command says so.
+fn programs(host: &Host, command: &str) -> Vec<i32> {
+    let found = host.processes().into_iter().filter(|(_, said)| said.contains(command));
+    found.map(|(pid, _)| pid.cast_signed()).collect()
+}
+
+#[test]
+fn a_cancel_that_was_accepted_is_carried_out_by_the_next_daemon() {
+    for ends_meanwhile in [false, true] {
+        let host = Host::new("");
+        host.write_jobs(&format!(
+            "  endless:\n    interrupted: rerun\n    command: {{ shell: 'echo begun >>{}/starts; while :; do sleep 0.05; done' }}\n",
+            host.dir.path().display()
+        ));
+        let daemon = host.daemon();
+        assert!(host.cli(&["run-now", "endless", "--detach"]).status.success());
+        wait_until("it has begun", || host.path("starts").exists());
+        let [spawner] = spawners(&host)[..] else { panic!("one spawner: {:?}", spawners(&host)) };
+        // Nobody hears of it but the daemon.
+        kill_process(Pid::from_raw(spawner).unwrap(), Signal::STOP).unwrap();
+        let run = host.history("endless")[0]["run"].to_string();
+        assert!(host.cli(&["cancel", &run]).status.success());
+        daemon.kill();
+        kill(spawner);
+        if ends_meanwhile {
+            programs(&host, "echo begun").into_iter().for_each(kill);
+        }
+        let daemon = host.daemon();
+        let row = host.wait_for_outcome("endless", "cancelled");
+        assert_eq!(row["attempts"].as_array().unwrap().len(), 1, "{row:#}");
+        assert_eq!(std::fs::read_to_string(host.path("starts")).unwrap(), "begun\n");
+        assert_eq!(programs(&host, "echo begun"), [0; 0]);
+        assert!(daemon.stop().success());
+    }
+}
+
+#[test]
+fn a_slot_that_came_due_after_the_end_of_an_adopted_run_does_not_overlap_it() {
+    let host = Host::new("");
+    host.write_jobs(&format!(
+        "  tick:\n    schedule: '* * * * * *'\n    command: {{ shell: 'cd {}; while [ ! -e go ]; do sleep 0.05; done' }}\n",
+        host.dir.path().display()
+    ));
+    let daemon = host.daemon();
+    wait_until("it runs", || programs(&host, "! -e go").len() == 1);
+    daemon.kill();
+    std::fs::write(host.path("go"), "").unwrap();
+    wait_until("it has ended", || programs(&host, "! -e go").is_empty());
+    let now = || SystemClock.now();
+    let ended = now();
+    wait_until("slots pass", || now().duration_since(ended).as_secs() >= 3);
+    let daemon = host.daemon();
+    let mut later = vec![];
+    wait_until("a slot is taken", || {
+        let slot = |row: &serde_json::Value| row["slot"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        later = host.history("tick");
+        later.retain(|row| slot(row) > ended && row["reason"] != "coalesced");
+        !later.is_empty()
+    });
+    let first = later.last().unwrap();
+    assert_eq!(first["trigger"], "catch_up", "{later:#?}");
+    assert_ne!(first["reason"], "overlap", "{first:#}");
+    assert!(daemon.stop().success());
 }

@@ -38,7 +38,7 @@ fn left_of_spawners(state: &Path) -> Vec<PathBuf> {
 }
 
 /// The spawners whose sockets lie in the state directory, living or dead.
-fn spawners(host: &Host) -> Vec<i32> {
+pub(crate) fn spawners(host: &Host) -> Vec<i32> {
     let number = |path: &PathBuf| {
         let name = path.file_name()?.to_str()?;
         name.strip_prefix("spawner-")?.strip_suffix(".sock")?.parse().ok()
@@ -53,7 +53,7 @@ fn kill_spawner(host: &Host) -> i32 {
     spawner
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     wait_until("it is dead", || !is_alive(pid));
 }

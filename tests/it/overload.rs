@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::daemon::{Host, text, wait_until};
 
@@ -46,6 +46,54 @@ fn three_hundred_jobs_at_one_instant_are_all_run_a_few_at_a_time() {
         ends.push(finished);
         assert!(ends.len() <= 8, "{} at once at {started}", ends.len());
     }
+}
+
+/// The limit that the file asks for would take more pipes than there are descriptors.
+#[test]
+fn hundreds_of_jobs_due_together_all_end_well_with_few_descriptors() {
+    const JOBS: usize = 500;
+    let host = Host::new("");
+    let go = host.path("go");
+    let jobs = |schedule: &str| -> String {
+        let job = |number| {
+            format!(
+                "  job-{number}: {{ schedule: '{schedule}', command: {{ shell: 'until [ -e {} ]; do sleep 0.1; done' }} }}\n",
+                go.display()
+            )
+        };
+        (0..JOBS).map(job).collect()
+    };
+    let write = |schedule: &str| host.write_table("limits: { max_running: 5000 }", &jobs(schedule));
+    write("0 0 1 1 *");
+    let daemon = host.spawn_daemon_under(&["prlimit", "--nofile=256:256", "--"]);
+    wait_until("the daemon answers", || host.cli(&["status"]).status.success());
+    // So that what is due is due for a daemon that is there, however long it took to start.
+    write(&soon(10));
+    assert!(host.cli(&["reload"]).status.success());
+    let running = || {
+        let status = host.json(&["status", "--json"]);
+        status["running"].as_array().unwrap().iter().filter(|run| run["queued"] == false).count()
+    };
+    wait_until("as many run as there are descriptors for", || running() == 32);
+    let descriptors = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let spawner = host.processes().into_iter().find(|(_, line)| line.contains(" __spawner ")).unwrap().0;
+    let held = [daemon.pid(), spawner].map(descriptors);
+    assert!(held.iter().all(|held| *held < 160), "daemon and spawner hold {held:?} descriptors");
+    std::fs::write(&go, "").unwrap();
+    let mut rows = vec![];
+    wait_until("every job has ended", || {
+        rows = host.json(&["history", "-n", "1000", "--json"]).as_array().unwrap().clone();
+        rows.len() == JOBS && rows.iter().all(|row| row["outcome"] != "running")
+    });
+    let bad: Vec<_> =
+        rows.iter().filter(|row| row["outcome"] != "succeeded" || row["findings"] != json!([])).collect();
+    assert!(bad.is_empty(), "{} of {JOBS}: {:#}", bad.len(), bad[0]);
+    let jobs: BTreeSet<&str> = rows.iter().map(|row| row["job"].as_str().unwrap()).collect();
+    assert_eq!(jobs.len(), JOBS);
+    // It was said, at the start and at the reload.
+    let told = "32 run at once, the others wait";
+    assert_eq!(host.daemon_log().matches(told).count(), 2, "{}", host.daemon_log());
+    assert!(daemon.stop().success());
 }
 
 #[test]

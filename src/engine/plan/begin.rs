@@ -12,7 +12,7 @@ use super::settle::Found;
 use super::slots::{self, Sweep};
 use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
 use crate::config::{JobSpec, JobTable};
-use crate::model::{JobName, SkipReason};
+use crate::model::{JobName, RunId, SkipReason};
 use crate::policy::{FAR, PUNCTUAL};
 use crate::schedule::Schedule;
 use crate::units::HumanDuration;
@@ -44,6 +44,7 @@ impl Plan {
             epoch: recovered.epochs.iter().map(|(_, epoch)| *epoch).max().unwrap_or(0),
             far: None,
             sequence: 0,
+            ended_before: HashMap::new(),
             stopping: false,
         };
         let mut out = vec![];
@@ -263,18 +264,26 @@ impl Plan {
     fn recover_order(&mut self, recovered: &Recovered) {
         let mut events = vec![];
         for (job, started, succeeded) in &recovered.last {
-            // At one instant the success comes first: it may be what brought about the start.
-            events.extend(succeeded.map(|at| (at, 0, job)));
-            events.extend(started.map(|at| (at, 1, job)));
+            events.extend(succeeded.map(|place| (place, Known::Succeeded(job))));
+            events.extend(started.map(|place| (place, Known::Started(job))));
         }
+        let ended = recovered.open.iter().filter(|run| run.ended_at.is_some());
+        events.extend(ended.filter_map(|run| Some((run.ended?, Known::Ended(run.run)))));
         events.sort_unstable();
-        for (_, what, job) in events {
+        for (_, what) in events {
             self.sequence += 1;
-            let Some(state) = self.jobs.get_mut(job) else { continue };
-            if what == 0 {
-                state.succeeded = self.sequence;
-            } else {
-                state.started = self.sequence;
+            match what {
+                Known::Succeeded(job) => {
+                    if let Some(state) = self.jobs.get_mut(job) {
+                        state.succeeded = self.sequence;
+                    }
+                }
+                Known::Started(job) => {
+                    if let Some(state) = self.jobs.get_mut(job) {
+                        state.started = self.sequence;
+                    }
+                }
+                Known::Ended(run) => drop(self.ended_before.insert(run, self.sequence)),
             }
         }
         // A job that is new in the table waits for successes from now on.
@@ -328,6 +337,15 @@ impl Plan {
         out.retain(|decision| !matches!(decision, Decision::Accounted { .. }));
         out.push(Decision::Accounted { until: self.accounted(now) });
     }
+}
+
+/// In the order in which they count where the ledger gives two of them one place, as one of a former version did: a
+/// success may be what brought about the start of that instant.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Known<'a> {
+    Succeeded(&'a JobName),
+    Ended(RunId),
+    Started(&'a JobName),
 }
 
 fn from_now(spec: &JobSpec, now: Timestamp) -> Option<Timestamp> {

@@ -73,6 +73,8 @@ pub struct Plan {
     far: Option<Timestamp>,
     /// Counts starts and successes, so that `after` needs no clock.
     sequence: u64,
+    /// Runs that had ended before this daemon began, and their places in `sequence`.
+    ended_before: HashMap<RunId, u64>,
     stopping: bool,
 }
 
@@ -202,15 +204,19 @@ impl Plan {
 
     fn ended(&mut self, run: RunId, outcome: Outcome, now: Timestamp, out: &mut Vec<Decision>) {
         let dry_run = self.runs.is_dry(run);
+        let place = self.ended_before.remove(&run);
         let Some(job) = self.runs.ended(run) else { return };
         self.start_waiting(out);
         // What was only tried brings nothing about.
         if outcome != Outcome::Succeeded || dry_run {
             return;
         }
-        self.sequence += 1;
+        let place = place.unwrap_or_else(|| {
+            self.sequence += 1;
+            self.sequence
+        });
         if let Some(state) = self.jobs.get_mut(&job) {
-            state.succeeded = self.sequence;
+            state.succeeded = state.succeeded.max(place);
         }
         for dependent in self.dependents.get(&job).cloned().unwrap_or_default() {
             self.claim_after(dependent, now, out);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config::JobTable;
-use crate::ledger::{NewRow, PauseRecord};
+use crate::ledger::{NewRow, PauseRecord, Place};
 use crate::model::{JobName, Outcome, RunId, SkipReason};
 use crate::schedule::Schedule;
 
@@ -140,8 +140,8 @@ pub struct Recovered {
     pub epochs: Vec<(JobName, u32)>,
     /// The newest slot of each job that has a row, since the clock was last set back.
     pub slots: Vec<(JobName, Timestamp)>,
-    /// For `after`: each job, when it last started and when it last succeeded.
-    pub last: Vec<(JobName, Option<Timestamp>, Option<Timestamp>)>,
+    /// For `after`: each job, and where in the order of all starts and successes its last ones are.
+    pub last: Vec<(JobName, Option<Place>, Option<Place>)>,
     pub boot: Option<Timestamp>,
 }
 
@@ -164,4 +164,6 @@ pub struct OpenRun {
     pub dry_run: bool,
     /// It has ended, of which the loop is about to tell: from then on it stands in no slot's way.
     pub ended_at: Option<Timestamp>,
+    /// Where its success counts, if it is one: it ended before others began that are known.
+    pub ended: Option<Place>,
 }

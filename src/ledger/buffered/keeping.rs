@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::kept::Kept;
 use super::{Buffered, PATIENCE_IN_TROUBLE};
-use crate::ledger::{Applied, Incident, Ledger, LedgerError, Notice, SqliteLedger, StoreNews, Write};
+use crate::ledger::{Applied, Ledger, LedgerError, SqliteLedger, StoreNews, Write};
 use crate::model::{JobName, RunId};
 
 impl<L: Ledger> Buffered<L> {
@@ -34,6 +34,9 @@ impl<L: Ledger> Buffered<L> {
                 by: pause.by,
             })
             .collect();
+        let places = past.jobs.iter().flat_map(|job| [job.last_started, job.last_succeeded]).flatten();
+        let last = places.chain(past.ended.iter().map(|(_, place)| *place)).max();
+        rows.continue_order_after(last.unwrap_or_default()).ok()?;
         rows.apply(&pauses).ok()?;
         let notices = self.store.as_ref().and_then(|store| store.notices().ok()).unwrap_or_default();
         let incidents = past.incidents.into_iter().map(Write::Incident);
@@ -42,7 +45,7 @@ impl<L: Ledger> Buffered<L> {
     }
 
     fn keep_one(&mut self, original: &Write) -> Applied {
-        let mut write = self.renumber(original);
+        let write = self.renumber(original);
         let claim = matches!(write, Write::Claim(_));
         if let Write::Claim(row) = &write
             && let Some(store) = &self.store
@@ -50,7 +53,7 @@ impl<L: Ledger> Buffered<L> {
         {
             return Applied::AlreadyClaimed(run);
         }
-        let known = run_of(&mut write).and_then(|run| self.store.as_ref()?.run(*run).ok()?);
+        let known = write.run().and_then(|run| self.store.as_ref()?.run(run).ok()?);
         let (full, written) = (self.limit, self.written);
         if let Some(kept) = self.kept.as_mut() {
             let at = instant_of(&write);
@@ -67,7 +70,7 @@ impl<L: Ledger> Buffered<L> {
                     | Write::Finished { .. }
                     | Write::Dropped { .. }
             );
-            let is_whole = !follows || run_of(&mut write).is_none_or(|run| has_row(*run));
+            let is_whole = !follows || write.run().is_none_or(has_row);
             if is_whole && kept.has_room(&write, full) {
                 if let Some(record) = known {
                     // A row that was taken over already stays as it is.
@@ -108,19 +111,6 @@ impl<L: Ledger> Buffered<L> {
     }
 }
 
-pub(super) fn run_of(write: &mut Write) -> Option<&mut RunId> {
-    match write {
-        Write::AttemptStarted { run, .. }
-        | Write::AttemptEnded { run, .. }
-        | Write::Finished { run, .. }
-        | Write::Dropped { run, .. }
-        | Write::Adopted { run, .. }
-        | Write::Incident(Incident { run, .. })
-        | Write::Notice(Notice { run, .. }) => Some(run),
-        _ => None,
-    }
-}
-
 fn instant_of(write: &Write) -> Option<Timestamp> {
     match write {
         Write::Claim(row) | Write::ClaimAs { row, .. } => Some(row.at),
@@ -134,6 +124,7 @@ fn instant_of(write: &Write) -> Option<Timestamp> {
         Write::Event(event) => Some(event.at),
         Write::Notice(notice) => Some(notice.at),
         Write::Adopted { .. }
+        | Write::EndKnown { .. }
         | Write::Resume { .. }
         | Write::SetBack { .. }
         | Write::Incident(_)

@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::keeping::run_of;
 use self::kept::Kept;
 pub use self::kept::Lost;
 use self::open_runs::OpenRuns;
@@ -221,19 +220,17 @@ impl<L: Ledger> Buffered<L> {
         }
     }
 
-    /// Claims first, so that the other changes can name them by their true numbers.
+    /// In the order in which they came, which tells what was brought about by what.
     fn flush_chunk(&mut self) -> Result<(), LedgerError> {
         let Some(kept) = self.kept.as_mut() else { return Ok(()) };
         let chunk = kept.take(CHUNK);
         let many = chunk.len() as u64;
-        let (claims, others): (Vec<_>, Vec<_>) =
-            chunk.iter().cloned().partition(|(_, number)| number.is_some());
         let above = self.highest;
         let numbered = |(write, number): &(Write, Option<RunId>)| match (write, number) {
             (Write::Claim(row), Some(run)) => Write::ClaimAs { run: *run, above, row: row.clone() },
-            _ => write.clone(),
+            _ => self.renumber(write),
         };
-        let writes: Vec<Write> = claims.iter().map(numbered).collect();
+        let writes: Vec<Write> = chunk.iter().map(numbered).collect();
         let applied = match self.store_apply(&writes) {
             Ok(applied) => applied,
             Err(error) => {
@@ -241,7 +238,7 @@ impl<L: Ledger> Buffered<L> {
                 return Err(error);
             }
         };
-        for ((_, provisional), applied) in claims.iter().zip(applied) {
+        for ((_, provisional), applied) in chunk.iter().zip(applied) {
             // Claimed already: an earlier try was written although it was reported as failed.
             if let (Some(provisional), Applied::Claimed(run) | Applied::AlreadyClaimed(run)) =
                 (*provisional, applied)
@@ -250,8 +247,6 @@ impl<L: Ledger> Buffered<L> {
                 self.renumbered.insert(provisional, run);
             }
         }
-        let writes: Vec<Write> = others.iter().map(|(write, _)| self.renumber(write)).collect();
-        self.store_apply(&writes).map(drop).inspect_err(|_| self.put_back(others))?;
         if let Some(kept) = self.kept.as_mut() {
             kept.written += many;
         }
@@ -304,13 +299,10 @@ impl<L: Ledger> Buffered<L> {
     }
 
     fn renumber(&self, write: &Write) -> Write {
-        let mut write = write.clone();
-        if let Some(run) = run_of(&mut write)
-            && let Some(other) = self.renumbered.get(run)
-        {
-            *run = *other;
+        match write.run().and_then(|run| self.renumbered.get(&run)) {
+            Some(other) => write.of_run(*other),
+            None => write.clone(),
         }
-        write
     }
 
     fn set_patience(&self, wait: Duration) {

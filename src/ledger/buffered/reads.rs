@@ -64,6 +64,8 @@ impl<L: Ledger + 'static> Ledger for Buffered<L> {
             groups: below.groups.into_iter().chain(above.groups).collect(),
             pauses: above.pauses,
             jobs: jobs.into_values().collect(),
+            // What the store has is the earlier, and stays.
+            ended: above.ended.into_iter().chain(below.ended).collect(),
             incidents: above.incidents,
         })
     }

@@ -319,6 +319,24 @@ fn what_was_written_although_it_was_reported_as_failed_is_not_written_twice() {
     assert_eq!(ledger.history(&Filter::default()).unwrap().len(), 1);
 }
 
+#[test]
+fn what_waited_is_written_in_the_order_in_which_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let (mut ledger, full) = flaky(&path);
+    ledger.apply(&[claim("first", None, NewState::Started)]).unwrap();
+    full.store(true, Ordering::SeqCst);
+    let run = claimed(&ledger.apply(&[claim("first", None, NewState::Started)]).unwrap())[0];
+    // Its success is what the other one comes `after`.
+    ledger.apply(&[finished(run, 60, Outcome::Succeeded), claim("then", None, NewState::Started)]).unwrap();
+    let order =
+        |past: Past| (past.jobs[0].last_started, past.jobs[0].last_succeeded, past.jobs[1].last_started);
+    assert_eq!(order(ledger.past().unwrap()), (Some(2), Some(3), Some(4)));
+    full.store(false, Ordering::SeqCst);
+    ledger.retry().unwrap();
+    assert_eq!(order(open(&path).unwrap().past().unwrap()), (Some(2), Some(3), Some(4)));
+}
+
 fn row_of(write: Write) -> NewRow {
     let Write::Claim(row) = write else { panic!("no claim: {write:?}") };
     row

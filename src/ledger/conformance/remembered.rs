@@ -139,8 +139,8 @@ pub(super) fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
                 job: "a".into(),
                 epoch: 0,
                 last_slot: Some(at(60)),
-                last_started: Some(at(60)),
-                last_succeeded: Some(at(90)),
+                last_started: Some(2),
+                last_succeeded: Some(3),
             },
             JobPast {
                 job: "b".into(),
@@ -151,6 +151,49 @@ pub(super) fn the_past_is_what_the_engine_needs<L: Ledger>(mut ledger: L) {
             },
         ]
     );
+}
+
+/// Where the last start and the last success of each job are.
+fn places<L: Ledger>(ledger: &L) -> Vec<(Option<Place>, Option<Place>)> {
+    ledger.past().unwrap().jobs.iter().map(|job| (job.last_started, job.last_succeeded)).collect()
+}
+
+pub(super) fn starts_and_successes_are_in_the_order_in_which_they_came<L: Ledger>(mut ledger: L) {
+    let started = |job, slot| claim(job, Some(slot), NewState::Started);
+    let success = |run, seconds| finished(RunId(run), seconds, Outcome::Succeeded);
+    ledger.apply(&[started("a", 7_200), success(1, 7_260)]).unwrap();
+    // The clock is set back by two hours.
+    ledger.apply(&[started("b", 60)]).unwrap();
+    assert_eq!(places(&ledger), [(Some(1), Some(2)), (Some(3), None)]);
+    ledger.apply(&[success(2, 90), started("a", 120), success(3, 150)]).unwrap();
+    assert_eq!(places(&ledger), [(Some(5), Some(6)), (Some(3), Some(4))]);
+    // A failure, and what was only tried, have no place.
+    ledger.apply(&[started("a", 180), finished(RunId(4), 190, Outcome::Failed)]).unwrap();
+    let Write::Claim(tried) = started("b", 200) else { return };
+    ledger.apply(&[Write::Claim(NewRow { dry_run: true, ..tried }), success(5, 210)]).unwrap();
+    let [(started, succeeded), b] = places(&ledger)[..] else { panic!() };
+    assert!(started > succeeded && succeeded == Some(6));
+    assert_eq!(b, (Some(3), Some(4)));
+}
+
+pub(super) fn what_has_ended_counts_from_when_that_is_known<L: Ledger>(mut ledger: L) {
+    let started = |job| claim(job, None, NewState::Started);
+    let success = |run| finished(RunId(run), 90, Outcome::Succeeded);
+    ledger.apply(&[started("a"), Write::EndKnown { run: RunId(1) }, started("b")]).unwrap();
+    assert_eq!(ledger.past().unwrap().ended, [(RunId(1), 2)]);
+    ledger.apply(&[Write::EndKnown { run: RunId(1) }, success(1)]).unwrap();
+    let [(_, succeeded), (started_then, _)] = places(&ledger)[..] else { panic!() };
+    assert!(succeeded < started_then, "{succeeded:?} {started_then:?}");
+    assert_eq!(ledger.past().unwrap().ended, []);
+    // One that goes on with another attempt has not ended; one that is over or unknown has no end to come.
+    let again = Write::AttemptStarted { run: RunId(3), number: 2, at: at(60) };
+    let ends = [1, 3, 99].map(|run| Write::EndKnown { run: RunId(run) });
+    ledger.apply(&[started("a")]).unwrap();
+    ledger.apply(&ends).unwrap();
+    ledger.apply(&[again, started("b"), success(3)]).unwrap();
+    let [(_, succeeded), (started_then, _)] = places(&ledger)[..] else { panic!() };
+    assert!(succeeded > started_then, "{succeeded:?} {started_then:?}");
+    assert_eq!(ledger.past().unwrap().ended, []);
 }
 
 pub(super) fn pauses_replace_each_other<L: Ledger>(mut ledger: L) {
@@ -258,7 +301,7 @@ pub(super) fn old_rows_are_dropped_in_batches<L: Ledger>(mut ledger: L) {
     assert_eq!(left, [5, 4, 2]);
     assert_eq!(ledger.events(at(0)).unwrap(), vec![]);
     let job = ledger.past().unwrap().jobs.remove(0);
-    assert_eq!((job.last_slot, job.last_succeeded), (Some(at(50)), Some(at(60))));
+    assert_eq!((job.last_slot, job.last_succeeded), (Some(at(50)), Some(5)));
     let next = claimed(&ledger.apply(&[claim("a", Some(99), NewState::Started)]).unwrap());
     assert_eq!(next, [RunId(6)]);
 }

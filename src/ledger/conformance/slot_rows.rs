@@ -65,6 +65,17 @@ pub(in super::super) fn are_visited_in_the_order_of_their_slots<L: Ledger>(mut l
     assert_eq!(slots, std::iter::once(70).chain(1000..2200).collect::<Vec<_>>());
 }
 
+/// Its first slot may have had its row before the clock was set back; the thousands after it have none yet.
+pub(in super::super) fn a_range_is_refused_only_by_one_that_spans_it<L: Ledger>(mut ledger: L) {
+    ledger.apply(&[claim("a", Some(10), NewState::Started), Write::SetBack { epoch: 1 }]).unwrap();
+    let mut taken = |row| matches!(ledger.apply(&[Write::Claim(row)]).unwrap()[..], [Applied::Claimed(_)]);
+    assert!(taken(range(10, 3000, 2991)));
+    assert!(!taken(range(10, 3000, 2991)));
+    assert!(!taken(range(10, 2500, 2491)));
+    assert!(taken(range(10, 4000, 3991)));
+    assert!(!taken(row(10, 0)));
+}
+
 pub(in super::super) fn the_chronicle_is_in_the_order_of_writing<L: Ledger>(mut ledger: L) {
     assert_eq!(ledger.chronicle().unwrap(), Chronicle::default());
     let event = |seconds, kind: &str| Event { at: at(seconds), kind: kind.into(), detail: json!({}) };

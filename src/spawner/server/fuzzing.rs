@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::epoll;
@@ -112,6 +113,8 @@ fn program(id: u64, exit: Option<Status>) -> Program {
         origin: None,
         pid: i32::MAX,
         started_at: Timestamp::UNIX_EPOCH,
+        started_since_boot: Duration::ZERO,
+        ended_since_boot: None,
         keep: Some(Keep { success_codes: vec![0], deadline: None }),
         streams: [log(), log()],
         allowance: 1000,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::io::Errno;
@@ -30,6 +31,8 @@ pub(super) struct Program {
     /// The pipe through which `__exec` says why it failed; it closes when the program runs.
     pub(super) starting: Option<OwnedFd>,
     pub(super) exit: Option<(Status, Timestamp)>,
+    pub(super) started_since_boot: Duration,
+    pub(super) ended_since_boot: Option<Duration>,
     /// It got a signal while it ran, since a daemon had its run ended: what for.
     pub(super) ended_as: Option<Outcome>,
     /// It ran on after a signal: an exit code is its answer to that.
@@ -237,6 +240,8 @@ impl Program {
             keep: self.keep.clone()?,
             ended: self.exit.is_some(),
             exit: self.exit,
+            started_since_boot: Some(self.started_since_boot),
+            ended_since_boot: self.ended_since_boot,
             ended_as: self.ended_as.filter(|_| !self.ended_by_itself()),
             slot: self.slot.clone(),
             origin: self.origin.clone(),
@@ -296,6 +301,8 @@ mod tests {
             origin: None,
             pid: 100,
             started_at: Timestamp::UNIX_EPOCH,
+            started_since_boot: Duration::ZERO,
+            ended_since_boot: None,
             keep: keep.then(|| Keep { success_codes: vec![0], deadline: None }),
             streams: [log(), log()],
             allowance: max_output,

@@ -70,6 +70,8 @@ impl Server {
             dropped: 0,
             starting: started.starting,
             exit: None,
+            started_since_boot: since,
+            ended_since_boot: None,
             ended_as: None,
             outlived_signal: false,
             attached: true,
@@ -133,6 +135,7 @@ impl Server {
                 _ => Status::Unknown,
             };
             program.exit = Some((status, self.clock.now()));
+            program.ended_since_boot = Some(self.clock.since_boot());
             self.hear_of_start(id);
             self.settle(id);
         }

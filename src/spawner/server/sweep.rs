@@ -270,13 +270,21 @@ impl Server {
         }
         if target != Target::Unkept {
             roots.extend(look.strays.get(run).into_iter().flatten());
-            // What hides every mark is this run's where it is older than all others that are under way.
-            let others = self.runs.iter().filter(|(key, other)| *key != run && !other.swept);
-            let oldest = others.map(|(_, other)| other.since).min();
-            let ours = look.unknown.iter().filter(|(_, start)| oldest.is_none_or(|oldest| *start <= oldest));
-            roots.extend(ours.map(|(pid, _)| *pid));
+            roots.extend(self.unknown_of(run, look));
         }
         roots
+    }
+
+    /// What hides every mark is this run's where it is older than all others that are under way.
+    fn unknown_of(&self, run: &RunKey, look: &Look) -> Vec<i32> {
+        // The usual case, and thousands of runs may end at once.
+        if look.unknown.is_empty() {
+            return vec![];
+        }
+        let others = self.runs.iter().filter(|(key, other)| *key != run && !other.swept);
+        let oldest = others.map(|(_, other)| other.since).min();
+        let ours = look.unknown.iter().filter(|(_, start)| oldest.is_none_or(|oldest| *start <= oldest));
+        ours.map(|(pid, _)| *pid).collect()
     }
 
     fn signal(&mut self, run: &RunKey, found: &Found, signal: Signal, look: &mut Look) {

@@ -20,6 +20,13 @@ pub(super) struct Row {
     pub(super) attempts: Vec<Attempt>,
 }
 
+impl Row {
+    /// Whether it was skipped for one of these reasons.
+    pub(super) fn is(&self, reasons: &[&str]) -> bool {
+        self.outcome == "skipped" && self.reason.as_deref().is_some_and(|reason| reasons.contains(&reason))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) started_at: i64,
@@ -37,6 +44,8 @@ pub(super) struct TableRecord {
 pub(super) struct Ledger {
     pub(super) rows: Vec<Row>,
     pub(super) tables: Vec<TableRecord>,
+    /// Jobs that the daemon itself held.
+    pub(super) held: Vec<String>,
     pub(super) whole: bool,
 }
 
@@ -78,7 +87,9 @@ impl Ledger {
             Ok(TableRecord { from: row.get(0)?, jobs: serde_json::from_str(&jobs).unwrap_or_default() })
         })?;
         let tables = tables.collect::<rusqlite::Result<_>>()?;
-        Ok(Self { rows, tables, whole: whole == "ok" })
+        let mut asked = file.prepare("SELECT detail ->> 'job' FROM events WHERE kind = 'held'")?;
+        let held = asked.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(Self { rows, tables, held, whole: whole == "ok" })
     }
 }
 

@@ -99,8 +99,9 @@ impl<'a> Walk<'a> {
                     return;
                 }
                 let latest = ended.wall.max(accounted.unwrap_or(i64::MIN).min(ended.wall + LARGE));
-                if let Some(from) = self.record(jobs, entry.wall, latest) {
-                    self.begin(jobs, *accounted, from, ended.wall);
+                match self.record(jobs, entry.wall, latest) {
+                    Some(from) => self.begin(jobs, *accounted, from, ended.wall),
+                    None => self.change(jobs, (entry.wall, latest), (entry.wall, latest), false),
                 }
             }
             What::Reloaded { jobs, until } => {
@@ -111,6 +112,8 @@ impl<'a> Walk<'a> {
                     let bound = from.max(self.latest.1.min(from + LARGE));
                     let settled = if self.latest.1 <= from { (from, from) } else { (from, bound) };
                     self.change(jobs, settled, settled, false);
+                } else {
+                    self.change(jobs, (entry.wall, latest), (entry.wall, latest), false);
                 }
             }
             What::Jumped { to, .. } => {
@@ -158,18 +161,22 @@ impl<'a> Walk<'a> {
     /// The instant from which the ledger has this table in force.
     fn record(&mut self, jobs: &[Job], low: i64, high: i64) -> Option<i64> {
         let found = self.tables.get(self.next_table);
+        let between = format!("{} to {}", shown(low), shown(high));
         if let Some(found) = found
-            && (low..=high).contains(&found.from)
             && says_the_same(&found.jobs, jobs)
         {
             self.next_table += 1;
-            return Some(found.from);
+            if (low..=high).contains(&found.from) {
+                return Some(found.from);
+            }
+            let from = shown(found.from);
+            self.problems
+                .push(format!("the table that came into force at {between} is on record since {from}"));
+            return None;
         }
         let next = found.map_or("none".to_owned(), |found| shown(found.from));
         self.problems.push(format!(
-            "the table in force since {} to {} is not on record; the next one there is of {next}",
-            shown(low),
-            shown(high)
+            "the table that came into force at {between} is not on record; the next one there is of {next}"
         ));
         None
     }

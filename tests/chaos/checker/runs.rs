@@ -111,6 +111,7 @@ impl Around {
             match &entry.what {
                 What::SpawnerKilled => around.spawner_killed.push(entry.steady),
                 What::Down { how, .. } => around.deaths.push((entry.steady, how.clone())),
+                What::AloneKilled => around.deaths.push((entry.steady, "killed".to_owned())),
                 What::DiskFull => around.full.push((entry.steady, i64::MAX)),
                 What::Note(text) if text == "the ledger is whole again" => {
                     if let Some(last) = around.full.last_mut() {
@@ -139,6 +140,14 @@ impl Around {
     /// `from` is the start of a process, known to 10 ms.
     fn spawner_died_between(&self, from: i64, to: i64) -> bool {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
+    }
+
+    /// A daemon was killed while the disk was full: the end of an attempt may be lost with it, and then nothing tells
+    /// the next one that a run had ended for good. Where a job is tried again, both go on.
+    fn may_be_forgotten(&self, start: &Start) -> bool {
+        let again = |job: &Job| job.attempts > 1 || job.interrupted == "rerun";
+        self.deaths.iter().any(|(at, how)| how.contains("full") && *at <= start.steady)
+            && self.any(&start.job, again)
     }
 
     /// A daemon that was told to end everything did so just then: what had written its last line may not have ended.
@@ -178,8 +187,14 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
     if row.outcome == "skipped" {
         problems.push(format!("{} is skipped ({:?}), and ran", named(), row.reason));
     }
-    if starts.len() > row.attempts.len() {
-        problems.push(format!("{} began {} times in {} attempts", named(), starts.len(), row.attempts.len()));
+    let forgotten = starts.iter().any(|start| around.may_be_forgotten(start));
+    if starts.len() > row.attempts.len() && !forgotten {
+        problems.push(format!(
+            "{}: its program was started {} times, and the ledger has {} attempts",
+            named(),
+            starts.len(),
+            row.attempts.len()
+        ));
     }
     for start in starts {
         if start.job != row.job || start.slot != row.slot {
@@ -202,6 +217,7 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
 }
 
 fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
+    let forgotten = around.may_be_forgotten(start);
     // It looked at the ledger at some instant between its birth and its line.
     let full = around.full.iter().any(|(from, to)| *from <= start.steady && start.born - 10_000 <= *to);
     for flag in start.flags.split(',').filter(|flag| *flag != "-") {
@@ -211,10 +227,11 @@ fn flags(run: i64, start: &Start, around: &Around, problems: &mut Vec<String>) {
             "unclaimed" => {
                 problems.push(format!("run {run} of {} began before its claim was in the ledger", start.job))
             }
+            _ if forgotten => {}
             other => {
                 let words: Vec<&str> = other.split(':').collect();
                 problems.push(format!(
-                    "run {run} of {} began beside run {} ({other})",
+                    "run {run} of {} began while a program of run {} still lived, which overlap or group forbids ({other})",
                     start.job,
                     words.last().unwrap_or(&"")
                 ));
@@ -281,11 +298,14 @@ fn outcome(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             let told_to_end = around.deaths.iter().any(|(at, how)| *at >= begun && how == "interrupted");
             let spawner = around.spawner_died_after(begun);
             let cut_short = around.deaths.iter().any(|(at, _)| *at >= begun && *at < around.end);
-            let never_began = starts.is_empty() && cut_short;
-            if !(told_to_end || spawner || never_began) {
+            // The last attempt's program: earlier ones may have begun and ended.
+            let never_began = starts.len() < row.attempts.len().max(1) && cut_short;
+            // It waited for another attempt, and its job was gone when the next daemon came.
+            let between = attempt.is_some_and(|last| last.outcome != "interrupted") && cut_short;
+            if !(told_to_end || spawner || never_began || between) {
                 wrong("and nothing cut it short");
             }
-            if code.is_some() && !spawner && !told_to_end {
+            if code.is_some() && !(told_to_end || spawner || never_began || between) {
                 wrong("and its program ended where its exit could be known");
             }
         }

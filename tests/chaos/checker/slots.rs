@@ -39,7 +39,7 @@ pub(super) fn check(ledger: &Ledger, pieces: &[Piece<'_>], problems: &mut Vec<St
 
 fn expected(name: &str, pieces: &[Piece<'_>], almanac: &mut Almanac) -> BTreeMap<i64, Expected> {
     let mut expected: BTreeMap<i64, Expected> = BTreeMap::new();
-    for piece in pieces {
+    for (index, piece) in pieces.iter().enumerate() {
         let Some(job) = piece.jobs.iter().find(|job| job.name == name && job.enabled) else { continue };
         let longest = piece.jobs.iter().map(|job| job.jitter * SECOND).max().unwrap_or(0);
         let (mut begin, mut end) = (piece.begin, piece.end);
@@ -47,7 +47,9 @@ fn expected(name: &str, pieces: &[Piece<'_>], almanac: &mut Almanac) -> BTreeMap
             // A slot that waits for its share of the jitter is dealt with later than its time: when the clock is set
             // back meanwhile, in the next pass.
             begin.0 -= if piece.begins_by_step { longest } else { 2 * longest };
-            end.0 -= if piece.ends_by_step { longest } else { 0 };
+            // That may be soon after another table came into force, which only took it over.
+            let set_back = pieces[index..].iter().find(|piece| piece.ends_by_step);
+            end.0 = set_back.map_or(end.0, |last| end.0.min(last.end.0 - longest));
         }
         let slots = almanac.slots(&job.schedule, &job.timezone);
         if begin.0 > end.1 {
@@ -110,7 +112,7 @@ fn compare(
         };
         if rows.len() > one.possible {
             problems.push(format!(
-                "{} rows for a slot that came {} times: {name} {} {}",
+                "too many rows: {} for a slot that came {} times by the clock: {name} {} {}",
                 rows.len(),
                 one.possible,
                 shown(*slot),
@@ -125,7 +127,12 @@ fn compare(
         let rows = found.get(slot).map_or(0, Vec::len);
         let least = one.sure_interval.max(one.sure.min(1));
         if rows < least {
-            problems.push(format!("a slot without a row: {name} {} has {rows} of {least}", shown(*slot)));
+            let by_the_clock = if one.interval && least > 1 {
+                format!("came {least} times, as the clock was set back, and has {rows}")
+            } else {
+                "came, and has none".to_owned()
+            };
+            problems.push(format!("a slot without a row: {name} {} {by_the_clock}", shown(*slot)));
         }
     }
 }

@@ -173,6 +173,63 @@ fn daemons_killed_while_the_disk_is_full_lose_no_run_and_repeat_none() {
 }
 
 #[test]
+fn rows_that_were_lost_with_a_daemon_come_back_with_what_brought_their_runs_about() {
+    let host = Host::new("");
+    let dir = host.dir.path().display();
+    let gated = format!(
+        "command: {{ shell: 'cd {dir}; : >ran-$PUNK_ECO_JOB; while [ ! -e go ]; do sleep 0.05; done' }}"
+    );
+    host.write_jobs(&format!(
+        "  quick:\n    command: {{ run: ['true'] }}\n  then:\n    after: [quick]\n    {gated}\n  hand:\n    {gated}\n"
+    ));
+    let state = host.path("state");
+    let Some(_disk) = SmallDisk::mount(&state, "1M") else { return };
+    let daemon = host.daemon();
+    fill(&state);
+    for job in ["quick", "hand"] {
+        assert!(host.cli(&["run-now", job, "--detach"]).status.success());
+    }
+    wait_until("both run", || ["ran-then", "ran-hand"].iter().all(|ran| host.path(ran).exists()));
+    daemon.kill();
+    std::fs::remove_file(state.join("fill")).unwrap();
+    let daemon = host.daemon();
+    assert!(host.daemon_log().contains("its row was lost with a daemon: it is restored"));
+    std::fs::write(host.path("go"), "").unwrap();
+    for (job, trigger) in [("then", "after"), ("hand", "manual")] {
+        let mut ran = vec![];
+        wait_until("its run ends", || {
+            ran = host.history(job);
+            ran.iter().any(|row| row["outcome"] == "succeeded")
+        });
+        assert_eq!((ran.len(), &ran[0]["trigger"]), (1, &trigger.into()), "{ran:#?}");
+    }
+    let ledger = rusqlite::Connection::open(state.join("ledger.db")).unwrap();
+    let by = |job: &str| -> Option<String> {
+        let sql = "SELECT requested_by FROM runs WHERE job = ?1 AND outcome = 'succeeded'";
+        ledger.query_row(sql, [job], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((by("hand").is_some(), by("then")), (true, None));
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_state_directory_that_is_read_only_at_the_start_is_said_and_nothing_is_left_running() {
+    let host = Host::new("  one:\n    schedule: '@reboot'\n    command: { run: ['true'] }\n");
+    let state = host.path("state");
+    let Some(_disk) = SmallDisk::mount(&state, "1M") else { return };
+    assert!(host.daemon().stop().success());
+    rustix::mount::mount_remount(&state, rustix::mount::MountFlags::RDONLY, c"").unwrap();
+    let mut daemon = host.spawn_daemon();
+    assert_eq!(daemon.wait().code(), Some(1));
+    let said = host.daemon_log();
+    let expected = format!("{}/lock: can't be written: Read-only file system", state.display());
+    assert!(said.contains(&expected), "{said}");
+    wait_until("nothing is left", || host.processes().is_empty());
+    // What was is still to be read.
+    assert_eq!(host.history("one")[0]["outcome"], "succeeded");
+}
+
+#[test]
 fn a_disk_that_the_kernel_makes_read_only_stops_no_job() {
     let fire = Fire::new();
     let state = fire.host.path("state");

@@ -146,12 +146,13 @@ fn what_succeeded_before_the_daemon_began_counts() {
     let mut past = recovered("09:59", &jobs());
     past.past.retain(|past| past.job.as_str() != "new");
     past.last = vec![
-        (name("a"), Some(at("08:00")), Some(at("08:01"))),
-        (name("b"), Some(at("06:00")), Some(at("06:01"))),
-        (name("half"), Some(at("07:00")), None),
-        (name("ready"), Some(at("07:00")), None),
-        (name("done"), Some(at("08:01")), None),
-        (name("waits"), Some(at("07:00")), None),
+        (name("a"), Some(30), Some(40)),
+        (name("b"), Some(10), Some(11)),
+        (name("half"), Some(20), None),
+        (name("ready"), Some(21), None),
+        // As a former version wrote it, of one instant.
+        (name("done"), Some(40), None),
+        (name("waits"), Some(22), None),
     ];
     past.open = vec![open(1, "waits", None, true), open(2, "b", None, false)];
     check_from(
@@ -162,6 +163,32 @@ fn what_succeeded_before_the_daemon_began_counts() {
         "10:00 ready after started as 3
          10:00 start 1
          10:01 half after started as 4",
+    );
+}
+
+#[test]
+fn a_success_of_before_its_start_that_is_told_again_brings_about_nothing() {
+    let jobs = || {
+        let after = |name| job(name, "").after(&["a"]);
+        table(64, [job("a", ""), after("ran"), after("waits")])
+    };
+    let name = |text: &str| JobName::new(text).unwrap();
+    let mut past = recovered("09:59", &jobs());
+    past.last =
+        vec![(name("a"), Some(2), None), (name("ran"), Some(4), Some(5)), (name("waits"), Some(1), None)];
+    let ended = |run, at_| OpenRun { ended_at: at_, ended: Some(3), ..open(run, "a", None, false) };
+    past.open = vec![ended(1, Some(at("09:58"))), ended(2, None)];
+    // The second one may have a further attempt: nobody knows yet when it ends.
+    check_from(
+        vec![jobs()],
+        past,
+        "10:00",
+        "10:01 ok 1
+         10:02 ok 3
+         10:03 ok 2",
+        "10:01 waits after started as 3
+         10:03 ran after started as 4
+         10:03 waits after started as 5",
     );
 }
 

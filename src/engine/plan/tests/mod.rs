@@ -163,7 +163,7 @@ fn recovered(accounted: &str, past: &Arc<JobTable>) -> Recovered {
 
 fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
     let job = JobName::new(job).unwrap();
-    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, dry_run: false, ended_at: None }
+    OpenRun { run: RunId(run), job, slot: slot.map(at), queued, dry_run: false, ended_at: None, ended: None }
 }
 
 /// A plan, and the ledger and loop around it.

@@ -284,3 +284,29 @@ fn the_daemon_stops_taking_slots() {
          10:15 a 10:15 skipped stopping",
     );
 }
+
+#[test]
+fn a_run_of_before_stands_in_the_way_of_no_slot_after_its_end() {
+    let check = |overlap, ended: &str, expected: &str| {
+        let jobs = || table(64, [job("a", "*/5 * * * *").overlap(overlap)]);
+        let ended_at = Some(at(ended));
+        let recovered = Recovered {
+            open: vec![OpenRun { ended_at, ..open(1, "a", Some("10:05"), false) }],
+            ..recovered("10:05:30", &jobs())
+        };
+        check_from(vec![jobs()], recovered, "10:12", "10:13 ok 1", expected);
+    };
+    check(
+        Overlap::Skip,
+        "10:09",
+        "10:12 a 10:10 catch_up queued as 2
+         10:13 start 2",
+    );
+    check(Overlap::Skip, "10:11", "10:12 a 10:10 skipped overlap");
+    check(
+        Overlap::Replace,
+        "10:09",
+        "10:12 a 10:10 catch_up queued as 2
+         10:13 start 2",
+    );
+}
