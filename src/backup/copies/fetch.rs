@@ -63,7 +63,7 @@ pub fn locate<'a>(
 /// # Errors
 /// Where it isn't there, or can't be brought.
 pub async fn fetch(work: &Work, destination: &Destination, name: &str) -> Result<Fetched, Trouble> {
-    let store = Store::open(&destination.place).map_err(trouble)?;
+    let store = Store::open(&destination.place).await.map_err(trouble)?;
     let url = destination.place.url_of(name);
     let there = bounded(work, store.list()).await.map_err(trouble)?;
     let Some(dump) = there.iter().find(|listed| listed.name == name) else {

@@ -145,14 +145,15 @@ async fn bring_to(
     let wanted: Vec<&(String, Head)> =
         here.iter().filter(|(_, head)| destination.wants(head, work.now())).collect();
     let first = || wanted.first().map(|(name, _)| name.clone());
-    let store = Store::open(&destination.place).map_err(|error| Unsent { manifest: first(), error })?;
+    let store = Store::open(&destination.place).await.map_err(|error| Unsent { manifest: first(), error })?;
     let names: Vec<String> = wanted
         .iter()
         .flat_map(|(_, head)| head.files().into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
         .collect();
-    let cleared = bounded(work, store.clear(&names, &uploads(work))).await;
-    for said in cleared.map_err(|error| Unsent { manifest: first(), error })? {
-        work.note(&said);
+    match bounded(work, store.clear(&names, &uploads(work))).await {
+        Ok(said) => said.iter().for_each(|said| work.note(said)),
+        // It is tried again by the next run; a store that is away is told by what comes now.
+        Err(error) => work.note(&format!("what was left half-done could not be cleared: {error}")),
     }
     let mut copies = Vec::new();
     for (name, head) in wanted {
@@ -188,7 +189,7 @@ pub async fn send(
     destination: &Destination,
 ) -> Result<Copied, Trouble> {
     let head = read(directory, manifest).map_err(trouble)?;
-    let store = Store::open(&destination.place).map_err(trouble)?;
+    let store = Store::open(&destination.place).await.map_err(trouble)?;
     bounded(work, send_to(work, directory, manifest, &head, destination, &store)).await.map_err(trouble)
 }
 

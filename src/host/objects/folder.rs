@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Access, Advice, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use sha2::{Digest, Sha256};
@@ -25,17 +26,23 @@ const COPYING: &str = ".copying";
 const BUFFER: usize = 1 << 20;
 
 impl Folder {
-    pub(super) fn open(place: &Place, path: &Path) -> Result<Self, ObjectError> {
-        let fd = files::open_directory(path).map_err(|error| {
-            ObjectError::file(format!("{} can't be opened: is it mounted?", place.url), error)
-        })?;
-        Ok(Self { place: place.clone(), fd: Arc::new(fd) })
+    pub(super) async fn open(place: &Place, path: &Path) -> Result<Self, ObjectError> {
+        let (url, path) = (place.url.clone(), path.to_owned());
+        let opened = brief(&place.url, move || {
+            let failed = |error| ObjectError::file(format!("{url} can't be opened: is it mounted?"), error);
+            files::open_directory(&path).map_err(failed)
+        });
+        Ok(Self { place: place.clone(), fd: Arc::new(opened.await?) })
     }
 
-    pub(super) fn probe(&self) -> Result<(), ObjectError> {
-        let access = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&*self.fd, ".", access, AtFlags::EACCESS)
-            .map_err(|error| ObjectError::writing(&self.place.url, error.into()))
+    pub(super) async fn probe(&self) -> Result<(), ObjectError> {
+        let (fd, url) = (self.fd.clone(), self.place.url.clone());
+        brief(&self.place.url, move || {
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            rustix::fs::accessat(&*fd, ".", access, AtFlags::EACCESS)
+                .map_err(|error| ObjectError::writing(&url, error.into()))
+        })
+        .await
     }
 
     pub(super) async fn put(&self, name: &str, file: File, content: &Content) -> Result<(), ObjectError> {
@@ -64,7 +71,7 @@ impl Folder {
 
     pub(super) async fn put_small(&self, name: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let (fd, url, name) = (self.fd.clone(), self.place.url_of(name), name.to_owned());
-        blocking(move || {
+        brief(&self.place.url, move || {
             let mut partial = Partial::make(&fd, &name, &url)?;
             partial.file.write_all(&bytes).map_err(|error| ObjectError::writing(&url, error))?;
             partial.settle(&url)?;
@@ -74,9 +81,12 @@ impl Folder {
     }
 
     pub(super) async fn has(&self, name: &str, content: &Content) -> Result<bool, ObjectError> {
-        let url = self.place.url_of(name);
-        let stat = rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = stat.map_err(|error| absent(&url, error.into()))?;
+        let (fd, url, file) = (self.fd.clone(), self.place.url_of(name), name.to_owned());
+        let stat = brief(&self.place.url, move || {
+            let stat = rustix::fs::statat(&*fd, file, AtFlags::SYMLINK_NOFOLLOW);
+            stat.map_err(|error| absent(&url, error.into()))
+        });
+        let stat = stat.await?;
         if u64::try_from(stat.st_size).ok() != Some(content.bytes) {
             return Ok(false);
         }
@@ -89,7 +99,9 @@ impl Folder {
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Content, ObjectError> {
         let url = self.place.url_of(name);
-        let file = open(&self.fd, name).map_err(|error| absent(&url, error))?;
+        let (fd, name, of) = (self.fd.clone(), name.to_owned(), url.clone());
+        let opened = brief(&self.place.url, move || open(&fd, &name).map_err(|error| absent(&of, error)));
+        let file = opened.await?;
         let (pieces, mut read) = tokio::sync::mpsc::channel::<Vec<u8>>(2);
         let of = url.clone();
         let reading = blocking(move || {
@@ -111,46 +123,58 @@ impl Folder {
         read
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Listed>, ObjectError> {
-        let failed = |error: io::Error| ObjectError::file(format!("{} can't be read", self.place.url), error);
-        let mut found = Vec::new();
-        for entry in Dir::read_from(&*self.fd).map_err(|error| failed(error.into()))? {
-            let entry = entry.map_err(|error| failed(error.into()))?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            let Ok(stat) = rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && !name.starts_with('.') {
-                found.push(Listed { name: name.to_owned(), bytes: u64::try_from(stat.st_size).unwrap_or(0) });
-            }
-        }
-        Ok(found)
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, ObjectError> {
+        let (fd, url) = (self.fd.clone(), self.place.url.clone());
+        brief(&self.place.url, move || listed(&fd, &url)).await
     }
 
-    pub(super) fn delete(&self, name: &str) -> Result<(), ObjectError> {
-        let removed = files::remove_file(&*self.fd, name);
-        removed.map(|_| ()).map_err(|error| {
-            ObjectError::file(format!("{} can't be deleted", self.place.url_of(name)), error)
+    pub(super) async fn delete(&self, name: &str) -> Result<(), ObjectError> {
+        let (fd, url, name) = (self.fd.clone(), self.place.url_of(name), name.to_owned());
+        brief(&self.place.url, move || {
+            let failed = |error| ObjectError::file(format!("{url} can't be deleted"), error);
+            files::remove_file(&*fd, name).map(|_| ()).map_err(failed)
         })
+        .await
     }
 
     /// Removes what a process that is gone left half-done: nobody holds its lock.
-    pub(super) fn clear(&self) -> Result<Vec<String>, ObjectError> {
-        let failed = |error: io::Error| ObjectError::file(format!("{} can't be read", self.place.url), error);
-        let mut said = Vec::new();
-        for entry in Dir::read_from(&*self.fd).map_err(|error| failed(error.into()))? {
-            let entry = entry.map_err(|error| failed(error.into()))?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if !(name.starts_with('.') && name.ends_with(COPYING)) {
-                continue;
-            }
-            let Ok(file) = open(&self.fd, name) else { continue };
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && files::remove_file(&*self.fd, name).map_err(failed)?
-            {
-                said.push(format!("removed {}, which was left half-done", self.place.url_of(name)));
-            }
-        }
-        Ok(said)
+    pub(super) async fn clear(&self) -> Result<Vec<String>, ObjectError> {
+        let (fd, place) = (self.fd.clone(), self.place.clone());
+        brief(&self.place.url, move || cleared(&fd, &place)).await
     }
+}
+
+fn listed(fd: &OwnedFd, url: &str) -> Result<Vec<Listed>, ObjectError> {
+    let failed = |error: io::Error| ObjectError::file(format!("{url} can't be read"), error);
+    let mut found = Vec::new();
+    for entry in Dir::read_from(fd).map_err(|error| failed(error.into()))? {
+        let entry = entry.map_err(|error| failed(error.into()))?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let Ok(stat) = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && !name.starts_with('.') {
+            found.push(Listed { name: name.to_owned(), bytes: u64::try_from(stat.st_size).unwrap_or(0) });
+        }
+    }
+    Ok(found)
+}
+
+fn cleared(fd: &OwnedFd, place: &Place) -> Result<Vec<String>, ObjectError> {
+    let failed = |error: io::Error| ObjectError::file(format!("{} can't be read", place.url), error);
+    let mut said = Vec::new();
+    for entry in Dir::read_from(fd).map_err(|error| failed(error.into()))? {
+        let entry = entry.map_err(|error| failed(error.into()))?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if !(name.starts_with('.') && name.ends_with(COPYING)) {
+            continue;
+        }
+        let Ok(file) = open(fd, name) else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && files::remove_file(fd, name).map_err(failed)?
+        {
+            said.push(format!("removed {}, which was left half-done", place.url_of(name)));
+        }
+    }
+    Ok(said)
 }
 
 /// A file under its hidden name, removed when dropped before it is published.
@@ -195,6 +219,16 @@ impl Drop for Partial {
             let _ = files::remove_file(&*self.fd, &self.hidden);
         }
     }
+}
+
+/// For what takes moments: a share whose server is gone would hold it for ever.
+async fn brief<T: Send + 'static>(
+    url: &str,
+    work: impl FnOnce() -> Result<T, ObjectError> + Send + 'static,
+) -> Result<T, ObjectError> {
+    const MOMENTS: Duration = Duration::from_secs(60);
+    let done = tokio::time::timeout(MOMENTS, blocking(work)).await;
+    done.unwrap_or_else(|_| Err(ObjectError::Silent { url: url.to_owned(), after: MOMENTS }))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -3,6 +3,7 @@
 //! What is put there is there whole or not at all, and was compared with what was meant. Every wait is bounded, memory
 //! doesn't grow with the size of a file, and what opens a store is read anew each time and never shown.
 
+mod client;
 mod error;
 mod folder;
 mod place;
@@ -52,10 +53,10 @@ impl Store {
     ///
     /// # Errors
     /// Where a secret can't be read, or the folder isn't there.
-    pub fn open(place: &Place) -> Result<Self, ObjectError> {
+    pub async fn open(place: &Place) -> Result<Self, ObjectError> {
         let backend = match &place.at {
             At::Bucket(keys) => Backend::Bucket(Box::new(Bucket::open(place, keys, s3::PATIENT)?)),
-            At::Folder(path) => Backend::Folder(Folder::open(place, path)?),
+            At::Folder(path) => Backend::Folder(Folder::open(place, path).await?),
         };
         Ok(Self { place: place.clone(), backend })
     }
@@ -67,7 +68,7 @@ impl Store {
     pub async fn probe(place: &Place) -> Result<(), ObjectError> {
         match &place.at {
             At::Bucket(keys) => Bucket::open(place, keys, s3::HASTY)?.probe().await,
-            At::Folder(path) => Folder::open(place, path)?.probe(),
+            At::Folder(path) => Folder::open(place, path).await?.probe().await,
         }
     }
 
@@ -158,7 +159,7 @@ impl Store {
     pub async fn list(&self) -> Result<Vec<Listed>, ObjectError> {
         match &self.backend {
             Backend::Bucket(bucket) => bucket.list().await,
-            Backend::Folder(folder) => folder.list(),
+            Backend::Folder(folder) => folder.list().await,
         }
     }
 
@@ -169,7 +170,7 @@ impl Store {
     pub async fn delete(&self, name: &str) -> Result<(), ObjectError> {
         match &self.backend {
             Backend::Bucket(bucket) => bucket.delete(name).await,
-            Backend::Folder(folder) => folder.delete(name),
+            Backend::Folder(folder) => folder.delete(name).await,
         }
     }
 
@@ -180,7 +181,7 @@ impl Store {
     pub async fn clear(&self, wanted: &[String], uploads: &Path) -> Result<Vec<String>, ObjectError> {
         match &self.backend {
             Backend::Bucket(bucket) => bucket.clear(wanted, uploads).await,
-            Backend::Folder(folder) => folder.clear(),
+            Backend::Folder(folder) => folder.clear().await,
         }
     }
 }

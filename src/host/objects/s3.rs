@@ -2,31 +2,27 @@
 //! is this program's own client, with the authorities, the resolver and the bounds that it has everywhere.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use object_store::client::{HttpClient, HttpConnector};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{
-    BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig,
+    BackoffConfig, HeaderMap, HeaderValue, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
 };
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Method, redirect};
+use reqwest::{Client, Method};
 use sha2::{Digest, Sha256};
 
+use super::client::{Own, client};
 use super::error::explain;
 use super::place::{Keys, Place};
 use super::uploads::{Part, Pieces, Upload, part_size};
 use super::{Content, Listed, ObjectError};
 use crate::host::secret::{ExposeSecret, SecretString};
-use crate::host::{names, trust};
 
 pub(super) struct Bucket {
     place: Place,
@@ -47,7 +43,6 @@ pub(super) struct Patience {
 pub(super) const PATIENT: Patience = Patience { silence: Duration::from_secs(300), retries: 4 };
 pub(super) const HASTY: Patience = Patience { silence: Duration::from_secs(15), retries: 0 };
 
-const CONNECT: Duration = Duration::from_secs(15);
 /// For the next bytes of an answer that has begun.
 const STALL: Duration = Duration::from_secs(120);
 /// Parts under way at once: each is held in memory.
@@ -60,7 +55,7 @@ impl Bucket {
         };
         let secrets = [secret(&keys.access_key)?, secret(&keys.secret_key)?];
         let made = |reason: String| ObjectError::Client { url: place.url.clone(), reason };
-        let client = client(patience).map_err(|error| made(error.to_string()))?;
+        let client = client(patience.silence).map_err(|error| made(error.to_string()))?;
         let retry = RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(500),
@@ -169,7 +164,10 @@ impl Bucket {
                 None => {}
                 Some(Ok(part)) => {
                     upload.parts.push(part);
-                    upload.write(uploads)?;
+                    // What was known before is not forgotten while it is gone through again.
+                    if upload.parts.len() > sent.len() {
+                        upload.write(uploads)?;
+                    }
                 }
                 Some(Err(error)) => {
                     // An upload that the store has forgotten is begun anew by the next try.
@@ -332,43 +330,6 @@ impl Bucket {
     fn failed(&self, error: &object_store::Error, url: &str) -> ObjectError {
         let [access, secret] = &self.secrets;
         explain(error, url, &[access.expose_secret(), secret.expose_secret()])
-    }
-}
-
-fn client(patience: Patience) -> reqwest::Result<Client> {
-    Client::builder()
-        .tls_backend_preconfigured(trust::verifying(trust::authorities()).with_no_client_auth())
-        .user_agent(concat!("punk-eco-sched/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .http1_only()
-        .connect_timeout(CONNECT)
-        .read_timeout(patience.silence)
-        .dns_resolver(Resolver)
-        .build()
-}
-
-/// The client that it is given.
-#[derive(Debug)]
-struct Own(Client);
-
-impl HttpConnector for Own {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
-/// The system's resolver, bounded.
-struct Resolver;
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = names::addresses(name.as_str()).await?;
-            // The port is put in by whoever connects.
-            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
     }
 }
 

@@ -62,7 +62,7 @@ async fn a_file_goes_there_whole_and_comes_back_the_same() {
     std::fs::create_dir(&share).unwrap();
     for place in [bucket("a/b", s3.port), folder(&share)] {
         Store::probe(&place).await.unwrap();
-        let store = Store::open(&place).unwrap();
+        let store = Store::open(&place).await.unwrap();
         for bytes in [0, 5, 8 * MIB, 20 * MIB + 7] {
             let (path, content) = file(scratch.path(), bytes);
             let name = format!("Éco-{bytes}.sql.gz");
@@ -110,7 +110,7 @@ async fn what_a_cut_network_has_let_through_is_not_sent_again() {
     let uploads = scratch.path().join("uploads");
     let (path, content) = file(scratch.path(), 60 * MIB);
     let network = Network::to(s3.port, 36 * MIB as u64);
-    let store = Store::open(&bucket("shop", network.port)).unwrap();
+    let store = Store::open(&bucket("shop", network.port)).await.unwrap();
     let error = store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap_err();
     assert!(network.is_cut() && !error.is_lasting(), "{error}");
     assert!(error.to_string().starts_with("s3://backups/shop/a.sql.gz can't be reached: "), "{error}");
@@ -135,7 +135,7 @@ async fn an_upload_that_nobody_goes_on_with_is_ended() {
     let uploads = scratch.path().join("uploads");
     let (path, content) = file(scratch.path(), 20 * MIB);
     let network = Network::to(s3.port, 10 * MIB as u64);
-    let store = Store::open(&bucket("shop", network.port)).unwrap();
+    let store = Store::open(&bucket("shop", network.port)).await.unwrap();
     store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap_err();
     assert_eq!((s3.uploads().len(), names(&uploads).len()), (1, 1));
     network.mend();
@@ -148,7 +148,7 @@ async fn an_upload_that_nobody_goes_on_with_is_ended() {
     let share = scratch.path().join("share");
     std::fs::create_dir(&share).unwrap();
     std::fs::write(share.join(".a.sql.gz.copying"), "half").unwrap();
-    let store = Store::open(&folder(&share)).unwrap();
+    let store = Store::open(&folder(&share)).await.unwrap();
     assert_eq!(store.list().await.unwrap(), []);
     assert_eq!(store.clear(&[], &uploads).await.unwrap().len(), 1);
     assert_eq!(names(&share), [""; 0]);
@@ -164,7 +164,7 @@ async fn a_file_that_is_not_what_is_meant_is_not_copied() {
     let (uploads, share) = (scratch.path().join("uploads"), scratch.path().join("share"));
     std::fs::create_dir(&share).unwrap();
     for place in [bucket("", s3.port), folder(&share)] {
-        let store = Store::open(&place).unwrap();
+        let store = Store::open(&place).await.unwrap();
         for bytes in [5, 20 * MIB] {
             let (path, content) = file(scratch.path(), bytes);
             let meant = Content { sha256: "00".repeat(32), ..content };
@@ -241,7 +241,7 @@ async fn a_full_share_keeps_nothing_of_what_didn_t_fit() {
     let share = scratch.path().join("share");
     let Some(_disk) = SmallDisk::mount(&share, "4M") else { return };
     let (path, content) = file(scratch.path(), 8 * MIB);
-    let store = Store::open(&folder(&share)).unwrap();
+    let store = Store::open(&folder(&share)).await.unwrap();
     let error = store.put("a.sql.gz", open(&path), &content, scratch.path()).await.unwrap_err();
     let expected = format!(
         "file://{}/a.sql.gz: the store is full: No space left on device (os error 28)",
@@ -283,7 +283,7 @@ async fn a_store_that_keeps_something_else_or_has_no_space_is_no_success() {
     let scratch = tempfile::tempdir().unwrap();
     let (path, content) = file(scratch.path(), 5);
     let put = async |port| {
-        let store = Store::open(&bucket("", port)).unwrap();
+        let store = Store::open(&bucket("", port)).await.unwrap();
         store.put("a.sql.gz", open(&path), &content, scratch.path()).await.unwrap_err()
     };
     let error = put(forgetful("200 OK", "abcde")).await;
