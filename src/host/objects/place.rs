@@ -159,7 +159,7 @@ mod tests {
         check("s3://backups/shop/daily", Ok(("backups", "shop/daily")));
         check("s3://backups/", Ok(("backups", "")));
         check("file:///mnt/backups/", Ok(("/mnt/backups", "")));
-        check("s3://", Err("`s3://` names no bucket"));
+        check("s3://", Err("`s3://` is no address of a place for copies"));
         check("s3://a b", Err("`s3://a b` names no bucket"));
         check("s3://b/x/../y", Err("`s3://b/x/../y` has a prefix with an empty part, `.` or `..`"));
         check("file://mnt", Err("`file://mnt` names no absolute folder"));
