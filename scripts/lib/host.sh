@@ -75,6 +75,24 @@ missing_packages() {
     command -v certbot >/dev/null || echo certbot
     command -v pebble >/dev/null || echo pebble
     [[ -d /usr/lib/python3/dist-packages/aiosmtpd ]] || echo python3-aiosmtpd
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+# An S3 server for tests (moto, from PyPI) in a virtual environment under target/: made once, by one caller while the
+# others wait.
+install_s3() {
+    local folder=target/test-s3
+    if [[ -x $folder/bin/moto_server ]]; then return 0; fi
+    mkdir -p target
+    (
+        flock -w 900 9
+        if [[ -x $folder/bin/moto_server ]]; then exit 0; fi
+        say "installing from PyPI: moto[server]"
+        rm -rf "$folder"
+        # A script of the environment names its folder: it is made where it stays, and without its server it counts for nothing.
+        { python3 -m venv "$folder" && timeout 600 "$folder/bin/pip" install -q 'moto[server]>=5,<6'; } >"$folder.log" 2>&1 \
+            || { tail -20 "$folder.log" >&2; rm -rf "$folder"; exit 1; }
+    ) 9>target/test-s3.lock || { warn "there is no S3 server for the tests: python3-venv, and PyPI, are needed"; return 1; }
 }
 
 need_rust() {

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod catalogue;
 pub mod codec;
+pub mod copies;
 pub mod count;
 pub mod crypt;
 pub mod earlier;

@@ -48,12 +48,13 @@ pub fn is_roles(file: &str) -> bool {
 }
 
 /// What an archive's name ends with.
-pub fn archive_suffix(compression: Compression) -> &'static str {
-    match compression {
+pub fn archive_suffix(compression: Compression, encrypted: bool) -> String {
+    let content = match compression {
         Compression::Gzip => ".tar.gz",
         Compression::Zstd => ".tar.zst",
         Compression::None => ".tar",
-    }
+    };
+    encrypted_suffix(content, encrypted)
 }
 
 /// The stem of a dump's, a roles file's or a manifest's name.
@@ -123,7 +124,9 @@ mod tests {
             assert_eq!(stem_of(file), "a-1", "{file}");
         }
         for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
-            assert_eq!(stem_of(&format!("a-1{}", archive_suffix(compression))), "a-1");
+            for encrypted in [false, true] {
+                assert_eq!(stem_of(&format!("a-1{}", archive_suffix(compression, encrypted))), "a-1");
+            }
         }
         for file in ["a-1.sql.age", "a-1.sql.zst.age", "a-1.roles.sql.gz.age", "a-1.dump.age"] {
             assert_eq!(stem_of(file), "a-1", "{file}");

@@ -162,11 +162,18 @@ impl Directory {
     /// # Errors
     /// Where it can't be opened or read.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
         let mut text = Vec::new();
-        io::Read::read_to_end(&mut File::from(fd), &mut text)?;
+        io::Read::read_to_end(&mut self.open_file(name)?, &mut text)?;
         Ok(text)
+    }
+
+    /// For reading.
+    ///
+    /// # Errors
+    /// Where it can't be opened.
+    pub fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?.into())
     }
 
     /// Puts new bytes in the place of a file's, whole or not at all: for a manifest that has more to tell.

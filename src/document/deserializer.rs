@@ -172,7 +172,12 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
             mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
         }
         if name == word_or::NAME && !matches!(self.node.value, Value::Map(_) | Value::List(_)) {
-            return visitor.visit_str(self.text()?);
+            let text = self.text()?;
+            // An address that a password may stand in.
+            if text.contains("://") && text.contains('@') {
+                mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
+            }
+            return visitor.visit_str(text);
         }
         if let Some(target) = Target::of_type(name) {
             let (text, place) = (self.text()?.to_owned(), self.node.place);

@@ -10,6 +10,7 @@ pub mod http;
 pub mod load;
 pub mod mail;
 pub mod names;
+pub mod objects;
 pub mod postgres;
 pub mod process;
 pub mod procfs;

@@ -1,6 +1,7 @@
 //! `archive`: folders and files in one tar, with a manifest of every entry and its hash.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
@@ -10,8 +11,11 @@ use serde::Deserialize;
 use crate::backup::archive::manifest::{Manifest, Noted, shown};
 use crate::backup::archive::{self, Exclude, Order};
 use crate::backup::codec::Compression;
-use crate::backup::names;
+use crate::backup::copies::{self, CopyTo};
+use crate::backup::crypt::Recipients;
+use crate::backup::names::{self, MANIFEST_SUFFIX};
 use crate::backup::publish::Directory;
+use crate::backup::work::Work;
 use crate::document::Invalid;
 use crate::host::files::{self, Owner};
 use crate::model::{Finding, Report, Severity};
@@ -35,6 +39,14 @@ pub struct Archive {
     pub exclude: Vec<String>,
     #[serde(default)]
     pub compression: Compression,
+    /// Encrypt the archive to these age recipients; nothing of it is on this disk in another form, and this host can't
+    /// read it again.
+    #[serde(default)]
+    pub encrypt_to: Recipients,
+    /// Where copies go once the archive is published: s3://bucket/prefix, file:///mnt/backups, or maps with what opens
+    /// them.
+    #[serde(default)]
+    pub copy_to: CopyTo,
 }
 
 impl KindOptions for Archive {
@@ -43,7 +55,7 @@ impl KindOptions for Archive {
     const RETRIES: Retries = Retries::THRICE;
 
     fn invalid(&self) -> Vec<Invalid> {
-        let mut problems = Vec::new();
+        let mut problems = self.copy_to.problems("copy_to");
         let mut problem = |key: &str, message: String, hint: &str| {
             problems.push(Invalid { key: key.to_owned(), message, hint: Some(hint.to_owned()) });
         };
@@ -124,6 +136,12 @@ impl Job for Archive {
         for said in directory.recover().map_err(|error| cant("read", &error))? {
             work.note(&said);
         }
+        if ctx.attempt > 1
+            && !self.copy_to.is_empty()
+            && let Some((manifest, name)) = self.made_before(&directory, &work)
+        {
+            return self.bring(&work, &directory, self.report(&manifest, name, 0.0)).await;
+        }
         let made = archive::make(&work, order, &directory).await?;
         for (what, list) in [
             ("left out", &made.manifest.left_out),
@@ -135,6 +153,7 @@ impl Job for Archive {
         }
         let seconds = ctx.clock.since_boot().saturating_sub(since).as_secs_f64();
         let report = self.report(&made.manifest, made.manifest_name, seconds);
+        let report = self.bring(&work, &directory, report).await?;
         if made.manifest.unreadable.is_empty() {
             Ok(report)
         } else {
@@ -155,6 +174,10 @@ impl Job for Archive {
     fn can_dry_run(&self) -> bool {
         true
     }
+
+    fn backups_in(&self) -> Option<&Path> {
+        Some(&self.directory)
+    }
 }
 
 /// How many files of each list a run's log names; the manifest names all.
@@ -163,6 +186,38 @@ const LOGGED: usize = 100;
 const FOUND: usize = 5;
 
 impl Archive {
+    /// What an earlier attempt of this run has archived and published: then only its copies are missing.
+    fn made_before(&self, directory: &Directory, work: &Work) -> Option<(Manifest, String)> {
+        let begin = format!("{}-", self.name);
+        let names = directory.names().ok()?;
+        names.into_iter().filter(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX)).find_map(
+            |name| {
+                let manifest = Manifest::parse(&directory.read(&name).ok()?).ok()?;
+                let of_this = (manifest.name.as_str(), &manifest.job) == (self.name.as_str(), &work.job)
+                    && manifest.run.to_string() == work.run;
+                of_this.then_some((manifest, name))
+            },
+        )
+    }
+
+    /// Adds to the report where the archive was copied to.
+    async fn bring(
+        &self,
+        work: &Work,
+        directory: &Arc<Directory>,
+        mut report: Report,
+    ) -> Result<Report, JobError> {
+        let destinations = self.copy_to.destinations();
+        if destinations.is_empty() {
+            return Ok(report);
+        }
+        let brought = copies::bring(work, directory, &self.name, &destinations).await?;
+        let places: Vec<&str> = destinations.iter().map(|one| one.place.url.as_str()).collect();
+        report.summary = format!("{}, copied to {}", report.summary, places.join(", "));
+        report.findings.extend(brought.warnings.into_iter().map(Finding::warning));
+        Ok(report.fact("copies", serde_json::json!(places)))
+    }
+
     fn order(&self) -> Result<Order, String> {
         Ok(Order {
             name: self.name.clone(),
@@ -171,11 +226,16 @@ impl Archive {
             exclude_texts: self.exclude.clone(),
             compression: self.compression,
             level: self.compression.default_level(),
+            recipients: self.encrypt_to.clone(),
         })
     }
 
     fn file_name(&self, now: jiff::Timestamp) -> String {
-        format!("{}{}", names::stem(&self.name, now, 1), names::archive_suffix(self.compression))
+        format!(
+            "{}{}",
+            names::stem(&self.name, now, 1),
+            names::archive_suffix(self.compression, !self.encrypt_to.is_empty())
+        )
     }
 
     fn report(&self, manifest: &Manifest, manifest_name: String, seconds: f64) -> Report {

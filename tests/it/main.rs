@@ -9,6 +9,7 @@ mod bad_days;
 mod certbot;
 mod cli;
 mod command;
+mod copies;
 mod crash_loops;
 mod docker;
 mod dumps;

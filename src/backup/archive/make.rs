@@ -15,10 +15,11 @@ use super::manifest::{EntryKind, KIND, Manifest};
 use super::pack::{Packed, Packer};
 use super::walk::{Found, Stop, Visit, Walk};
 use crate::backup::codec::Compression;
+use crate::backup::crypt::Recipients;
 use crate::backup::manifest::{FORMAT_VERSION, Proof};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
 use crate::backup::publish::{self, Directory, Partial};
-use crate::backup::stream::{self, Source, Stored, StreamError};
+use crate::backup::stream::{self, Encoding, Source, Stored, StreamError};
 use crate::backup::work::{Trouble, Work};
 use crate::host::files::{self, Space};
 
@@ -32,6 +33,8 @@ pub struct Order {
     pub exclude_texts: Vec<String>,
     pub compression: Compression,
     pub level: u32,
+    /// None: it is not encrypted.
+    pub recipients: Recipients,
 }
 
 /// A published archive.
@@ -52,8 +55,9 @@ pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Resu
         Trouble::Passing(anyhow!("the directory {} can't be {what}: {error}", directory.path.display()))
     };
     let stem = |number| names::stem(&order.name, started_at, number);
-    let suffixes = [names::archive_suffix(order.compression), MANIFEST_SUFFIX];
-    let partials = directory.partials(stem, &suffixes).map_err(|error| cant("written to", &error))?;
+    let suffix = names::archive_suffix(order.compression, !order.recipients.is_empty());
+    let partials =
+        directory.partials(stem, &[&suffix, MANIFEST_SUFFIX]).map_err(|error| cant("written to", &error))?;
     let Ok([archive, mut manifest]) = <[Partial; 2]>::try_from(partials) else {
         return Err(Trouble::Passing(anyhow!("no file was made in {}", directory.path.display())));
     };
@@ -127,8 +131,14 @@ fn pack_and_store(
         let packing = packing.map_err(StreamError::Read)?;
         // A disk that doesn't answer is waited for until the attempt times out.
         let source = Source { pipe, stall: Duration::MAX, stop };
+        let encoding = Encoding {
+            compression: order.compression,
+            level: order.level,
+            recipients: &order.recipients,
+            floor: 0,
+        };
         // Also closes the pipe, so that whoever writes to it ends.
-        let stored = stream::store(source, file, order.compression, order.level);
+        let stored = stream::store(source, file, encoding);
         let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (stored, packed) {
             (Ok(stored), Ok(packed)) => Ok((packed, stored)),
@@ -181,7 +191,7 @@ fn content(
         vanished: packed.vanished,
         unreadable: packed.unreadable,
         left_out: packed.left_out,
-        encrypted_to: vec![],
+        encrypted_to: order.recipients.names(),
         copies: vec![],
         proof: Proof::written(
             finished_at,

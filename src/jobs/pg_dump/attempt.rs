@@ -51,8 +51,10 @@ impl Dump<'_> {
         } else {
             String::new()
         };
+        let places = self.options.copy_to.destinations();
+        let copies: String = places.iter().map(|one| format!(" and copy it to {}", one.place.url)).collect();
         let report = Report::new(format!(
-            "would dump {} ({} on the server) to {}{roles}, with {} {}",
+            "would dump {} ({} on the server) to {}{roles}{copies}, with {} {}",
             self.connection.database,
             Size(self.facts.database_bytes),
             path.join(format!("{name}{suffix}")).display(),
@@ -110,13 +112,13 @@ impl Dump<'_> {
             .write_all(&content.to_json())
             .map_err(|error| self.unwritable(&directory, &error, 0, &room))?;
 
-        let (file, manifest_name) = (dump.name.clone(), manifest.name.clone());
+        let manifest_name = manifest.name.clone();
         let ordered: Vec<Partial> =
             roles.into_iter().map(|(_, partial)| partial).chain([dump, manifest]).collect();
         publish::publish(ordered)
             .map_err(|error| Trouble::Passing(anyhow!("in {}: {error}", path.display())))?;
         let seconds = (self.work.clock.since_boot().saturating_sub(since)).as_secs_f64();
-        Ok(self.report(&content, &file, &manifest_name, seconds))
+        Ok(report(self.options, &content, &manifest_name, seconds))
     }
 
     fn note(&self, text: &str) {
@@ -315,31 +317,32 @@ impl Dump<'_> {
             ),
         }
     }
+}
 
-    fn report(&self, manifest: &Manifest, file: &str, manifest_name: &str, seconds: f64) -> Report {
-        let tables = manifest.tables.len();
-        let plural = if tables == 1 { "" } else { "s" };
-        let summary = format!(
-            "dumped {}: {} in {tables} table{plural} to {file}",
-            manifest.database,
-            Size(manifest.bytes)
-        );
-        let roles = manifest.roles.as_ref().map(|roles| roles.file.clone());
-        let mut report = Report::new(summary)
-            .fact("bytes", manifest.bytes)
-            .fact("uncompressed_bytes", manifest.uncompressed_bytes)
-            .fact("tables", tables)
-            .fact("rows", manifest.rows)
-            .fact("sha256", manifest.sha256.clone())
-            .fact("directory", self.options.directory.to_string_lossy())
-            .fact("file", file)
-            .fact("manifest", manifest_name)
-            .fact("roles", roles)
-            .fact("seconds", (seconds * 1000.0).round() / 1000.0)
-            .fact("server_version", manifest.server.version.clone())
-            .fact("client_version", manifest.client_version.clone());
-        let suspect = |why: &String| Finding::warning(format!("{file} is suspect: {why}"));
-        report.findings.extend(manifest.proof.suspect.iter().map(suspect));
-        report
-    }
+pub(super) fn report(options: &PgDump, manifest: &Manifest, manifest_name: &str, seconds: f64) -> Report {
+    let tables = manifest.tables.len();
+    let plural = if tables == 1 { "" } else { "s" };
+    let summary = format!(
+        "dumped {}: {} in {tables} table{plural} to {}",
+        manifest.database,
+        Size(manifest.bytes),
+        manifest.file
+    );
+    let roles = manifest.roles.as_ref().map(|roles| roles.file.clone());
+    let mut report = Report::new(summary)
+        .fact("bytes", manifest.bytes)
+        .fact("uncompressed_bytes", manifest.uncompressed_bytes)
+        .fact("tables", tables)
+        .fact("rows", manifest.rows)
+        .fact("sha256", manifest.sha256.clone())
+        .fact("directory", options.directory.to_string_lossy())
+        .fact("file", manifest.file.clone())
+        .fact("manifest", manifest_name)
+        .fact("roles", roles)
+        .fact("seconds", (seconds * 1000.0).round() / 1000.0)
+        .fact("server_version", manifest.server.version.clone())
+        .fact("client_version", manifest.client_version.clone());
+    let suspect = |why: &String| Finding::warning(format!("{} is suspect: {why}", manifest.file));
+    report.findings.extend(manifest.proof.suspect.iter().map(suspect));
+    report
 }

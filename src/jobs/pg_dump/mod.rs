@@ -4,6 +4,7 @@
 //! compresses, hashes, writes and reads back; [`publish`] gives the files their names at the very end.
 
 mod attempt;
+mod copying;
 mod options;
 mod room;
 
@@ -23,6 +24,7 @@ use crate::policy::Retries;
 
 use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use attempt::Dump;
+use copying::Copying;
 pub use options::PgDump;
 
 impl KindOptions for PgDump {
@@ -43,6 +45,14 @@ impl Job for PgDump {
             self.connection(&ctx.connections).map_err(|lack| JobError::permanent(anyhow!(lack)))?;
         let owner = self.owner().map_err(|lack| JobError::permanent(anyhow!(lack)))?;
         let work = ctx.work();
+        let database = connection.database.clone();
+        let copying = Copying { options: self, work: &work, owner, database: &database };
+        if ctx.attempt > 1
+            && !(ctx.dry_run || self.copy_to.is_empty())
+            && let Some(made) = copying.made_before()
+        {
+            return copying.bring(made).await;
+        }
         let looking = Box::pin(look(&work, &mut connection));
         let (facts, tools) = tokio::select! {
             looked = looking => looked?,
@@ -55,14 +65,19 @@ impl Job for PgDump {
                 tools.version
             )));
         }
-        let attempt = Dump { options: self, work, connection: &connection, facts, tools, owner };
-        Ok(if ctx.dry_run { attempt.say()? } else { attempt.run().await? })
+        let attempt =
+            Dump { options: self, work: work.clone(), connection: &connection, facts, tools, owner };
+        if ctx.dry_run {
+            return Ok(attempt.say()?);
+        }
+        copying.bring(attempt.run().await?).await
     }
 
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
         let lack = |message: String| Lack { fatal: true, message, hint: None };
         let mut lacks: Vec<Lack> = self.owner().err().map(lack).into_iter().collect();
         lacks.extend(files::why_not_writable(&self.directory).map(lack));
+        lacks.extend(copying::lacking(self).await);
         let connection = match self.connection(&ctx.connections) {
             Ok(connection) => connection,
             Err(message) => {

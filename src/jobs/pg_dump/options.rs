@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::backup::codec::Compression;
+use crate::backup::copies::CopyTo;
 use crate::backup::crypt::Recipients;
 use crate::backup::postgres::{DumpOrder, Format};
 use crate::document::{ConnectionName, Invalid};
@@ -46,6 +47,10 @@ pub struct PgDump {
     /// this host can't read them again.
     #[serde(default)]
     pub encrypt_to: Recipients,
+    /// Where copies go once the dump is published: s3://bucket/prefix, file:///mnt/backups, or maps with what opens
+    /// them.
+    #[serde(default)]
+    pub copy_to: CopyTo,
     /// How long pg_dump waits for a lock on a table before it gives up.
     #[serde(default = "a_minute")]
     pub lock_wait: HumanDuration,
@@ -76,7 +81,7 @@ fn ten_minutes() -> HumanDuration {
 
 impl PgDump {
     pub(super) fn problems(&self) -> Vec<Invalid> {
-        let mut problems = Vec::new();
+        let mut problems = self.copy_to.problems("copy_to");
         let mut problem = |key: &str, message: String, hint: Option<&str>| {
             problems.push(Invalid { key: key.to_owned(), message, hint: hint.map(str::to_owned) });
         };

@@ -9,6 +9,7 @@ pub(crate) mod missing;
 pub(crate) mod nginx;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
+pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod shop;
 pub(crate) mod smtp;

@@ -1,0 +1,5 @@
+//! Encrypted dumps, and copies of them in a real S3 server and in folders.
+
+mod dumps;
+mod encrypted;
+mod objects;
