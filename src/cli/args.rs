@@ -297,6 +297,16 @@ pub enum Restore {
     Files(RestoreFilesArgs),
 }
 
+impl Restore {
+    /// The backup.
+    pub(super) fn file(&mut self) -> &mut PathBuf {
+        match self {
+            Self::Db(args) => &mut args.file,
+            Self::Files(args) => &mut args.file,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct RestoreDbArgs {
     /// The dump; its manifest and its roles lie beside it

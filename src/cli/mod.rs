@@ -9,6 +9,7 @@ pub mod check;
 mod completions;
 mod daemon;
 mod edit;
+mod elsewhere;
 pub mod failure;
 pub mod history;
 mod list;
@@ -145,8 +146,16 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Logs(args) => stored::logs(&context, &args),
         Verb::Audit(args) => audit::run(&context, &args),
         Verb::Why(args) => why::run(&context, &args),
-        Verb::Verify(args) => verify::run(&args),
-        Verb::Restore(what) => restore::run(&context, &what),
+        Verb::Verify(mut args) => {
+            let local = elsewhere::local(&context, &args.file)?;
+            args.file.clone_from(&local.path);
+            verify::run(&args)
+        }
+        Verb::Restore(mut what) => {
+            let local = elsewhere::local(&context, what.file())?;
+            what.file().clone_from(&local.path);
+            restore::run(&context, &what)
+        }
         Verb::Backups(args) => backups::run(&context, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +63,9 @@ pub fn by_hand(verb: &str) -> anyhow::Result<ByHand> {
 
 /// Where sockets and scratch files of this process go; closed to others.
 fn scratch_folder() -> anyhow::Result<PathBuf> {
-    let name = format!("punk-eco-sched-{}", std::process::id());
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("punk-eco-sched-{}-{number}", std::process::id());
     let folder = std::env::temp_dir().join(name);
     // Of a dead process with our number, if it is there at all and ours.
     let _ = std::fs::remove_dir_all(&folder);

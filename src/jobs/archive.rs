@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::backup::archive::manifest::{Manifest, Noted, shown};
 use crate::backup::archive::{self, Exclude, Order};
 use crate::backup::codec::Compression;
-use crate::backup::copies::{self, CopyTo};
+use crate::backup::copies::{self, CopyTo, Destination};
 use crate::backup::crypt::Recipients;
 use crate::backup::names::{self, MANIFEST_SUFFIX};
 use crate::backup::publish::Directory;
@@ -173,6 +173,10 @@ impl Job for Archive {
 
     fn can_dry_run(&self) -> bool {
         true
+    }
+
+    fn copies_to(&self) -> Vec<Destination> {
+        self.copy_to.destinations()
     }
 
     fn backups_in(&self) -> Option<&Path> {

@@ -23,6 +23,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::copies::Destination;
 use crate::backup::work::{Trouble, Work};
 use crate::clock::Clock;
 use crate::document::{ConnectionName, Invalid, JobRef, Reader};
@@ -113,6 +114,11 @@ pub trait Job: Debug + Send + Sync {
     /// The same job, told where those backups are; `None`: it works on none.
     fn handed(&self, _kept: Kept) -> Option<Arc<dyn Job>> {
         None
+    }
+
+    /// Where copies of its backups go.
+    fn copies_to(&self) -> Vec<Destination> {
+        vec![]
     }
 
     /// The directory in which the job leaves backups, of one that makes some; `backups` looks there.

@@ -38,7 +38,8 @@ pub(super) async fn thin(
         let Some(text) = store.read(&manifest.name).await? else { continue };
         units.push((manifest.name.as_str(), Head::parse(&text)));
     }
-    let candidates: Vec<Candidate> = units.iter().map(|(manifest, head)| candidate(of, manifest, head)).collect();
+    let candidates: Vec<Candidate> =
+        units.iter().map(|(manifest, head)| candidate(of, manifest, head)).collect();
     // Of a copy, the newest is kept whatever its age; and nothing goes but for a newer one that was proven.
     let policy = Policy {
         older_than: keep,
@@ -46,7 +47,9 @@ pub(super) async fn thin(
         keep: Keep::default(),
         zone: TimeZone::UTC,
         // Nobody restores an archive to prove it.
-        require_newer_verified: units.iter().any(|(_, head)| matches!(head, Ok(head) if head.database.is_some())),
+        require_newer_verified: units
+            .iter()
+            .any(|(_, head)| matches!(head, Ok(head) if head.database.is_some())),
         max_deletions: Percent(100.0),
     };
     let plan = retention::plan(&candidates, &policy, now);
@@ -81,9 +84,7 @@ pub(super) async fn thin(
 
 fn candidate(of: &str, manifest: &str, head: &Result<Head, String>) -> Candidate {
     let (time, standing) = match head {
-        Ok(head) if head.of() != of => {
-            (Err(format!("it is a backup of {}", head.of())), Standing::Unproven)
-        }
+        Ok(head) if head.of() != of => (Err(format!("it is a backup of {}", head.of())), Standing::Unproven),
         Ok(head) => (Ok(head.started_at), standing(head.proof.as_ref())),
         Err(reason) => (Err(format!("its manifest can't be read: {reason}")), Standing::Unproven),
     };

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::backup::codec::Compression;
+use crate::backup::copies::Destination;
 use crate::backup::postgres::{self, Format, Inside, look};
 use crate::host::files;
 use crate::host::postgres::{Connection, Container, PostgresError};
@@ -109,6 +110,10 @@ impl Job for PgDump {
     fn keeps(&self, name: &str) -> Option<Kept> {
         let (directory, connection) = (self.directory.clone(), self.connection.clone());
         Some(Kept { job: name.to_owned(), directory, connection })
+    }
+
+    fn copies_to(&self) -> Vec<Destination> {
+        self.copy_to.destinations()
     }
 
     fn backups_in(&self) -> Option<&Path> {

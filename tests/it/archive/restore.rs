@@ -103,7 +103,7 @@ async fn what_a_killed_restore_left_is_cleared_by_the_next() {
     let left = bench.path(".into.restoring-1-1/deep");
     std::fs::create_dir_all(&left).unwrap();
     std::fs::write(left.join("half"), "").unwrap();
-    std::fs::set_permissions(&left, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&left, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     // Of another folder, and not a folder: neither is ours.
     std::fs::create_dir(bench.path(".other.restoring-1-1")).unwrap();
     std::fs::write(bench.path(".into.restoring-1-2"), "").unwrap();

@@ -95,7 +95,7 @@ pub(super) fn look(root: &Path) -> Vec<Seen> {
         } else {
             vec![]
         };
-        let mut value = vec![0; 64];
+        let mut value = [0; 64];
         let attribute = rustix::fs::lgetxattr(path, "user.note", &mut value[..]).ok();
         Seen {
             path: path.strip_prefix(root).unwrap().to_owned(),

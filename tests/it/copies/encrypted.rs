@@ -78,6 +78,7 @@ async fn what_reaches_the_disk_is_encrypted_and_the_key_opens_all_of_it() {
             assert!(holds(&plain, MARK));
         } else {
             assert!(plain.starts_with(b"PGDMP"));
+            #[expect(clippy::disallowed_methods, reason = "what reads the dump elsewhere")]
             let mut restore = Command::new(bin().join("pg_restore"));
             restore.args(["--list"]).stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut restore = restore.spawn().unwrap();
