@@ -37,6 +37,7 @@ pub struct Archive {
     /// What is left out: patterns of names like `*.tmp`, or of paths where they have a slash.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// How the archive is compressed.
     #[serde(default)]
     pub compression: Compression,
     /// Encrypt the archive to these age recipients; nothing of it is on this disk in another form, and this host can't

@@ -92,7 +92,7 @@ impl Order {
             }
             (_, restricted @ Some(_)) => {
                 self.restricted = restricted;
-                let name = String::from_utf8_lossy(name).escape_debug().to_string();
+                let name = String::from_utf8_lossy(name).replace(char::is_control, "?");
                 self.found(|| {
                     format!(r"the command `{name}` of psql stands in it, which `\restrict` forbids")
                 });

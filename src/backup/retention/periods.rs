@@ -15,13 +15,16 @@ use super::{Candidate, Standing};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
+    /// Days.
     #[serde(default)]
     pub daily: u32,
-    /// From Monday, as ISO 8601 counts weeks.
+    /// Weeks: from Monday, as ISO 8601 counts them.
     #[serde(default)]
     pub weekly: u32,
+    /// Months.
     #[serde(default)]
     pub monthly: u32,
+    /// Years.
     #[serde(default)]
     pub yearly: u32,
 }

@@ -188,7 +188,8 @@ async fn old_copies_go_once_a_newer_one_is_proven_and_the_newest_proven_one_stay
     if s3::missing() {
         return;
     }
-    const KEEP: &str = r#", "keep": "36h""#;
+    // Counted back from the newest one that was proven.
+    const KEEP: &str = r#", "keep": "20h""#;
     let copied = Copied::new().await;
     for run in 1..=4 {
         copied.run(run, 1, KEEP).await.unwrap();
