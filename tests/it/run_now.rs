@@ -269,7 +269,6 @@ fn one_that_waits_and_is_interrupted_cancels_its_run_in_the_daemon() {
 
 /// A run-now that has begun `gated`, with a daemon beside it that came later, and the spawner of the former.
 fn beside_a_daemon(host: &Host) -> (Child, Daemon<'_>, i32) {
-    witness(host, "");
     let alone = start(host);
     wait_until("the program has begun", || begins(host) == 1);
     let [spawner] = crate::orphans::spawners(host)[..] else { panic!("one spawner") };
@@ -296,6 +295,7 @@ fn goes_on_in_the_daemon(host: &Host) {
 #[test]
 fn one_that_dies_beside_a_daemon_leaves_its_program_to_it() {
     let host = Host::new("");
+    witness(&host, "");
     let (alone, daemon, _) = beside_a_daemon(&host);
     kill_run_now(alone);
     goes_on_in_the_daemon(&host);
@@ -313,6 +313,7 @@ fn one_that_dies_beside_a_daemon_leaves_its_program_to_it() {
 #[test]
 fn one_that_dies_beside_a_daemon_with_its_spawner_leaves_its_program_to_be_watched() {
     let host = Host::new("");
+    witness(&host, "");
     let (alone, daemon, spawner) = beside_a_daemon(&host);
     crate::orphans::kill(spawner);
     kill_run_now(alone);
@@ -330,6 +331,11 @@ fn one_that_dies_beside_a_daemon_with_its_spawner_leaves_its_program_to_be_watch
 #[test]
 fn one_that_dies_beside_a_daemon_and_leaves_nothing_is_interrupted() {
     let host = Host::new("");
+    // One process, so that nothing of it lives on.
+    let file = host.path("evidence").display().to_string();
+    host.write_jobs(&format!(
+        "  gated:\n    command: {{ shell: 'echo begins $$ >>{file}; exec sleep 600' }}\n"
+    ));
     let (alone, daemon, spawner) = beside_a_daemon(&host);
     // It is not to hear of the other deaths.
     let pid = rustix::process::Pid::from_raw(i32::try_from(alone.id()).unwrap()).unwrap();
