@@ -13,7 +13,7 @@ use super::restore::{known_attempt, lost_attempts};
 use crate::config::JobTable;
 use crate::host::process::{Orphan, Status};
 use crate::ledger::{self, Incident, Owner, Past, Place, TableRecord, Write};
-use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord};
+use crate::model::{Attempt, JobName, Outcome, RunId, RunRecord, Trigger};
 use crate::policy::Interrupted;
 use crate::spawner::{AdoptedProgram, Adoption};
 
@@ -219,6 +219,15 @@ impl Recovery {
         self.writes.splice(..0, writes);
     }
 
+    /// As the ledger will count it once the run's end is written: as a start that comes after all that is known.
+    fn note_given_up(&mut self, job: &JobName) {
+        for (known, started, _) in &mut self.recovered.last {
+            if known == job {
+                *started = Some(Place::MAX);
+            }
+        }
+    }
+
     fn take(
         &mut self,
         mut open: ledger::OpenRun,
@@ -240,6 +249,9 @@ impl Recovery {
         } else if let Some(orphan) = left.orphan_of(&open, owner) {
             How::Orphaned { number: number.max(1), orphan: Box::new(orphan) }
         } else if open.cancel_asked {
+            if open.queued && open.record.trigger == Trigger::After {
+                self.note_given_up(&job);
+            }
             let under_way = open.record.attempts.last().is_some_and(|attempt| attempt.finished_at.is_none());
             if under_way {
                 let outcome = Outcome::Interrupted;
@@ -385,7 +397,7 @@ fn past_jobs(table: &TableRecord) -> impl Iterator<Item = PastJob> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Trigger;
+    use crate::ledger::JobPast;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -494,6 +506,29 @@ mod tests {
                 "{attempts:?}: {last:?}"
             );
         }
+    }
+
+    /// What it came after must not bring about another one.
+    #[test]
+    fn a_run_after_others_that_was_to_be_cancelled_while_it_waited_counts_as_begun() {
+        let started = |trigger, attempts: &[Outcome]| {
+            let mut run = open(1, "again", attempts, owner("daemon", 7));
+            (run.cancel_asked, run.record.trigger) = (true, trigger);
+            let job = JobPast {
+                job: "again".into(),
+                epoch: 0,
+                last_slot: None,
+                last_started: Some(3),
+                last_succeeded: None,
+            };
+            let past = Past { open: vec![run], jobs: vec![job], ..Past::default() };
+            let found =
+                recover(past, &table(), Adoption::default(), &owner("daemon", 8), |_| false, None, at(30));
+            found.recovered.last[0].1
+        };
+        assert_eq!(started(Trigger::After, &[]), Some(Place::MAX));
+        assert_eq!(started(Trigger::After, &[Outcome::Running]), Some(3));
+        assert_eq!(started(Trigger::Manual, &[]), Some(3));
     }
 
     #[test]

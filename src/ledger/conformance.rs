@@ -68,6 +68,7 @@ pub(super) fn run_all_but_pruning<L: Ledger>(make: &mut impl FnMut() -> L) {
     remembered::history_is_filtered_newest_first(make());
     remembered::latest_is_the_newest_run_of_each_job(make());
     remembered::starts_and_successes_are_in_the_order_in_which_they_came(make());
+    remembered::a_run_after_others_that_is_cancelled_while_it_waits_counts_as_begun(make());
     remembered::what_has_ended_counts_from_when_that_is_known(make());
     remembered::the_past_is_what_the_engine_needs(make());
     remembered::pauses_replace_each_other(make());

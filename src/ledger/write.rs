@@ -374,7 +374,21 @@ fn finished(
              WHERE job = (SELECT job FROM runs WHERE id = ?1)",
         )?
         .execute(params![run.0, succeeded])?;
+    if outcome != Outcome::Succeeded {
+        note_given_up(connection, run)?;
+    }
     Ok(())
+}
+
+/// A run `after` others that was cancelled while it waited counts as begun: what brought it about must not bring about
+/// another one. One that was dropped is no such thing; its job stays due.
+fn note_given_up(connection: &Connection, run: RunId) -> Result<()> {
+    let given_up: bool = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1 AND trigger = 'after' AND started_at IS NULL)",
+        )?
+        .query_row([run.0], |row| row.get(0))?;
+    if given_up { note_start(connection, run.0) } else { Ok(()) }
 }
 
 fn insert_table(connection: &Connection, table: &TableRecord) -> Result<()> {

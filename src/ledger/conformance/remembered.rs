@@ -1,6 +1,6 @@
 //! What is read back: history, the past, pauses, incidents, events; and what is dropped.
 
-use crate::model::{Channel, NoticeKind, Outcome, SkipReason};
+use crate::model::{Channel, NoticeKind, Outcome, SkipReason, Trigger};
 use serde_json::json;
 
 use super::super::*;
@@ -174,6 +174,21 @@ pub(super) fn starts_and_successes_are_in_the_order_in_which_they_came<L: Ledger
     let [(started, succeeded), b] = places(&ledger)[..] else { panic!() };
     assert!(started > succeeded && succeeded == Some(6));
     assert_eq!(b, (Some(3), Some(4)));
+}
+
+pub(super) fn a_run_after_others_that_is_cancelled_while_it_waits_counts_as_begun<L: Ledger>(mut ledger: L) {
+    let waits = |job, trigger| {
+        let Write::Claim(row) = claim(job, None, NewState::Queued) else { panic!() };
+        Write::Claim(NewRow { trigger, ..row })
+    };
+    let after = |job| waits(job, Trigger::After);
+    let cancelled = |run| finished(RunId(run), 70, Outcome::Cancelled);
+    ledger.apply(&[claim("a", None, NewState::Started), finished(RunId(1), 60, Outcome::Succeeded)]).unwrap();
+    ledger.apply(&[after("b"), after("c"), waits("d", Trigger::Manual)]).unwrap();
+    ledger.apply(&[cancelled(2), cancelled(4)]).unwrap();
+    // One that makes way for the end of the daemon is made up for.
+    ledger.apply(&[Write::Dropped { run: RunId(3), at: at(70), reason: SkipReason::Stopping }]).unwrap();
+    assert_eq!(places(&ledger), [(Some(1), Some(2)), (Some(3), None), (None, None), (None, None)]);
 }
 
 pub(super) fn what_has_ended_counts_from_when_that_is_known<L: Ledger>(mut ledger: L) {

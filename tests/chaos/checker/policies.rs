@@ -27,7 +27,8 @@ pub(super) fn check(ledger: &Ledger, timeline: &[Entry], problems: &mut Vec<Stri
     // about, under the time of its start.
     let lost = |entry: &Entry| matches!(&entry.what, What::Down { how, .. } if how.contains("full"));
     let rows_were_lost = timeline.iter().any(lost);
-    missed(ledger, &jobs, rows_were_lost, problems);
+    let set_back = set_back(timeline);
+    missed(ledger, &jobs, &set_back, rows_were_lost, problems);
     after(ledger, &jobs, problems);
     if !rows_were_lost {
         by_hand(ledger, timeline, problems);
@@ -71,10 +72,33 @@ fn pauses(ledger: &Ledger, timeline: &[Entry], problems: &mut Vec<String>) {
     }
 }
 
+/// Whenever somebody set the clock back: what it showed before, and then.
+fn set_back(timeline: &[Entry]) -> Vec<(i64, i64)> {
+    let back = |entry: &Entry| match entry.what {
+        What::Jumped { to, .. } if to < entry.wall => Some((entry.wall, to)),
+        _ => None,
+    };
+    timeline.iter().filter_map(back).collect()
+}
+
+/// Whether a slot behind this one, up to `row`'s look, was skipped before the clock was set back. A fixed time keeps its
+/// row when it comes again, so it can't be run for those before it; it is the newest all the same, and its row says why
+/// nothing ran. (An interval's slot has a row in each pass, which `slots` sees to.)
+fn was_settled_before(ledger: &Ledger, set_back: &[(i64, i64)], row: &Row, last: i64) -> bool {
+    let came_again = |at: i64| set_back.iter().any(|(before, then)| *then < at && at <= *before);
+    ledger.rows.iter().take_while(|other| other.id < row.id).any(|other| {
+        other.job == row.job
+            && other.outcome == "skipped"
+            && other.slot.is_some_and(|slot| last < slot && slot <= row.claimed_at)
+            && came_again(other.claimed_at)
+    })
+}
+
 /// What one look of the daemon at a job's slots has made of them.
 fn missed(
     ledger: &Ledger,
     jobs: &HashMap<&str, Vec<&Job>>,
+    set_back: &[(i64, i64)],
     rows_were_lost: bool,
     problems: &mut Vec<String>,
 ) {
@@ -108,7 +132,9 @@ fn missed(
                     "run_all" if at - oldest < FAR => {
                         Some("coalesced, though its job runs all that it missed")
                     }
-                    _ if !later => Some("coalesced, and no later slot ran in its place"),
+                    _ if !later && !was_settled_before(ledger, set_back, row, last) => {
+                        Some("coalesced, and no later slot ran in its place")
+                    }
                     _ => None,
                 }
             } else if row.is(&["missed"]) {
