@@ -96,14 +96,15 @@ async fn serve(
         tracing::error!("{error}; scheduling goes on from now");
         ledger::Past::default()
     });
+    // Asked first: what a `run-now` leaves that dies from now on is looked for when its end is heard of.
+    let living = forget_ended(&mut past, &*ledger);
+    let alive = |owner: &Owner| living.contains(owner) && (owner.role == RUN_NOW || owner.alive());
     let adoption = spawner.adopt_all(&past.open_runs()).await;
     for problem in &adoption.problems {
         tracing::error!("what it runs can't be taken over: {problem}");
     }
     let restored = restore_lost(&mut past, &adoption, &*ledger, &table, &owner);
     let boot = state::boot_time(&*ledger, &owner.boot, now);
-    let living = forget_ended(&mut past, &*ledger);
-    let alive = |owner: &Owner| living.contains(owner);
     let mut recovery = recover(past, &table, adoption, &owner, alive, Some(boot), now);
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);

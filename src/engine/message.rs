@@ -15,6 +15,7 @@ use crate::config::JobTable;
 use crate::ledger::{self, TableRecord};
 use crate::logs::LogLine;
 use crate::model::{JobName, Outcome, RunId};
+use crate::spawner::Adoption;
 
 /// What the engine is told.
 pub(super) enum Message {
@@ -38,6 +39,11 @@ pub(super) enum Message {
     /// The living `run-now` that had this run is gone.
     ForeignGone {
         run: RunId,
+    },
+    /// What was found of it, and of others that have died like it.
+    ForeignLeft {
+        run: RunId,
+        adoption: Adoption,
     },
     RunNow {
         job: String,

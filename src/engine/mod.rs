@@ -8,6 +8,7 @@ mod active;
 mod alerts;
 mod beside;
 mod drift;
+mod foreign;
 mod handle;
 mod hold;
 mod message;
@@ -119,6 +120,8 @@ pub struct Engine {
     runs: HashMap<RunId, Active>,
     /// Runs that other processes have in hand.
     foreign: HashMap<RunId, Foreign>,
+    /// Held by the one who looks for what such a process has left.
+    searching: Arc<tokio::sync::Mutex<()>>,
     beside: Beside,
     /// What a manual request waits for, by the number that the plan knows it by.
     requests: HashMap<u64, Request>,
@@ -230,6 +233,7 @@ impl Engine {
             runtime: parts.runtime,
             runs: HashMap::new(),
             foreign: HashMap::new(),
+            searching: Arc::default(),
             beside: Beside::default(),
             requests: HashMap::new(),
             pauses,

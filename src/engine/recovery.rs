@@ -20,6 +20,7 @@ use crate::spawner::{AdoptedProgram, Adoption};
 /// The role of an owner that is a `run-now` without a daemon.
 pub const RUN_NOW: &str = "run-now";
 
+#[derive(Default)]
 pub struct Recovery {
     pub(super) recovered: Recovered,
     pub(super) writes: Vec<Write>,
@@ -111,6 +112,11 @@ impl How {
         last.then_some(at)
     }
 
+    /// It begins when its turn comes.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Self::Queued | Self::Rerun { .. })
+    }
+
     /// How a program that outlived its daemon was found, in the word that the ledger's `adopted` event keeps.
     pub(super) fn found(&self) -> Option<&'static str> {
         match self {
@@ -132,11 +138,7 @@ pub fn recover(
     boot: Option<Timestamp>,
     now: Timestamp,
 ) -> Recovery {
-    let mut left = Left {
-        programs: adoption.programs,
-        orphans: adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect(),
-        ended: past.ended.into_iter().collect(),
-    };
+    let mut left = Left { ended: past.ended.into_iter().collect(), ..Left::of(adoption) };
     let mut found = Recovery {
         recovered: Recovered {
             accounted: past.accounted,
@@ -184,18 +186,8 @@ pub fn recover_for_one_run(
     mut programs: HashMap<RunId, Owner>,
     alive: impl Fn(&Owner) -> bool,
 ) -> Recovery {
-    let mut found = Recovery {
-        recovered: Recovered::default(),
-        writes: vec![],
-        resume: vec![],
-        foreign: vec![],
-        orphans: vec![],
-        strangers: vec![],
-        dry_runs: dry_runs(&past.open),
-        incidents: past.incidents,
-        interrupted: vec![],
-        held: HashMap::new(),
-    };
+    let mut found =
+        Recovery { dry_runs: dry_runs(&past.open), incidents: past.incidents, ..Recovery::default() };
     for open in past.open {
         let Ok(job) = JobName::new(&open.record.job) else { continue };
         let program = programs.remove(&open.record.run);
@@ -205,6 +197,20 @@ pub fn recover_for_one_run(
         }
     }
     found
+}
+
+/// What a daemon takes over of a run whose `run-now` has died beside it. None where nothing of it is left.
+pub(super) fn recover_beside(
+    open: ledger::OpenRun,
+    table: &JobTable,
+    left: &mut Left,
+    owner: &Owner,
+    now: Timestamp,
+) -> Option<(Vec<Write>, Resume)> {
+    let mut found = Recovery::default();
+    found.take(open, table, left, owner, |_| false, now);
+    let resume = found.resume.pop().filter(|resume| resume.how.found().is_some())?;
+    Some((found.writes, resume))
 }
 
 impl Recovery {
@@ -306,14 +312,20 @@ impl Recovery {
 }
 
 /// What daemons before this one left running.
-struct Left {
-    programs: Vec<AdoptedProgram>,
+#[derive(Default)]
+pub(super) struct Left {
+    pub(super) programs: Vec<AdoptedProgram>,
     orphans: HashMap<RunId, Orphan>,
     /// From where on runs that have ended count.
     ended: HashMap<RunId, Place>,
 }
 
 impl Left {
+    pub(super) fn of(adoption: Adoption) -> Self {
+        let orphans = adoption.orphans.into_iter().map(|orphan| (orphan.run, orphan)).collect();
+        Self { programs: adoption.programs, orphans, ended: HashMap::new() }
+    }
+
     /// That of the attempt which is under way. An attempt that has its end already keeps it: its exit came too late, from
     /// a spawner that could not be talked to meanwhile.
     fn program_of(&mut self, record: &RunRecord, number: u32) -> Option<AdoptedProgram> {

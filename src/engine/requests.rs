@@ -41,10 +41,8 @@ impl Engine {
                 turn.then.push(Then::Release(held));
                 self.go_on_beside(run, now, turn);
             }
-            Message::ForeignGone { run } => {
-                self.foreign_gone(run, now, turn);
-                self.go_on_beside(run, now, turn);
-            }
+            Message::ForeignGone { run } => self.foreign_gone(run, now, turn),
+            Message::ForeignLeft { run, adoption } => self.foreign_left(run, adoption, now, turn),
             Message::RunNow { job, dry_run, by, reply } => self.run_now(&job, dry_run, by, reply, now, turn),
             Message::Cancel { run, by, reply } => {
                 let known = self.runs.contains_key(&run)
@@ -103,7 +101,7 @@ impl Engine {
         }
     }
 
-    fn go_on_beside(&mut self, ended: RunId, now: Timestamp, turn: &mut Turn) {
+    pub(super) fn go_on_beside(&mut self, ended: RunId, now: Timestamp, turn: &mut Turn) {
         // A daemon that stops begins nothing; what waits stays open for the next.
         if self.stopping.is_some() {
             return;

@@ -13,8 +13,8 @@ use super::recovery::{Foreign, How, Resume};
 use super::runner::context_of_before;
 use super::{Active, Begin, Engine, Message, Stopping, Turn, event};
 use crate::host::process::{Orphan, judge};
-use crate::ledger::{Owner, Write};
-use crate::model::{JobName, Outcome, RunId};
+use crate::ledger::Write;
+use crate::model::{JobName, RunId};
 use crate::policy::TERM_GRACE;
 use crate::spawner::AdoptedProgram;
 
@@ -27,59 +27,63 @@ impl Engine {
         now: Timestamp,
         turn: &mut Turn,
     ) {
-        let waits = |how: &How| matches!(how, How::Queued | How::Rerun { .. });
-        let under_way = resume.iter().filter(|one| !waits(&one.how)).map(|one| (one.record.run, &one.job));
+        let under_way = resume.iter().filter(|one| !one.how.waits()).map(|one| (one.record.run, &one.job));
         let under_way = under_way.chain(foreign.iter().map(|foreign| (foreign.run, &foreign.job)));
         self.beside = Beside::of(under_way, &self.table);
-        for Resume { record, job, dry_run, tried, cancel, how } in resume {
-            let run = record.run;
-            let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
-            if let Some(found) = how.found() {
-                let detail = serde_json::json!({ "job": job, "run": run, "found": found });
-                turn.writes.push(event(now, "adopted", detail));
-            }
-            let active = Active {
-                log: self.logs.run(&job, run),
-                spec: self.table.job(job.as_str()).cloned(),
-                job,
-                trigger: record.trigger,
-                slot: record.slot,
-                dry_run,
-                origin: None,
-                cancel: CancellationToken::new(),
-                started_at: record.started_at,
-                attempt,
-                queued: waits(&how),
-                again: match how {
-                    How::Rerun { number } => Some(Again { number, tried }),
-                    _ => None,
-                },
-                ended: None,
-            };
-            let timeout = active.spec.as_ref().map(|spec| spec.timeout);
-            if cancel {
-                active.cancel.cancel();
-            }
-            self.runs.insert(run, active);
-            match how {
-                // The plan says when.
-                How::Queued | How::Rerun { .. } => {}
-                How::Adopted { number, program } => {
-                    self.begin(run, Begin::Adopted { number, tried, program });
-                }
-                How::Orphaned { number, mut orphan } => {
-                    // What was not recorded follows from the table of today.
-                    let began = record.attempts.last().map(|attempt| attempt.started_at);
-                    let agreed =
-                        began.zip(timeout).and_then(|(began, timeout)| began.checked_add(timeout).ok());
-                    orphan.deadline = orphan.deadline.or(agreed);
-                    self.begin(run, Begin::Orphaned { number, tried, orphan });
-                }
-            }
+        for resume in resume {
+            self.resume(resume, now, turn);
         }
         for foreign in foreign {
             self.watch(foreign.run, foreign.owner.clone());
             self.foreign.insert(foreign.run, foreign);
+        }
+    }
+
+    /// One run of before.
+    pub(super) fn resume(&mut self, resume: Resume, now: Timestamp, turn: &mut Turn) {
+        let Resume { record, job, dry_run, tried, cancel, how } = resume;
+        let run = record.run;
+        let attempt = record.attempts.last().map_or(0, |attempt| attempt.number);
+        if let Some(found) = how.found() {
+            let detail = serde_json::json!({ "job": job, "run": run, "found": found });
+            turn.writes.push(event(now, "adopted", detail));
+        }
+        let active = Active {
+            log: self.logs.run(&job, run),
+            spec: self.table.job(job.as_str()).cloned(),
+            job,
+            trigger: record.trigger,
+            slot: record.slot,
+            dry_run,
+            origin: None,
+            cancel: CancellationToken::new(),
+            started_at: record.started_at,
+            attempt,
+            queued: how.waits(),
+            again: match how {
+                How::Rerun { number } => Some(Again { number, tried }),
+                _ => None,
+            },
+            ended: None,
+        };
+        let timeout = active.spec.as_ref().map(|spec| spec.timeout);
+        if cancel {
+            active.cancel.cancel();
+        }
+        self.runs.insert(run, active);
+        match how {
+            // The plan says when.
+            How::Queued | How::Rerun { .. } => {}
+            How::Adopted { number, program } => {
+                self.begin(run, Begin::Adopted { number, tried, program });
+            }
+            How::Orphaned { number, mut orphan } => {
+                // What was not recorded follows from the table of today.
+                let began = record.attempts.last().map(|attempt| attempt.started_at);
+                let agreed = began.zip(timeout).and_then(|(began, timeout)| began.checked_add(timeout).ok());
+                orphan.deadline = orphan.deadline.or(agreed);
+                self.begin(run, Begin::Orphaned { number, tried, orphan });
+            }
         }
     }
 
@@ -123,36 +127,6 @@ impl Engine {
                  (pid {spawner}) {trouble}; it is left alone"
             );
         }
-    }
-
-    /// Hears of the end of a `run-now` that works by itself.
-    fn watch(&self, run: RunId, owner: Owner) {
-        let outbox = self.outbox.clone();
-        self.runtime.spawn_blocking(move || {
-            owner.wait_for_end();
-            // The engine may have ended meanwhile.
-            let _ = outbox.send(Message::ForeignGone { run });
-        });
-    }
-
-    pub(super) fn foreign_gone(&mut self, run: RunId, now: Timestamp, turn: &mut Turn) {
-        let foreign = self.foreign.remove(&run);
-        let ended = self.ledger.run(run).ok().flatten().map(|record| record.outcome);
-        let outcome = match ended {
-            Some(outcome) if outcome != Outcome::Running => outcome,
-            // What it left behind is for a daemon to judge: its programs may live.
-            _ if !self.keeps_account => Outcome::Interrupted,
-            _ => {
-                let outcome = Outcome::Interrupted;
-                let error = Some(super::hold::RUN_NOW_DIED.to_owned());
-                turn.writes.push(Write::Finished { run, at: now, outcome, error, report: None });
-                outcome
-            }
-        };
-        if let Some(foreign) = foreign.filter(|_| self.keeps_account) {
-            self.take_over_alerts(&foreign.job);
-        }
-        self.plan_event(Event::Ended { run, outcome }, now, turn);
     }
 
     pub(super) fn stop(

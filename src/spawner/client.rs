@@ -196,13 +196,17 @@ impl Spawner {
         self.inner.current.lock().await.link.spawner_pid()
     }
 
-    /// Takes over what daemons before this one left running, and removes the sockets of dead spawners. `open`: the runs
+    /// Takes over what daemons before this one, or a `run-now` beside it that died, left running, and removes the sockets of dead spawners. `open`: the runs
     /// that have no end in the ledger, each with its last attempt.
     pub async fn adopt_all(&self, open: &[(RunId, String, u32)]) -> Adoption {
         let mut adoption = Adoption::default();
-        let own = self.pid().await;
         let places = self.inner.settings.places();
-        let found = places.find().unwrap_or_else(|error| {
+        let (own, found) = {
+            // One of ours that comes meanwhile is not to be taken for another's.
+            let current = self.inner.current.lock().await;
+            (current.link.spawner_pid(), places.find())
+        };
+        let found = found.unwrap_or_else(|error| {
             adoption.problems.push(format!("spawners can't be looked for: {error:#}"));
             vec![]
         });

@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::support::daemon::{Host, text, wait_until};
+use crate::support::daemon::{Daemon, Host, text, wait_until};
 
 /// Says `begun`, and ends once the file `go` is there.
 fn gated(host: &Host, policy: &str) -> String {
@@ -264,5 +264,87 @@ fn one_that_waits_and_is_interrupted_cancels_its_run_in_the_daemon() {
     assert_eq!(outcomes(&host), ["cancelled", "running"]);
     go(&host);
     wait_until("the other has ended", || outcomes(&host) == ["cancelled", "succeeded"]);
+    assert!(daemon.stop().success());
+}
+
+/// A run-now that has begun `gated`, with a daemon beside it that came later, and the spawner of the former.
+fn beside_a_daemon(host: &Host) -> (Child, Daemon<'_>, i32) {
+    let alone = start(host);
+    wait_until("the program has begun", || begins(host) == 1);
+    let [spawner] = crate::orphans::spawners(host)[..] else { panic!("one spawner") };
+    (alone, host.daemon(), spawner)
+}
+
+fn kill_run_now(mut alone: Child) {
+    alone.kill().unwrap();
+    alone.wait().unwrap();
+}
+
+/// Its program goes on in the daemon, and nothing begins beside it.
+fn goes_on_in_the_daemon(host: &Host) {
+    wait_until("the daemon has heard of the death", || {
+        outcomes(host) != ["running"] || host.daemon_log().contains("the run-now of run 1 of gated has died")
+    });
+    assert_eq!(outcomes(host), ["running"]);
+    let running = host.json(&["status", "--json"])["running"].clone();
+    assert_eq!((&running[0]["run"], &running[0]["queued"]), (&1.into(), &false.into()), "{running:#}");
+    assert_eq!(host.cli(&["run-now", "gated"]).status.code(), Some(4));
+    assert_eq!(begins(host), 1);
+}
+
+#[test]
+fn one_that_dies_beside_a_daemon_leaves_its_program_to_it() {
+    let host = Host::new("");
+    witness(&host, "");
+    let (alone, daemon, _) = beside_a_daemon(&host);
+    kill_run_now(alone);
+    goes_on_in_the_daemon(&host);
+    go(&host);
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    // The first attempt fails by itself, and the second is the daemon's.
+    let attempts = row["attempts"].as_array().unwrap();
+    let ends: Vec<&Value> = attempts.iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(ends, ["failed", "succeeded"], "{row:#}");
+    assert_eq!((outcomes(&host), begins(&host)), (vec!["succeeded".to_owned()], 2));
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn one_that_dies_beside_a_daemon_with_its_spawner_leaves_its_program_to_be_watched() {
+    let host = Host::new("");
+    witness(&host, "");
+    let (alone, daemon, spawner) = beside_a_daemon(&host);
+    crate::orphans::kill(spawner);
+    kill_run_now(alone);
+    goes_on_in_the_daemon(&host);
+    assert!(host.cli(&["cancel", "1"]).status.success());
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    assert_eq!((&row["outcome"], begins(&host)), (&"cancelled".into(), 1), "{row:#}");
+    wait_until("the program is ended", || {
+        host.processes().iter().all(|(pid, _)| i32::try_from(*pid).unwrap() != evidence(&host)[0].1)
+    });
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
+}
+
+#[test]
+fn one_that_dies_beside_a_daemon_and_leaves_nothing_is_interrupted() {
+    let host = Host::new("");
+    // One process, so that nothing of it lives on.
+    let file = host.path("evidence").display().to_string();
+    host.write_jobs(&format!(
+        "  gated:\n    command: {{ shell: 'echo begins $$ >>{file}; exec sleep 600' }}\n"
+    ));
+    let (alone, daemon, spawner) = beside_a_daemon(&host);
+    // It is not to hear of the other deaths.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(alone.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    crate::orphans::kill(spawner);
+    crate::orphans::kill(evidence(&host)[0].1);
+    kill_run_now(alone);
+    let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
+    assert_eq!(row["outcome"], "interrupted", "{row:#}");
+    assert_eq!(row["attempts"][0]["error"], "the run-now that ran it died", "{row:#}");
     assert!(daemon.stop().success());
 }
