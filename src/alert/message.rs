@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Incident, Notice};
 use crate::logs::harmless;
-use crate::model::{Finding, NoticeKind, Outcome, RunId};
+use crate::model::{Checked, Finding, NoticeKind, Outcome, RunId, Severity};
 
 /// A reason is a sentence; what is longer is in the log.
 const LONGEST_REASON: usize = 2000;
 const LONGEST_FINDING: usize = 500;
 const FINDINGS: usize = 20;
+const CHECKS: usize = 20;
 
 /// What the end of a run leaves to be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,26 @@ pub struct Story {
     pub findings: Vec<Finding>,
     /// Findings that there was no room for.
     pub more_findings: usize,
+    /// The checks of the job that this is about; none: it is about the job itself.
+    #[serde(default)]
+    pub checks: Vec<StoryCheck>,
+    /// Checks that there was no room for.
+    #[serde(default)]
+    pub more_checks: usize,
+}
+
+/// What is told of one check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoryCheck {
+    pub name: String,
+    pub severity: Severity,
+    /// The measured value against its threshold.
+    pub text: String,
+    pub since: Timestamp,
+    /// Runs in which it failed.
+    pub failures: u64,
+    /// Checks that fail because of this one.
+    pub consequences: Vec<String>,
 }
 
 impl Story {
@@ -52,7 +73,31 @@ impl Story {
             failures: incident.failures,
             findings: vec![],
             more_findings: 0,
+            checks: vec![],
+            more_checks: 0,
         }
+    }
+
+    /// These incidents of the job's checks, as `seen` by the run.
+    #[must_use]
+    pub fn about(mut self, incidents: &[Incident], seen: &[Checked]) -> Self {
+        let one = |incident: &Incident| {
+            let name = incident.check.clone().unwrap_or_default();
+            let now = seen.iter().find(|check| check.name == name);
+            let text = now.map(|check| check.text.as_str()).or(incident.reason.as_deref()).unwrap_or_default();
+            let caused = seen.iter().filter(|check| check.because_of.as_ref() == Some(&name));
+            StoryCheck {
+                severity: incident.severity,
+                text: cut(text, LONGEST_FINDING),
+                since: incident.opened_at,
+                failures: incident.failures,
+                consequences: caused.map(|check| check.name.clone()).take(CHECKS).collect(),
+                name,
+            }
+        };
+        self.checks = incidents.iter().take(CHECKS).map(one).collect();
+        self.more_checks = incidents.len() - self.checks.len();
+        self
     }
 
     #[must_use]
@@ -101,7 +146,7 @@ impl Message<'_> {
         if !story.findings.is_empty() {
             text += "\nWhat it found:\n\n";
             for finding in &story.findings {
-                text += &format!("  {}: {}\n", word(finding), finding.message.replace('\n', "\n    "));
+                text += &format!("  {}: {}\n", finding.severity, finding.message.replace('\n', "\n    "));
             }
             if story.more_findings > 0 {
                 text += &format!("  and {} more\n", story.more_findings);
@@ -124,6 +169,10 @@ impl Message<'_> {
             (NoticeKind::Failed, false) => "\nThe jobs go on. The end of this trouble will be told.\n",
             (NoticeKind::Held, _) => {
                 "\nIts slots are recorded as skipped until it is resumed; `run-now` starts it all the same.\n"
+            }
+            (NoticeKind::Reminder, _) => "\nThis is told again while it lasts; its recovery will be told.\n",
+            (NoticeKind::Flapping, _) => {
+                "\nNothing more is told until it has been well, or not, for half an hour.\n"
             }
             (NoticeKind::Recovered, _) => "",
         };
@@ -166,6 +215,8 @@ impl Message<'_> {
         let what = match (notice.kind, story.outcome) {
             (NoticeKind::Recovered, _) => "recovered",
             (NoticeKind::Held, _) => "is held",
+            (NoticeKind::Reminder, _) => "still fails",
+            (NoticeKind::Flapping, _) => "fails and recovers by turns",
             (NoticeKind::Failed, Outcome::TimedOut) => "timed out",
             (NoticeKind::Failed, Outcome::Interrupted) => "was interrupted",
             (NoticeKind::Failed, _) => "failed",
@@ -220,8 +271,8 @@ impl Message<'_> {
         let mut next =
             vec![format!("punk-eco-sched show {run}"), format!("punk-eco-sched logs {job} --run {run}")];
         match kind {
-            NoticeKind::Failed => next.push(format!("punk-eco-sched run-now {job}")),
-            NoticeKind::Recovered => next.push(format!("punk-eco-sched history {job}")),
+            NoticeKind::Failed | NoticeKind::Reminder => next.push(format!("punk-eco-sched run-now {job}")),
+            NoticeKind::Recovered | NoticeKind::Flapping => next.push(format!("punk-eco-sched history {job}")),
             NoticeKind::Held => {
                 let at = self.story.started_at.unwrap_or(self.story.ended_at);
                 next.push(format!("punk-eco-sched why {job} {at:.0}"));
@@ -229,14 +280,6 @@ impl Message<'_> {
             }
         }
         next
-    }
-}
-
-fn word(finding: &Finding) -> &'static str {
-    match finding.severity {
-        crate::model::Severity::Info => "info",
-        crate::model::Severity::Warning => "warning",
-        crate::model::Severity::Critical => "critical",
     }
 }
 
@@ -271,13 +314,10 @@ mod tests {
     }
 
     fn story(outcome: Outcome, failures: u64) -> Story {
-        let incident = Incident {
-            job: JobName::new("db-backup").unwrap(),
-            opened_at: at("2026-11-22T23:01:00Z"),
-            run: RunId(812),
-            failures,
-            told: true,
-        };
+        let job = JobName::new("db-backup").unwrap();
+        let first = at("2026-11-22T23:01:00Z");
+        let incident =
+            Incident { failures, told_at: Some(first), ..Incident::of_job(job, RunId(812), first) };
         Story::new("web1", &incident, outcome, at("2026-11-22T23:01:00.5Z"))
     }
 

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::write::micros;
 use super::{
-    Chronicle, Event, Filter, Incident, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, Place,
-    SlotRow, TableRecord,
+    Chronicle, Event, Filter, JobPast, NewRow, Notice, OpenRun, Owner, Past, PauseRecord, Place,
+    SlotRow, TableRecord, incidents,
 };
 use crate::model::{Attempt, Channel, JobName, NoticeKind, Outcome, RunId, RunRecord, Trigger};
 
@@ -135,7 +135,7 @@ pub(super) fn past(connection: &Connection) -> Result<Past> {
         pauses: pauses(connection)?,
         jobs: jobs(connection)?,
         ended: ended(connection)?,
-        incidents: incidents(connection)?,
+        incidents: incidents::all(connection)?,
     })
 }
 
@@ -174,32 +174,6 @@ pub(super) fn jobs(connection: &Connection) -> Result<Vec<JobPast>> {
             })
         })?
         .collect()
-}
-
-const INCIDENT: &str = "SELECT job, opened_at, run, failures, told FROM incidents";
-
-fn incidents(connection: &Connection) -> Result<Vec<Incident>> {
-    connection.prepare(&format!("{INCIDENT} ORDER BY job"))?.query_map((), incident)?.collect()
-}
-
-/// Up to the first that can't be read.
-pub(super) fn readable_incidents(connection: &Connection) -> Result<Vec<Incident>> {
-    Ok(connection.prepare(INCIDENT)?.query_map((), incident)?.map_while(Result::ok).collect())
-}
-
-pub(super) fn incident_of(connection: &Connection, job: &str) -> Result<Option<Incident>> {
-    let sql = format!("{INCIDENT} WHERE job = ?1");
-    connection.prepare_cached(&sql)?.query_row([job], incident).optional()
-}
-
-fn incident(row: &Row<'_>) -> Result<Incident> {
-    Ok(Incident {
-        job: word(row, 0, JobName::of_incident)?,
-        opened_at: instant(row, 1)?,
-        run: RunId(row.get(2)?),
-        failures: row.get::<_, i64>(3)?.cast_unsigned(),
-        told: row.get(4)?,
-    })
 }
 
 pub(super) fn notices(connection: &Connection) -> Result<Vec<Notice>> {
@@ -424,23 +398,23 @@ fn attempts(connection: &Connection, run: RunId) -> Result<Vec<Attempt>> {
         .collect()
 }
 
-fn instant(row: &Row<'_>, index: usize) -> Result<Timestamp> {
+pub(super) fn instant(row: &Row<'_>, index: usize) -> Result<Timestamp> {
     Timestamp::from_microsecond(row.get(index)?).map_err(|error| unreadable(index, Type::Integer, error))
 }
 
-fn maybe_instant(row: &Row<'_>, index: usize) -> Result<Option<Timestamp>> {
+pub(super) fn maybe_instant(row: &Row<'_>, index: usize) -> Result<Option<Timestamp>> {
     match row.get_ref(index)? {
         ValueRef::Null => Ok(None),
         _ => instant(row, index).map(Some),
     }
 }
 
-fn word<T>(row: &Row<'_>, index: usize, from_word: fn(&str) -> Option<T>) -> Result<T> {
+pub(super) fn word<T>(row: &Row<'_>, index: usize, from_word: fn(&str) -> Option<T>) -> Result<T> {
     let text = row.get_ref(index)?.as_str()?;
     from_word(text).ok_or_else(|| unreadable(index, Type::Text, FromSqlError::Other(text.into())))
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> Result<T> {
     let text = row.get_ref(index)?.as_str()?;
     serde_json::from_str(text).map_err(|error| unreadable(index, Type::Text, error))
 }
@@ -452,7 +426,7 @@ fn json_or_empty<T: DeserializeOwned + Default>(row: &Row<'_>, index: usize) -> 
     }
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     index: usize,
     kind: Type,
     error: impl std::error::Error + Send + Sync + 'static,

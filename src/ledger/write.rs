@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Applied, Incident, NewRow, NewState, Owner, TableRecord, Write, read};
+use super::{Applied, NewRow, NewState, Owner, TableRecord, Write, incidents, read};
 use crate::model::{Outcome, Report, RunId};
 
 type Result<T> = rusqlite::Result<T>;
@@ -134,16 +134,8 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
             let name = job.as_ref().map_or("", |job| job.as_str());
             connection.prepare_cached("DELETE FROM pauses WHERE job = ?1")?.execute([name])?;
         }
-        Write::Incident(Incident { job, opened_at, run, failures, told }) => {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO incidents (job, opened_at, run, failures, told) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![job.as_str(), micros(*opened_at), run.0, failures.cast_signed(), told])?;
-        }
-        Write::IncidentClosed { job } => {
-            connection.prepare_cached("DELETE FROM incidents WHERE job = ?1")?.execute([job.as_str()])?;
-        }
+        Write::Incident(incident) => incidents::write(connection, incident)?,
+        Write::IncidentGone { job, check } => incidents::forget(connection, job.as_str(), check.as_deref())?,
         Write::Notice(notice) => {
             connection
                 .prepare_cached(
