@@ -26,7 +26,7 @@ use crate::config::JobTable;
 use crate::ledger::Notice;
 use crate::model::{Channel, NoticeKind};
 
-/// Between two tries: it doubles from the first to the second.
+/// Between two tries: it doubles from the first to the second. A server that is in order again tells nobody.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 

@@ -199,7 +199,8 @@ fn forget_ended(past: &mut ledger::Past, ledger: &dyn Ledger) -> Vec<Owner> {
     owners
 }
 
-/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
+/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted. Three times in each
+/// period that systemd has set: one that comes late is then no reason for a restart.
 async fn feed_watchdog(engine: EngineHandle, period: Duration) {
     while engine.ping().await.is_ok() {
         notify(&[sd_notify::NotifyState::Watchdog]);

@@ -231,7 +231,8 @@ impl Current {
 
 /// A dead spawner is noticed at once and not when the next program is due, so that no zombie waits until then.
 async fn replace_the_dead(inner: Weak<Inner>) {
-    const PAUSE: Duration = Duration::from_secs(5);
+    // One that dies again and again must not take all of the processor.
+    const AT_MOST_ONE_IN: Duration = Duration::from_secs(5);
     loop {
         let Some(died) = inner.upgrade().map(|inner| async move { inner.current.lock().await.link.died() })
         else {
@@ -242,7 +243,6 @@ async fn replace_the_dead(inner: Weak<Inner>) {
         if let Err(error) = (Spawner { inner }).link().await {
             tracing::error!("no program can be started: {error:#}");
         }
-        // One that dies again and again must not take all of the processor.
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(AT_MOST_ONE_IN).await;
     }
 }

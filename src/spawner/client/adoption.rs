@@ -121,7 +121,6 @@ impl Spawner {
     }
 
     async fn adopt(&self, pid: i32, path: &Path) -> Result<Met> {
-        const TRIES: u32 = 40;
         for _ in 0..TRIES {
             let socket = match rendezvous::connect(path) {
                 Ok(socket) => socket,
@@ -173,7 +172,7 @@ impl Spawner {
                         // A living `run-now`, whose run is its own.
                         return Ok(Met::Busy);
                     }
-                    tokio::time::sleep(Duration::from_millis(25)).await;
+                    tokio::time::sleep(NEXT_TRY).await;
                 }
                 Err(Refusal { reason, busy: None }) => bail!("process {pid}: {reason}"),
             }
@@ -184,6 +183,11 @@ impl Spawner {
 
 /// What a spawner of a former daemon is given to answer.
 const WELCOME: Duration = Duration::from_secs(10);
+
+/// A spawner that still takes itself for the servant of a process that is gone is about to read the end of their
+/// connection, and tells nobody when it has.
+const NEXT_TRY: Duration = Duration::from_millis(25);
+const TRIES: u32 = 40;
 
 /// What became of a spawner of a former daemon.
 enum Met {
