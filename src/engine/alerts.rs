@@ -153,8 +153,13 @@ impl Engine {
             None if !job.is_job() => own_routes(&table),
             None => vec![],
         };
-        let quiet: Vec<JobName> =
-            self.incidents.open().map(|incident| &incident.job).filter(|job| self.is_quiet(job)).cloned().collect();
+        let quiet: Vec<JobName> = self
+            .incidents
+            .open()
+            .map(|incident| &incident.job)
+            .filter(|job| self.is_quiet(job))
+            .cloned()
+            .collect();
         let heard = |job: &JobName| !quiet.contains(job) && !routes(job).is_empty();
         let changes = self.incidents.tick(now, remind_every, heard);
         let mut told = vec![];

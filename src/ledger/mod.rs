@@ -7,7 +7,6 @@ pub mod audit;
 mod buffered;
 mod damage;
 mod file;
-mod incidents;
 mod owner;
 mod prune;
 mod read;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, PauseRecord, SqliteLedger, incidents, read};
+use super::{Incident, JobPast, Ledger, LedgerError, Notice, OpenRun, PauseRecord, SqliteLedger, read};
 use super::{TableRecord, Write};
 use crate::model::{JobName, RunId};
 
@@ -35,7 +35,7 @@ impl Salvaged {
             open: read::open_runs(&connection).unwrap_or_default(),
             pauses: read::pauses(&connection).unwrap_or_default(),
             jobs: read::jobs(&connection).unwrap_or_default(),
-            incidents: incidents::readable(&connection).unwrap_or_default(),
+            incidents: read::readable_incidents(&connection).unwrap_or_default(),
             notices: read::readable_notices(&connection).unwrap_or_default(),
         }
     }

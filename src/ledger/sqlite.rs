@@ -17,7 +17,7 @@ use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
     Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, NewRow, Notice, OpenRun,
-    Owner, Past, PauseRecord, Place, SetAside, SlotRow, TableRecord, Write, damage, incidents, prune, read, rows, write,
+    Owner, Past, PauseRecord, Place, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -270,7 +270,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn incidents_of(&self, job: &JobName) -> Result<Vec<Incident>, LedgerError> {
-        self.snapshot(|connection| incidents::of_job(connection, job.as_str()))
+        self.snapshot(|connection| read::incidents_of(connection, job.as_str()))
     }
 
     fn notices(&self) -> Result<Vec<Notice>, LedgerError> {

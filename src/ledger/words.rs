@@ -8,7 +8,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Lost, SetAside};
-use crate::model::{Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, Severity, SkipReason, Trigger};
+use crate::model::{
+    Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, Severity, SkipReason, Trigger,
+};
 use crate::schedule::{Schedule, recorded};
 
 /// Who executes a run: enough to tell later whether that process still lives.

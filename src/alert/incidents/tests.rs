@@ -221,10 +221,7 @@ fn what_is_written_is_what_is_known() {
     let changes = incidents.ended(&of(&failed));
     assert_eq!(changes, [Change { write: Write::Incident(incident(2)), tell: None }]);
     assert_eq!(incidents.keep_only(|job| *job == a), []);
-    assert_eq!(
-        incidents.keep_only(|job| *job == b),
-        [Write::IncidentGone { job: a.clone(), check: None }]
-    );
+    assert_eq!(incidents.keep_only(|job| *job == b), [Write::IncidentGone { job: a.clone(), check: None }]);
     let works = end(3, Outcome::Succeeded, minute(3));
     assert_eq!(incidents.ended(&of(&works)), []);
     incidents.replace(&a, vec![incident(7)]);
