@@ -59,7 +59,7 @@ impl Message<'_> {
         }
         text += match (self.notice.kind, self.notice.job.is_job()) {
             (NoticeKind::Failed, true) => {
-                "\nNothing more is sent while it goes on failing; its recovery will be told.\n"
+                "\nFurther failures are not told, but for a reminder now and then; its recovery will be.\n"
             }
             (NoticeKind::Failed, false) => "\nThe jobs go on. The end of this trouble will be told.\n",
             (NoticeKind::Held, _) => {

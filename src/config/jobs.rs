@@ -111,11 +111,6 @@ impl<'a> Loading<'a> {
 
     /// What nobody will hear, although somebody is named.
     fn unheard(&mut self, alerts: Option<&Alerts>, contacts: &BTreeMap<String, Contact>) {
-        let written = self.root.get("alerts").and_then(|alerts| alerts.node.get("remind_every"));
-        if let Some(entry) = written {
-            let message = "reminders are not sent by this version: a failure is told once, and so is its end";
-            self.report(ProblemSeverity::Warning, entry.place, "alerts.remind_every", message, None);
-        }
         if alerts.is_some_and(|alerts| alerts.smtp.is_some()) {
             return;
         }

@@ -70,7 +70,7 @@ What to type next:
   punk-eco-sched logs db-backup --run 812
   punk-eco-sched run-now db-backup
 
-Nothing more is sent while it goes on failing; its recovery will be told.
+Further failures are not told, but for a reminder now and then; its recovery will be.
 ";
     assert_eq!(text, expected);
     assert_eq!(

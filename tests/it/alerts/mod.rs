@@ -128,7 +128,7 @@ What to type next:
   punk-eco-sched logs backup --run 1
   punk-eco-sched run-now backup
 
-Nothing more is sent while it goes on failing; its recovery will be told."
+Further failures are not told, but for a reminder now and then; its recovery will be."
     );
     let recovered = without_times(mails[1]["text"].as_str().unwrap());
     assert_eq!(header(1, "Subject"), format!("[punk-eco-sched] backup recovered on {name}"));
@@ -137,7 +137,7 @@ Nothing more is sent while it goes on failing; its recovery will be told."
         "{recovered}"
     );
     assert!(recovered.contains("\n  done      exit code 0\n  run       5\n"), "{recovered}");
-    assert!(!recovered.contains("Nothing more is sent"), "{recovered}");
+    assert!(!recovered.contains("Further failures are not told"), "{recovered}");
 }
 
 #[test]
