@@ -40,7 +40,7 @@ use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
 use self::plan::{Decision, Event, Plan, RefuseReason, Token};
 use self::recovery::Foreign;
-pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
+pub use self::recovery::{RUN_NOW, Recovery, living_programs, recover, recover_for_one_run};
 pub use self::restore::restore_lost;
 use self::runner::{Begin, Held, RunEnd, Surroundings};
 use self::time::Learnt;
@@ -82,7 +82,7 @@ pub struct Parts {
 
 /// Whether a run that has waited in a process beside daemons may begin, or end, there: not where a daemon has come
 /// meanwhile, which took it over. No other one comes while what this returns is held.
-pub type MayBegin = Box<dyn FnMut() -> Option<Permit> + Send>;
+pub type MayBegin = Arc<dyn Fn() -> Option<Permit> + Send + Sync>;
 pub type Permit = Box<dyn Send>;
 
 /// What a daemon writes first.
@@ -375,6 +375,8 @@ impl Engine {
                 Then::Answer(reply, answer) => drop(reply.send(answer)),
                 Then::TellEnd(run, end) => self.tell_end(run, end),
                 Then::Forget(run) => drop(self.runs.remove(&run)),
+                // An end that no ledger has: the spawner goes on to hold the exit for who takes the run over.
+                Then::Release(_) if problem.is_some() => {}
                 Then::Release(held) => self.unreleased.push(held),
             }
         }

@@ -199,6 +199,14 @@ pub fn recover_for_one_run(
     found
 }
 
+/// What outlived the process that had its run, each program as one whose end can be waited for.
+pub fn living_programs(left: &Adoption) -> HashMap<RunId, Owner> {
+    let programs = left.programs.iter().filter(|program| !program.ended);
+    let programs = programs.map(|program| (program.run, program.pid));
+    let orphans = left.orphans.iter().filter_map(|orphan| Some((orphan.run, orphan.pid()?)));
+    programs.chain(orphans).map(|(run, pid)| (run, Owner::of("program", pid))).collect()
+}
+
 /// What a daemon takes over of a run whose `run-now` has died beside it. None where nothing of it is left.
 pub(super) fn recover_beside(
     open: ledger::OpenRun,

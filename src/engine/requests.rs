@@ -43,6 +43,7 @@ impl Engine {
             }
             Message::ForeignGone { run } => self.foreign_gone(run, now, turn),
             Message::ForeignLeft { run, adoption } => self.foreign_left(run, adoption, now, turn),
+            Message::ForeignLives { run, program } => self.foreign_lives(run, program, now, turn),
             Message::RunNow { job, dry_run, by, reply } => self.run_now(&job, dry_run, by, reply, now, turn),
             Message::Cancel { run, by, reply } => {
                 let known = self.runs.contains_key(&run)
