@@ -47,7 +47,7 @@ use self::time::Learnt;
 use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
 use crate::config::JobTable;
-use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
+use crate::ledger::{self, Applied, Ledger, NewRow, NewState, TableRecord, Write};
 use crate::logs::Logs;
 use crate::model::{Outcome, RunId};
 use crate::spawner::Spawner;
@@ -204,7 +204,8 @@ impl Engine {
             held,
         } = parts.recovery;
         let pauses = recovered.pauses.clone();
-        let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
+        let refuses = |row: &NewRow| refuses(&*parts.ledger, row);
+        let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host, &refuses);
         let mut engine = Self {
             inbox,
             outbox: outbox.clone(),
@@ -291,8 +292,7 @@ impl Engine {
             for message in messages {
                 self.absorb(message, now, &mut turn);
             }
-            let decisions = self.plan.handle(Event::Tick, now);
-            self.decide(decisions, &mut turn, now);
+            self.plan_event(Event::Tick, now, &mut turn);
             self.tell_of_the_clock(now, &mut turn);
             self.complete(turn, now);
             self.prune(now);
@@ -346,16 +346,14 @@ impl Engine {
                     if row.state == NewState::Started {
                         start.push(*run);
                     }
-                    let decisions = self.plan.handle(Event::Claimed { token, run: *run }, now);
-                    self.decide(decisions, &mut next, now);
+                    self.plan_event(Event::Claimed { token, run: *run }, now, &mut next);
                 }
                 _ => {
                     if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
                         let reason = problem.clone().unwrap_or_else(|| "its row was not taken".to_owned());
                         let _ = request.reply.send(Err(Refusal::Unwritten(reason)));
                     }
-                    let decisions = self.plan.handle(Event::AlreadyClaimed { token }, now);
-                    self.decide(decisions, &mut next, now);
+                    self.plan_event(Event::AlreadyClaimed { token }, now, &mut next);
                 }
             }
         }
@@ -470,6 +468,11 @@ impl Engine {
         let pause = if self.pruning { PRUNE_PAUSE } else { PRUNE_EVERY };
         self.next_prune = now.checked_add(pause).unwrap_or(Timestamp::MAX);
     }
+}
+
+/// A ledger that can't be read refuses nothing now; it will when the row is written.
+fn refuses(ledger: &dyn Ledger, row: &NewRow) -> bool {
+    ledger.refuses(row).ok().flatten().is_some()
 }
 
 fn event(at: Timestamp, kind: &str, detail: serde_json::Value) -> Write {

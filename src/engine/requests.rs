@@ -113,7 +113,8 @@ impl Engine {
     }
 
     pub(super) fn plan_event(&mut self, event: Event, now: Timestamp, turn: &mut Turn) {
-        let decisions = self.plan.handle(event, now);
+        let ledger = &*self.ledger;
+        let decisions = self.plan.handle(event, now, &|row| super::refuses(ledger, row));
         self.decide(decisions, turn, now);
     }
 

@@ -229,7 +229,9 @@ impl World {
             epochs: self.epochs.clone().into_iter().collect(),
             ..past
         };
-        let (plan, decisions) = Plan::new(to.clone(), recovered, self.now, "host");
+        let ledger = &self.ledger;
+        let (plan, decisions) =
+            Plan::new(to.clone(), recovered, self.now, "host", &|row| super::refuses(ledger, row));
         self.plan = plan;
         // The plan can't know any more how they came about, but for the policy of today, nor the groups of jobs
         // that are gone.
@@ -244,6 +246,7 @@ impl World {
             playing.serial &= runs_all.contains(run);
             playing.started &= !again.contains(run);
         });
+        self.regroup();
         self.carry_out(decisions);
     }
 
@@ -290,7 +293,7 @@ fn slots_between(spec: &JobSpec, from: Timestamp, until: Timestamp) -> impl Iter
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each slot has one row by the table of its time, through reloads, restarts, sleep, pauses and jitter.
     #[test]
