@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::policy::PUNCTUAL;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -374,7 +375,7 @@ fn check_pieces(mut tables: Vec<Arc<JobTable>>, steps: &[Step], most: usize) -> 
         world.step(step, pieces[last].from);
         let now = world.now;
         // Measured by itself, or added up.
-        let cut = matches!(step, Step::Back(11..)) || latest.duration_since(now).as_secs() > 10;
+        let cut = matches!(step, Step::Back(11..)) || latest > now + PUNCTUAL;
         pieces[last].until = if cut { latest } else { latest.max(now) };
         latest = if cut { now } else { latest.max(now) };
         let table = world.plan.table().clone();
