@@ -43,11 +43,7 @@ pub fn standalone(
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
     sockets::raise_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = super::runtime()?;
     let now = clock.now();
     let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();

@@ -323,18 +323,7 @@ fn context(
 
 /// What the programs of an earlier daemon need: they were started long ago, with all that they were to have.
 pub(super) fn context_of_before(job: &JobName, run: RunId, attempt: u32, log: &RunLog) -> ProgramContext {
-    ProgramContext {
-        job: job.clone(),
-        run,
-        attempt,
-        slot: None,
-        origin: None,
-        account: None,
-        env: vec![],
-        nice: 0,
-        io: None,
-        log: Arc::new(log.clone()),
-    }
+    ProgramContext::new(job.clone(), run, attempt, Arc::new(log.clone()))
 }
 
 async fn finish_adopted(
