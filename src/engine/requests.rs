@@ -75,6 +75,8 @@ impl Engine {
             Message::Reload { table, mut record, by, done } => {
                 let detail = serde_json::json!({ "hash": table.hash, "by": by });
                 turn.writes.push(event(now, "reloaded", detail));
+                // What this lets begin follows the new one.
+                self.table = table.clone();
                 // Slots of the old table come first; the new one's record follows them.
                 self.plan_event(Event::Reload(table.clone()), now, turn);
                 // From this instant on, whenever the file was read.
@@ -88,8 +90,7 @@ impl Engine {
                     state: self.around.state.clone(),
                     stopping: self.around.stopping.clone(),
                 });
-                self.courier.table(table.clone());
-                self.table = table;
+                self.courier.table(table);
                 self.close_incidents_of_gone_jobs(turn);
                 turn.then.push(Then::Tell(done));
             }

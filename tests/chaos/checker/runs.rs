@@ -208,9 +208,9 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
                 && attempt.outcome == "timed_out"
                 && around.may_have_timed_out(&pair[0], end, attempt.started_at, timeout)
         };
-        let done = pair[0].end.is_some_and(|end| {
-            end.code == 0 && !around.daemon_ended_all_at(end.steady) && !timed_out(&end)
-        });
+        let done = pair[0]
+            .end
+            .is_some_and(|end| end.code == 0 && !around.daemon_ended_all_at(end.steady) && !timed_out(&end));
         if done && !around.spawner_died_between(pair[0].born, pair[1].born) {
             problems.push(format!("{} was done and ran again", named()));
         }

@@ -87,3 +87,30 @@ fn a_cancel_in_the_turn_that_dequeues_a_run_ends_it() {
     assert_eq!(outcomes, ["cancelled", "succeeded"]);
     edge.stop();
 }
+
+#[test]
+fn a_run_that_the_reload_itself_lets_begin_follows_the_new_table() {
+    let host = Host::new("");
+    let dir = host.dir.path().display();
+    let job = |overlap: &str, says: &str| {
+        format!(
+            "  gated:\n    overlap: {overlap}\n    command: {{ shell: 'echo {says}; while [ ! -e {dir}/go ]; do sleep 0.05; done' }}\n"
+        )
+    };
+    host.write_jobs(&job("queue", "old"));
+    let daemon = host.daemon();
+    for _ in 0..2 {
+        assert!(host.cli(&["run-now", "gated", "--detach"]).status.success());
+    }
+    wait_until("the first has begun", || host.log("gated").contains("old"));
+    host.write_jobs(&job("allow", "new"));
+    assert!(host.cli(&["reload"]).status.success());
+    wait_until("the second has begun", || host.log("gated").contains(" 2 stdout | "));
+    std::fs::write(host.path("go"), "").unwrap();
+    wait_until("both have ended", || host.history("gated").iter().all(|row| row["outcome"] == "succeeded"));
+    let log = host.log("gated");
+    let says: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once(" stdout | ")).map(|(_, text)| text).collect();
+    assert_eq!(says, ["old", "new"]);
+    assert!(daemon.stop().success());
+}
