@@ -1,5 +1,7 @@
 //! What the product dumps is restored by it: `restore db` and `verify_backup` against a real PostgreSQL.
 
+mod encodings;
+mod everything;
 mod forms;
 mod inside;
 mod proof;
