@@ -85,8 +85,7 @@ impl Job for VerifyBackup {
         }
         let since = work.clock.since_boot();
         let readers = self.readers(ctx, kept, &target)?;
-        let checked =
-            verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
+        let checked = verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
         let read = work.clock.since_boot().saturating_sub(since);
         let report = report(&file, &checked).fact("read_seconds", rounded(read.as_secs_f64()));
         if !self.restore {

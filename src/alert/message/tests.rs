@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::Incident;
-use crate::model::{Channel, JobName, RunId};
+use crate::model::{Channel, Finding, JobName, RunId};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
