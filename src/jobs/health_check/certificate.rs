@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use crate::document::Invalid;
 use crate::host::certificates;
@@ -36,6 +37,9 @@ pub(super) struct Certificate {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn two_weeks() -> HumanDuration {
@@ -50,7 +54,7 @@ impl Check for Certificate {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

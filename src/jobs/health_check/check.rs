@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::jobs::{HostContext, JobContext, Lack};
 
@@ -31,11 +32,12 @@ pub(super) trait Check: Debug + Send + Sync {
     }
 }
 
-/// What every check may say of itself; both also stand beside the check's key.
+/// What every check may say of itself; each also stands beside the check's key.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Common<'a> {
     pub(super) name: Option<&'a String>,
     pub(super) severity: Option<CheckSeverity>,
+    pub(super) tolerance: Option<Tolerance>,
 }
 
 /// What came of a look.
@@ -56,6 +58,8 @@ pub(super) enum State {
     Failing,
     /// It can't be told: what was to be looked at doesn't let itself be measured. No better than failing.
     Unknown,
+    /// There is too little to judge by, as of a site without visitors. Neither good nor bad.
+    TooLittle,
 }
 
 impl State {
@@ -63,7 +67,7 @@ impl State {
         match self {
             Self::Ok => "ok",
             Self::Failing => "failing",
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::TooLittle => "unknown",
         }
     }
 }
@@ -76,6 +80,10 @@ impl Measured {
 
     pub(super) fn unknown(text: impl Into<String>) -> Self {
         Self { state: State::Unknown, ..Self::of(false, text) }
+    }
+
+    pub(super) fn too_little(text: impl Into<String>) -> Self {
+        Self { state: State::TooLittle, ..Self::of(true, text) }
     }
 
     /// With the numbers behind the text.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::net::unix::pipe;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Running, Status, find_program, login_path};
@@ -37,6 +38,9 @@ pub(super) struct Command {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn thirty_seconds() -> HumanDuration {
@@ -50,7 +54,7 @@ impl Check for Command {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured, rounded, shown};
 use super::samples::{Kept, Sample, Samples};
 use crate::document::Invalid;
@@ -38,6 +39,9 @@ pub(super) struct Cpu {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn eighty_percent() -> Percent {
@@ -55,7 +59,7 @@ impl Check for Cpu {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

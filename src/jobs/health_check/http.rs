@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
 use crate::document::Invalid;
@@ -47,6 +48,9 @@ pub(super) struct Http {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn ok() -> Vec<u16> {
@@ -64,7 +68,7 @@ impl Check for Http {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

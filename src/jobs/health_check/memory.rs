@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured, rounded, shown};
 use crate::host::load::Memory as Reading;
 use crate::jobs::JobContext;
@@ -20,6 +21,9 @@ pub(super) struct Memory {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn eighty_percent() -> Percent {
@@ -33,7 +37,7 @@ impl Check for Memory {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     async fn look(&self, _ctx: &JobContext) -> Measured {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::CheckSeverity;
+use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
 use crate::document::Invalid;
@@ -29,6 +30,9 @@ pub(super) struct Tcp {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn three_seconds() -> HumanDuration {
@@ -42,7 +46,7 @@ impl Check for Tcp {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {
