@@ -11,6 +11,7 @@ use memchr::{memchr, memchr_iter, memmem, memrchr};
 use serde::{Deserialize, Serialize};
 
 use self::copied::copied_table;
+pub(super) use self::copied::readable;
 use self::order::Order;
 
 /// The rows of one table, by its real (unquoted) name.

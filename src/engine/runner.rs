@@ -168,6 +168,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
         run.log
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
+        // The pause is what was asked for: whatever made the attempt fail is given time to end.
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             break cancelled_between();
         }

@@ -17,6 +17,7 @@ use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use crate::backup::crypt::Identities;
 use crate::backup::manifest::{Manifest, ProofEvent, State};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::postgres::Readers;
 use crate::backup::read::Progress;
 use crate::backup::restore::amount;
 use crate::backup::restore::scratch::{self, Proven, Unproven};
@@ -83,7 +84,9 @@ impl Job for VerifyBackup {
             return Ok(Report::new(format!("would read {}{restored}", file.display())));
         }
         let since = work.clock.since_boot();
-        let checked = verify::check(&work, &file, keys.as_ref(), Progress::default()).await?;
+        let readers = self.readers(ctx, kept, &target)?;
+        let checked =
+            verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
         let read = work.clock.since_boot().saturating_sub(since);
         let report = report(&file, &checked).fact("read_seconds", rounded(read.as_secs_f64()));
         if !self.restore {
@@ -154,6 +157,12 @@ impl VerifyBackup {
         let name = self.connection.as_ref().unwrap_or(&kept.connection);
         let found = named(&ctx.connections, name)?;
         found.located().map_err(|error| JobError::permanent(anyhow!("connection {name}: host: {error}")))
+    }
+
+    /// Its custom dumps are read where they were made, else where they are restored.
+    fn readers(&self, ctx: &JobContext, kept: &Kept, target: &Connection) -> Result<Readers, JobError> {
+        let own = Some(named(&ctx.connections, &kept.connection)?.clone());
+        Ok(Readers { own, others: vec![target.clone()] })
     }
 }
 

@@ -77,14 +77,18 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Those of this host that read the dumps of most versions, where no server says which one is wanted.
-    pub async fn newest(programs: &Programs) -> Result<Self, Trouble> {
+    /// Those of the container, for dumps that are read and belong to no server of it.
+    pub(super) fn reading_inside(inside: Inside, version: &str) -> Result<Self, Trouble> {
+        let tools = Self::versioned("pg_restore".into(), version)?;
+        Ok(Self { inside: Some(inside), ..tools })
+    }
+
+    /// Those of this host that read the dumps of most versions, where no server says which one is wanted; `None`: it
+    /// has none.
+    pub(super) async fn newest(programs: &Programs) -> Result<Option<Self>, Trouble> {
         match choose(path_variable().as_deref(), Path::new(INSTALLED), u32::MAX) {
-            Some(pg_dump) => Self::asked(programs, pg_dump).await,
-            None => Err(Trouble::lasting(anyhow!(
-                "pg_restore, which alone reads a custom dump, is neither in the PATH nor under {INSTALLED}: install the \
-                 package postgresql-client"
-            ))),
+            Some(pg_dump) => Self::asked(programs, pg_dump).await.map(Some),
+            None => Ok(None),
         }
     }
 

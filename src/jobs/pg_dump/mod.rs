@@ -140,7 +140,7 @@ impl PgDump {
 async fn lacking_inside(mut connection: Connection, container: &Container, now: Timestamp) -> Option<Lack> {
     let looked = async {
         let inside = Inside::find(&mut connection, container, now).await?;
-        let version = inside.version().await?;
+        let version = inside.version("pg_dump").await?;
         let facts = inside.facts(&connection).await?;
         Ok::<_, PostgresError>((version, facts))
     };
