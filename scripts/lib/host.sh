@@ -6,9 +6,11 @@ say() { printf '\n\033[1m==> %s\033[0m\n' "$*" | if [[ -t 1 && -z ${NO_COLOR:-} 
 warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { warn "$*"; exit 1; }
 
-# The folder of PostgreSQL's server programs, newest version first; empty where there is none.
+# The folder of PostgreSQL's server programs, newest version first; empty where there is none. POSTGRES_PROGRAMS names
+# another one.
 postgres_programs() {
     local initdb
+    if [[ -n ${POSTGRES_PROGRAMS:-} ]]; then echo "$POSTGRES_PROGRAMS"; return; fi
     initdb=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb | sort -rV | while read -r one; do
         [[ -x $one ]] && echo "$one" && break
     done)

@@ -83,7 +83,10 @@ mod tests {
                     \"entries\": [\n    {\"path\":\"é\"},\n    {\"path\":\"b\"}\n  ]\n}\n";
         let mut keys = Keys::parse(text.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(keys.to_text()).unwrap(), text);
-        assert_eq!((keys.get::<f64>("z"), keys.get::<f64>("proof"), keys.get::<f64>("y")), (Some(1.5), None, None));
+        assert_eq!(
+            (keys.get::<f64>("z"), keys.get::<f64>("proof"), keys.get::<f64>("y")),
+            (Some(1.5), None, None)
+        );
         keys.set("proof", &serde_json::json!({"state": "verified"})).unwrap();
         keys.set("copies", &["a"]).unwrap();
         let expected = text.replace("written", "verified");

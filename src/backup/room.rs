@@ -51,12 +51,7 @@ impl Room {
         let space = Space::of(&directory)?;
         let device = rustix::fs::fstat(&directory)?.st_dev;
         let data = data.and_then(|data| rustix::fs::stat(data).ok());
-        Ok(Self {
-            space,
-            min_free,
-            expected,
-            with_postgres: data.is_some_and(|data| data.st_dev == device),
-        })
+        Ok(Self { space, min_free, expected, with_postgres: data.is_some_and(|data| data.st_dev == device) })
     }
 
     /// Bytes that stay free while the backup is made.

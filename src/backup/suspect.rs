@@ -47,9 +47,8 @@ pub fn reasons(before: &[Manifest], new: &Manifest) -> Vec<String> {
 pub fn reasons_of_archive(before: &[(u64, u64)], (files, bytes): (u64, u64)) -> Vec<String> {
     let than = than(before.len(), "archive");
     let size = fallen(bytes, before.iter().map(|one| one.1).collect());
-    let size = size.map(|usual| {
-        format!("its size fell to {} (uncompressed), from {} {than}", Size(bytes), Size(usual))
-    });
+    let size = size
+        .map(|usual| format!("its size fell to {} (uncompressed), from {} {than}", Size(bytes), Size(usual)));
     let count = fallen(files, before.iter().map(|one| one.0).collect());
     let count = count.map(|usual| format!("its files fell to {files}, from {usual} {than}"));
     size.into_iter().chain(count).collect()

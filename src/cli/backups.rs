@@ -130,7 +130,8 @@ fn row(directory: &Path, folder: &Path, backup: &Backup) -> Row {
         }
     };
     let is_archive = names::is_archive(&candidate.name);
-    let of = candidate.database.strip_prefix("archive ").filter(|_| is_archive).unwrap_or(&candidate.database);
+    let of =
+        candidate.database.strip_prefix("archive ").filter(|_| is_archive).unwrap_or(&candidate.database);
     let restored = |event: &&EventHead| event.state == State::Verified.word() && event.seconds.is_some();
     Row {
         job: backup.head.as_ref().and_then(|head| head.job.clone()),
@@ -141,7 +142,9 @@ fn row(directory: &Path, folder: &Path, backup: &Backup) -> Row {
         proof: proof.map(|proof| proof.state.clone()),
         suspect,
         // An archive is proven by reading it.
-        restore_seconds: proof.filter(|_| !is_archive).and_then(|proof| proof.events.iter().rev().find(restored)?.seconds),
+        restore_seconds: proof
+            .filter(|_| !is_archive)
+            .and_then(|proof| proof.events.iter().rev().find(restored)?.seconds),
         copies: backup.head.iter().flat_map(|head| &head.copies).map(|copy| copy.to.clone()).collect(),
         file: file.to_string_lossy().into_owned(),
     }

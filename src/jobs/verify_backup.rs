@@ -92,8 +92,7 @@ impl Job for VerifyBackup {
         }
         let since = work.clock.since_boot();
         let readers = Self::readers(ctx, connection, &target)?;
-        let checked =
-            verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
+        let checked = verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
         let read = work.clock.since_boot().saturating_sub(since);
         let again = verify::look_again(&file, &checked.manifest);
         let looked = again.map_err(|error| untold(&work, &file, "compared with those before it", &error))?;
@@ -140,7 +139,10 @@ impl Job for VerifyBackup {
         let named = self.connection.as_ref().filter(|name| !ctx.connections.contains_key(name.as_str()));
         lacks.extend(named.map(|name| lack(format!("connection {name} is not among those under postgres:"))));
         if let (Some(_), Some(Kept { of: Backs::Files(_), .. })) = (&self.connection, &self.kept) {
-            let message = format!("{} makes archives of files, which go to no server: `connection` has no use", self.of);
+            let message = format!(
+                "{} makes archives of files, which go to no server: `connection` has no use",
+                self.of
+            );
             lacks.push(Lack { fatal: false, message, hint: Some("leave it out".to_owned()) });
         }
         lacks
@@ -172,11 +174,7 @@ impl VerifyBackup {
     }
 
     /// Its custom dumps are read where they were made, else where they are restored.
-    fn readers(
-        ctx: &JobContext,
-        dumped: &ConnectionName,
-        target: &Connection,
-    ) -> Result<Readers, JobError> {
+    fn readers(ctx: &JobContext, dumped: &ConnectionName, target: &Connection) -> Result<Readers, JobError> {
         let own = Some(named(&ctx.connections, dumped)?.clone());
         Ok(Readers { own, others: vec![target.clone()] })
     }

@@ -21,18 +21,8 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
     let (job, run, log) = (JobName::new("one").unwrap(), RunId(7), RunLog::memory());
     let slot = "2026-11-22T23:00:00Z".parse().ok();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let programs = spawner.programs(ProgramContext {
-        job: job.clone(),
-        run,
-        attempt: 1,
-        slot,
-        origin: None,
-        account: None,
-        env,
-        nice: 0,
-        io: None,
-        log: Arc::new(log.clone()),
-    });
+    let context = ProgramContext::new(job.clone(), run, 1, Arc::new(log.clone()));
+    let programs = spawner.programs(ProgramContext { slot, env, ..context });
     let ctx = JobContext {
         job,
         run,

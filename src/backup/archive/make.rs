@@ -94,7 +94,8 @@ pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Resu
         drop(out);
         partial.file.sync_all()
     };
-    write(&mut manifest).map_err(|error| explain(directory, &room, StreamError::Write { written: 0, error }))?;
+    write(&mut manifest)
+        .map_err(|error| explain(directory, &room, StreamError::Write { written: 0, error }))?;
     let manifest_name = manifest.name.clone();
     publish::publish(vec![archive, manifest])
         .map_err(|error| Trouble::Passing(anyhow!("in {}: {error}", directory.path.display())))?;

@@ -156,14 +156,15 @@ async fn bring_to(
         // It is tried again by the next run; a store that is away is told by what comes now.
         Err(error) => work.note(&format!("what was left half-done could not be cleared: {error}")),
     }
+    let way = Way { work, directory, destination, store: &store };
     let mut copies = Vec::new();
     for (name, head) in wanted {
-        let sent = bounded(work, send_to(work, directory, name, head, destination, &store)).await;
+        let sent = bounded(work, way.send(name, head)).await;
         copies.push(sent.map_err(|error| Unsent { manifest: Some(name.clone()), error })?);
     }
     for (name, head) in &here {
         if head.copy_at(&destination.place.url).is_some_and(|copied| head.has_news_for(copied)) {
-            let renewed = bounded(work, put_manifest(work, directory, name, head, destination, &store)).await;
+            let renewed = bounded(work, way.send_manifest(name, head)).await;
             renewed.map_err(nothing)?;
             work.note(&format!("what is known of {name} was sent to {}", destination.place.url));
         }
@@ -191,69 +192,69 @@ pub async fn send(
 ) -> Result<Copied, Trouble> {
     let head = read(directory, manifest).map_err(trouble)?;
     let store = Store::open(&destination.place).await.map_err(trouble)?;
-    bounded(work, send_to(work, directory, manifest, &head, destination, &store)).await.map_err(trouble)
+    let way = Way { work, directory, destination, store: &store };
+    bounded(work, way.send(manifest, &head)).await.map_err(trouble)
 }
 
 pub(super) fn trouble(error: ObjectError) -> Trouble {
     if error.is_lasting() { Trouble::lasting(error) } else { Trouble::passing(error) }
 }
 
-async fn send_to(
-    work: &Work,
-    directory: &Arc<Directory>,
-    manifest: &str,
-    head: &Head,
-    destination: &Destination,
-    store: &Store,
-) -> Result<Copied, ObjectError> {
-    let url = &destination.place.url;
-    let there = store.read(manifest).await?.map(|text| Head::parse(&text));
-    if let Some(Ok(other)) = &there
-        && (&other.sha256, &other.host) != (&head.sha256, &head.host)
-    {
-        let reason = format!(
-            "it holds another backup named {}, of host {}: give each host its own prefix",
-            names::stem_of(manifest),
-            other.host
-        );
-        return Err(ObjectError::Refused { url: url.clone(), reason });
-    }
-    for (name, content) in head.files() {
-        if store.has(name, &content).await? {
-            continue;
-        }
-        let opened = directory.open_file(name);
-        let file = opened.map_err(|error| local(directory, name, error))?;
-        store.put(name, file, &content, &uploads(work)).await?;
-    }
-    let copied = put_manifest(work, directory, manifest, head, destination, store).await?;
-    work.note(&format!("copied {} to {url}, and compared it there", names::stem_of(manifest)));
-    Ok(copied)
+/// From the folder here to one place elsewhere.
+struct Way<'a> {
+    work: &'a Work,
+    directory: &'a Arc<Directory>,
+    destination: &'a Destination,
+    store: &'a Store,
 }
 
-/// Sends the manifest as it is now, and records that it was sent.
-async fn put_manifest(
-    work: &Work,
-    directory: &Arc<Directory>,
-    manifest: &str,
-    head: &Head,
-    destination: &Destination,
-    store: &Store,
-) -> Result<Copied, ObjectError> {
-    let bytes = head.files().iter().map(|(_, content)| content.bytes).sum();
-    let url = &destination.place.url;
-    let mut copied = Copied { to: url.clone(), at: work.now(), bytes };
-    for _ in 0..TRIES {
-        let text = directory.read(manifest).map_err(|error| local(directory, manifest, error))?;
-        let sent = with_copy(&text, url, Some(&copied)).map_err(|error| local(directory, manifest, error))?;
-        store.put_small(manifest, sent).await?;
-        if record(directory, manifest, url, Some(&copied))? == proof_in(&text) {
-            break;
+impl Way<'_> {
+    async fn send(&self, manifest: &str, head: &Head) -> Result<Copied, ObjectError> {
+        let Self { work, directory, destination, store } = self;
+        let url = &destination.place.url;
+        let there = store.read(manifest).await?.map(|text| Head::parse(&text));
+        if let Some(Ok(other)) = &there
+            && (&other.sha256, &other.host) != (&head.sha256, &head.host)
+        {
+            let reason = format!(
+                "it holds another backup named {}, of host {}: give each host its own prefix",
+                names::stem_of(manifest),
+                other.host
+            );
+            return Err(ObjectError::Refused { url: url.clone(), reason });
         }
-        // Something became known of the backup meanwhile, which the copy is to tell as well.
-        copied.at = work.now();
+        for (name, content) in head.files() {
+            if store.has(name, &content).await? {
+                continue;
+            }
+            let opened = directory.open_file(name);
+            let file = opened.map_err(|error| local(directory, name, error))?;
+            store.put(name, file, &content, &uploads(work)).await?;
+        }
+        let copied = self.send_manifest(manifest, head).await?;
+        work.note(&format!("copied {} to {url}, and compared it there", names::stem_of(manifest)));
+        Ok(copied)
     }
-    Ok(copied)
+
+    /// Sends the manifest as it is now, and records that it was sent.
+    async fn send_manifest(&self, manifest: &str, head: &Head) -> Result<Copied, ObjectError> {
+        let Self { work, directory, destination, store } = self;
+        let bytes = head.files().iter().map(|(_, content)| content.bytes).sum();
+        let url = &destination.place.url;
+        let mut copied = Copied { to: url.clone(), at: work.now(), bytes };
+        let failed = |error| local(directory, manifest, error);
+        for _ in 0..TRIES {
+            let text = directory.read(manifest).map_err(failed)?;
+            let sent = with_copy(&text, url, Some(&copied)).map_err(failed)?;
+            store.put_small(manifest, sent).await?;
+            if record(directory, manifest, url, Some(&copied))? == proof_in(&text) {
+                break;
+            }
+            // Something became known of the backup meanwhile, which the copy is to tell as well.
+            copied.at = work.now();
+        }
+        Ok(copied)
+    }
 }
 
 /// How often a manifest is sent that is changed while it is on its way; the next run sends what comes after.

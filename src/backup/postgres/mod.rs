@@ -3,6 +3,7 @@
 
 mod failure;
 mod inside;
+mod installed;
 mod passage;
 mod readers;
 mod sessions;
@@ -13,10 +14,11 @@ use serde::Deserialize;
 
 pub use failure::{Failure, cant, explain, incomplete, unwritable};
 pub use inside::Inside;
+pub use installed::{Lacking, lacking, unfit};
 pub use passage::through;
 pub use readers::Readers;
 pub use sessions::end as end_sessions;
-pub use tools::{Call, Custom, DumpOrder, Lacking, Tools, lacking, unfit};
+pub use tools::{Call, Custom, DumpOrder, Tools};
 
 use super::work::{Trouble, Work};
 use crate::host::postgres::{Connection, ServerFacts};

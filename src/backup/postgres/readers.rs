@@ -4,7 +4,8 @@
 use anyhow::anyhow;
 
 use super::inside::Inside;
-use super::tools::{INSTALLED, Tools};
+use super::installed::INSTALLED;
+use super::tools::Tools;
 use crate::backup::work::{Trouble, Work};
 use crate::host::postgres::{Connection, Container};
 

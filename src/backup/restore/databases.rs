@@ -89,8 +89,33 @@ fn creating(name: &str, like: Option<&Properties>, tablespace: Option<&str>, maj
 /// # Errors
 /// What the server said.
 pub(super) async fn drop(server: &Server<'_>, name: &str) -> Result<(), Trouble> {
+    forget_subscriptions(server, name).await;
     let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", ident(name));
     server.tell(&server.entry.database, &sql).await
+}
+
+/// A server keeps a database that has a subscription. The slot at its publisher is that of the database that was dumped,
+/// which goes on with it: a subscription is dropped without its slot. What fails here, the drop tells.
+async fn forget_subscriptions(server: &Server<'_>, name: &str) {
+    let of = format!(
+        "SELECT to_jsonb(subname) FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = {});",
+        literal(name)
+    );
+    let subscriptions: Vec<String> = server.ask(&server.entry.database, &of).await.unwrap_or_default();
+    for subscription in subscriptions {
+        let told = server.tell(name, &forgetting(&subscription)).await;
+        if let Err(error) = told {
+            server.work.note(&format!("the subscription {subscription} of {name} can't be dropped: {error}"));
+        }
+    }
+}
+
+fn forgetting(subscription: &str) -> String {
+    let subscription = ident(subscription);
+    format!(
+        "ALTER SUBSCRIPTION {subscription} DISABLE;\nALTER SUBSCRIPTION {subscription} SET (slot_name = NONE);\nDROP \
+         SUBSCRIPTION {subscription};"
+    )
 }
 
 /// # Errors

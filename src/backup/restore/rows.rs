@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use super::server::Server;
-use crate::backup::count::TableRows;
+use crate::backup::count::{TableRows, readable};
 use crate::backup::work::Trouble;
 
 /// The tables of a database, with their rows.
@@ -20,10 +22,15 @@ struct Found {
     of_extension: bool,
 }
 
-/// Each table by itself (ONLY), as COPY dumps it.
+/// Each table by itself (ONLY), as COPY dumps it. In the database's own encoding throughout, whatever that is: bytes that
+/// are no text anywhere else can't be converted, and a dump names its tables in that encoding too.
 const COUNTS: &str = r"
-SELECT format('SELECT jsonb_build_array(%L, %L, (SELECT count(*) FROM ONLY %I.%I), %L::bool)', n.nspname, c.relname, n.nspname,
-  c.relname, EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+SELECT getdatabaseencoding() AS own \gset
+SET client_encoding = :'own';
+SELECT format('SELECT jsonb_build_array(%L, %L, (SELECT count(*) FROM ONLY %I.%I), %L::bool)',
+  encode(convert_to(n.nspname, getdatabaseencoding()), 'hex'), encode(convert_to(c.relname, getdatabaseencoding()), 'hex'),
+  n.nspname, c.relname,
+  EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
   AND n.nspname NOT LIKE 'pg\_toast%'
@@ -35,12 +42,32 @@ ORDER BY 1 \gexec
 /// # Errors
 /// What psql said.
 pub(super) async fn count(server: &Server<'_>, database: &str) -> Result<Rows, Trouble> {
-    let counted: Vec<(String, String, u64, bool)> = server.ask(database, COUNTS).await?;
+    let counted: Vec<(Name, Name, u64, bool)> = server.ask(database, COUNTS).await?;
     let tables = counted
         .into_iter()
-        .map(|(schema, name, rows, of_extension)| ((schema, name), Found { rows, of_extension }))
+        .map(|(schema, name, rows, of_extension)| ((schema.0, name.0), Found { rows, of_extension }))
         .collect();
     Ok(Rows { tables })
+}
+
+/// A name whose bytes came in hex.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        let byte = |pair: &[u8]| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            (pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit()))
+                .then(|| u8::from_str_radix(pair, 16).ok())
+                .flatten()
+        };
+        let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(|bytes| Self(readable(&bytes))).ok_or("a name must be in hex")
+    }
 }
 
 impl Rows {
@@ -79,6 +106,16 @@ pub(super) fn told(differences: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_told_as_the_dump_has_it_whatever_its_encoding() {
+        let name = |hex: &str| Name::try_from(hex.to_owned()).map(|name| name.0);
+        assert_eq!(name("636166c3a9"), Ok("café".to_owned()));
+        assert_eq!(name("636166e9"), Ok(r"caf\xe9".to_owned()));
+        assert_eq!(name(""), Ok(String::new()));
+        assert_eq!(name("6"), Err("a name must be in hex"));
+        assert_eq!(name("+6"), Err("a name must be in hex"));
+    }
 
     #[test]
     fn a_table_that_is_short_or_missing_is_named_and_an_extension_may_add_rows() {

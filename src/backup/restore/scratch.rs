@@ -146,16 +146,13 @@ async fn lock(server: &Server<'_>, name: &str) -> Result<Option<Lock>, Trouble> 
     let Some(answer) = psql.stdout.take() else { return Err(stopped()) };
     let asked = format!("SELECT pg_try_advisory_lock({LOCKS}, hashtext({}));\n", literal(name));
     rustix::io::write(&write_end, asked.as_bytes()).map_err(anyhow::Error::from)?;
-    let mut reading = tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         let mut said = [0];
         File::from(answer).read_exact(&mut said).map(|()| said[0])
     });
-    let said = tokio::select! {
-        said = &mut reading => joined(said).ok(),
-        () = tokio::time::sleep(PATIENCE) => None,
-        () = server.work.cancel.cancelled() => None,
-    };
-    match said {
+    let said = tokio::time::timeout(PATIENCE, reading);
+    let said = server.work.cancel.run_until_cancelled(said).await.and_then(Result::ok);
+    match said.and_then(|said| joined(said).ok()) {
         Some(b't') => Ok(Some(Lock { _stdin: write_end, _psql: psql })),
         Some(_) => Ok(None),
         None => {
@@ -171,16 +168,14 @@ async fn sweep(server: &Server<'_>) -> Result<(), Trouble> {
     let left = format!("SELECT to_jsonb(datname) FROM pg_database WHERE datname ~ '^{PREFIX}[0-9]';");
     let left: Vec<String> = server.ask(entry, &left).await?;
     for name in &left {
-        // One session: the lock keeps others from it until it is gone.
-        let sql = format!(
-            "SELECT pg_try_advisory_lock({LOCKS}, hashtext({})) AS free \\gset\n\\if :free\nDROP DATABASE IF EXISTS {} WITH \
-             (FORCE);\nSELECT to_jsonb(true);\n\\endif",
-            literal(name),
-            ident(name)
-        );
-        match server.ask::<bool>(entry, &sql).await {
-            Ok(dropped) if dropped.is_empty() => {}
-            Ok(_) => server.work.note(&format!("dropped {name}, which a process that is gone left behind")),
+        let dropped = match lock(server, name).await {
+            Ok(None) => continue,
+            // The lock keeps others from it until it is gone.
+            Ok(Some(_lock)) => databases::drop(server, name).await,
+            Err(error) => Err(error),
+        };
+        match dropped {
+            Ok(()) => server.work.note(&format!("dropped {name}, which a process that is gone left behind")),
             // Perhaps another user's: it is in nobody's way.
             Err(error) => server.work.note(&format!("{name} was left behind and can't be dropped: {error}")),
         }

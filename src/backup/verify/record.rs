@@ -87,11 +87,7 @@ pub fn look_again(file: &Path, checked: &Manifest) -> io::Result<Manifest> {
 
 /// The manifest as it is by now, which others may have written to, and only its proof changed: what a later version
 /// has put into it stays.
-fn write(
-    place: &Place,
-    checked: &Manifest,
-    change: impl FnOnce(&mut Proof),
-) -> io::Result<Manifest> {
+fn write(place: &Place, checked: &Manifest, change: impl FnOnce(&mut Proof)) -> io::Result<Manifest> {
     let name = place.manifest_name();
     let stat = std::fs::metadata(place.directory.join(&name))?;
     let owner = Owner { uid: stat.uid(), gid: stat.gid() };

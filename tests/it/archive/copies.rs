@@ -48,7 +48,10 @@ async fn an_encrypted_archive_is_read_by_the_holder_of_the_key_alone() {
         let check = |keys: Option<&Identities>| archive::check(&work, &file, keys, Progress::default());
         let other = Identities::parse(age::x25519::Identity::generate().to_string().expose_secret()).unwrap();
         let none = check(None).unwrap_err().to_string();
-        assert!(none.contains("it is encrypted, and no key was given") || none.contains("is encrypted"), "{none}");
+        assert!(
+            none.contains("it is encrypted, and no key was given") || none.contains("is encrypted"),
+            "{none}"
+        );
         let wrong = check(Some(&other)).unwrap_err().to_string();
         assert!(wrong.contains("is encrypted for other keys than the given one"), "{wrong}");
         // Whoever lacks the key says nothing of the archive.
@@ -93,7 +96,8 @@ async fn an_archive_is_where_it_is_wanted_and_a_copy_that_was_cut_is_completed_b
     let network = Network::to(s3.port, 64 << 10);
     let bench = bench().await;
     std::fs::create_dir(bench.path("share")).unwrap();
-    let noise = (0..200_000_u32).flat_map(|number| <sha2::Sha256 as sha2::Digest>::digest(number.to_le_bytes()));
+    let noise =
+        (0..200_000_u32).flat_map(|number| <sha2::Sha256 as sha2::Digest>::digest(number.to_le_bytes()));
     std::fs::write(bench.path("media/noise"), noise.collect::<Vec<u8>>()).unwrap();
     let copy_to = copy_to(&bench, network.port);
     let options = options(&bench, &["media"], &format!(r#", "copy_to": {copy_to}"#));
@@ -144,7 +148,8 @@ async fn what_is_recorded_in_a_manifest_at_once_is_all_there() {
     std::fs::write(bench.path("media/a"), "content of a").unwrap();
     let (file, _) = archived(&bench, "").await;
     let (directory, _) = Directory::open(&bench.path("archives"), Owner::own(), 0o600).unwrap();
-    let name = names(&bench.path("archives")).into_iter().find(|name| name.ends_with(".manifest.json")).unwrap();
+    let name =
+        names(&bench.path("archives")).into_iter().find(|name| name.ends_with(".manifest.json")).unwrap();
     let work = bench.context().work();
     // Somebody else, who adds what this version doesn't know.
     let marking = {

@@ -103,7 +103,10 @@ async fn an_archive_of_half_the_files_is_suspect_and_so_is_one_that_lacks_some()
     let last = bench.path("archives/media-20261122T000000Z.tar.gz");
     let files = "its files fell to 9, from 21 in the middle of the last 2 archives";
     let suspect = manifest(&last).proof.suspect;
-    assert!(suspect.len() == 2 && suspect[0].starts_with("its size fell to ") && suspect[1] == files, "{suspect:?}");
+    assert!(
+        suspect.len() == 2 && suspect[0].starts_with("its size fell to ") && suspect[1] == files,
+        "{suspect:?}"
+    );
     let report = prove(&bench).await.unwrap();
     let told: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
     assert_eq!(told.len(), 2, "{told:?}");

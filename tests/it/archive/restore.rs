@@ -108,7 +108,10 @@ async fn sparse_files_of_other_programs_keep_their_holes_or_are_refused_with_a_w
     assert!(!bench.path("wrong").exists());
     for version in ["0.0", "0.1"] {
         let (code, _, errors) = restore(&bench, &pack(version), "old", &[]);
-        assert!(code == 1 && errors.contains("in an old form of PAX, which only GNU tar reads: unpack it"), "{errors}");
+        assert!(
+            code == 1 && errors.contains("in an old form of PAX, which only GNU tar reads: unpack it"),
+            "{errors}"
+        );
         assert!(!bench.path("old").exists());
     }
 }

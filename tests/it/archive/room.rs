@@ -28,7 +28,8 @@ async fn an_archive_is_stopped_before_the_disk_is_full_and_not_begun_where_it_wo
     let Some(disk) = SmallDisk::mount(&directory, "20m") else { return };
     noise(&bench, 19);
     let error = refused(&bench, r#", "min_free": "20%""#).await;
-    let rest = error.strip_prefix("stopped before the disk was full: after ").unwrap_or_else(|| panic!("{error}"));
+    let rest =
+        error.strip_prefix("stopped before the disk was full: after ").unwrap_or_else(|| panic!("{error}"));
     let (written, rest) = rest.split_once(" bytes of the archive the file system of ").unwrap();
     assert!((10 << 20..=18 << 20).contains(&written.parse::<u64>().unwrap()), "{error}");
     let why = " free of 20.0 MiB, and to write on would leave less than 2.0 MiB, half of min_free (20%); no earlier archive \

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::daemon::text;
 use crate::support::job::names;
-use crate::support::postgres::{Postgres, USER, PASSWORD};
+use crate::support::postgres::{PASSWORD, Postgres, USER};
 use crate::support::s3::{self, Network, S3};
 use crate::support::shop;
 
@@ -139,13 +139,20 @@ fn a_copy_that_is_not_there_or_damaged_or_nowhere_known_is_told_and_leaves_nothi
     }
     let elsewhere = Elsewhere::new();
     for url in elsewhere.urls("shop-20200101T000000Z.sql.gz.age") {
-        for arguments in [vec!["verify"], vec!["restore", "db", "--connection", "app"], vec!["restore", "files", "--into", "/x"]] {
+        for arguments in [
+            vec!["verify"],
+            vec!["restore", "db", "--connection", "app"],
+            vec!["restore", "files", "--into", "/x"],
+        ] {
             let said = elsewhere.badly(&[arguments, vec![&url]].concat());
             assert!(said.contains(&format!("{url} is not there")), "{said}");
         }
     }
     let said = elsewhere.badly(&["verify", "s3://others/far/a.sql.gz"]);
-    assert!(said.contains("s3://others/far/a.sql.gz is at no place that a job of this file copies to ("), "{said}");
+    assert!(
+        said.contains("s3://others/far/a.sql.gz is at no place that a job of this file copies to ("),
+        "{said}"
+    );
 
     let path = elsewhere.path("share").join(&elsewhere.dump);
     let whole = std::fs::read(&path).unwrap();

@@ -88,7 +88,9 @@ fn while_an_encrypted_dump_is_made_nothing_of_it_is_on_the_disk_in_another_form(
     let shop = Shop::new();
     shop.server.sql(
         "shop",
-        &format!("CREATE TABLE t AS SELECT n, repeat('{MARK} ', 20) AS body FROM generate_series(1, 300000) n"),
+        &format!(
+            "CREATE TABLE t AS SELECT n, repeat('{MARK} ', 20) AS body FROM generate_series(1, 300000) n"
+        ),
     );
     let daemon = shop.host.daemon();
     let recipient = age::x25519::Identity::generate().to_public();

@@ -82,7 +82,8 @@ fn what_fell_is_found_when_it_is_proven_too_where_the_dump_could_not_see_it() {
         assert!(proof.suspect.iter().any(|why| why == fell), "{:?}", proof.suspect);
         assert!(!proof.is_verified());
         let name = file.file_name().unwrap().to_str().unwrap();
-        let finding = serde_json::json!({"severity": "warning", "message": format!("{name} is suspect: {fell}")});
+        let finding =
+            serde_json::json!({"severity": "warning", "message": format!("{name} is suspect: {fell}")});
         assert!(row["findings"].as_array().unwrap().contains(&finding), "{row:#}");
         let state = if verify.is_empty() { "verified, suspect" } else { "read back, suspect" };
         let shown = text(&shop.host.cli(&["backups"]).stdout);

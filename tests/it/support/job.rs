@@ -105,18 +105,12 @@ impl Bench {
     }
 
     fn programs(&self) -> Programs {
-        self.spawner.programs(ProgramContext {
-            job: JobName::new("db-backup").unwrap(),
-            run: RunId(7),
-            attempt: 1,
-            slot: None,
-            origin: None,
-            account: None,
-            env: vec![],
-            nice: 0,
-            io: None,
-            log: self.said.clone(),
-        })
+        self.spawner.programs(ProgramContext::new(
+            JobName::new("db-backup").unwrap(),
+            RunId(7),
+            1,
+            self.said.clone(),
+        ))
     }
 }
 

@@ -43,7 +43,9 @@ impl<R: BufRead> Reader<R> {
     pub(super) fn sparse_in_content(&mut self, size: u64) -> Result<Pieces, TarError> {
         let mut numbers: Vec<u64> = Vec::new();
         let mut number: Option<u64> = None;
-        let whole = |numbers: &[u64]| numbers.split_first().is_some_and(|(count, rest)| rest.len() as u64 == 2 * count);
+        let whole = |numbers: &[u64]| {
+            numbers.split_first().is_some_and(|(count, rest)| rest.len() as u64 == 2 * count)
+        };
         while !whole(&numbers) {
             let mut block = [0; BLOCK as usize];
             self.left = self.left.checked_sub(BLOCK).ok_or_else(|| wrong(self.at, "has no end"))?;
