@@ -180,8 +180,7 @@ impl<'a> Restore<'a> {
         if self.subject.manifest.is_some() {
             self.work.note("reading the backup, and comparing it with its manifest");
             let readers = Readers::of(&self.entrance.connection);
-            let checked =
-                verify::check(self.work, path, self.keys.as_ref(), &readers, progress).await?;
+            let checked = verify::check(self.work, path, self.keys.as_ref(), &readers, progress).await?;
             return Ok(Expected {
                 sha256: checked.manifest.sha256.clone(),
                 manifest: Some(checked.manifest),

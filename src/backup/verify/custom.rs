@@ -39,11 +39,7 @@ pub(super) struct Restored {
 
 /// # Errors
 /// Where pg_restore is missing, was ended, or is of the wrong version.
-pub(super) async fn restored(
-    work: &Work,
-    reading: Reading,
-    readers: &Readers,
-) -> Result<Restored, Trouble> {
+pub(super) async fn restored(work: &Work, reading: Reading, readers: &Readers) -> Result<Restored, Trouble> {
     let tools = readers.find(work).await?;
     let (stdin, to_program) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
     let stop = Stop::new().map_err(no_pipe)?;

@@ -72,7 +72,11 @@ fn custom_dumps_are_made_read_proven_and_restored_by_the_container_s_own_program
         ) && said.contains("start the container, or install the package postgresql-client"),
         "{said}"
     );
-    assert_eq!(manifest(&file).proof.state, State::Damaged, "nothing new is recorded of what nobody could read");
+    assert_eq!(
+        manifest(&file).proof.state,
+        State::Damaged,
+        "nothing new is recorded of what nobody could read"
+    );
     // What this host has of its own does as well, and the reason is said.
     let output = shop.host.cli(&["verify", name]);
     assert!(output.status.success(), "{}", text(&output.stderr));

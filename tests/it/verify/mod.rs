@@ -80,7 +80,9 @@ impl Kept {
     }
 
     async fn judge_file(&self, file: &Path, keys: Option<&Identities>) -> Verdict {
-        verify::judge(&self.bench.context().work(), file, keys, &Readers::default(), Progress::default()).await.unwrap()
+        verify::judge(&self.bench.context().work(), file, keys, &Readers::default(), Progress::default())
+            .await
+            .unwrap()
     }
 
     /// Of these bytes, which must be refused.
