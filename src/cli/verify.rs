@@ -20,6 +20,7 @@ use crate::backup::verify::{self, Verdict};
 use crate::clock::SystemClock;
 use crate::config::{self, Environment};
 use crate::daemon;
+use crate::jobs::Backs;
 use crate::units::Size;
 
 /// Of a key file: a longer one is something else.
@@ -77,7 +78,10 @@ fn readers(context: &Context, file: &Path) -> Readers {
     let job = manifest
         .and_then(|manifest| table.jobs.iter().find(|spec| spec.name.as_str() == manifest.job).cloned());
     let kept = job.and_then(|spec| spec.job.keeps(spec.name.as_str()));
-    let own = kept.and_then(|kept| table.connections.get(&*kept.connection).cloned());
+    let own = kept.and_then(|kept| match kept.of {
+        Backs::Database(connection) => table.connections.get(&*connection).cloned(),
+        Backs::Files(_) => None,
+    });
     Readers { own, others: table.connections.values().cloned().collect() }
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 pub use fetch::{Fetched, fetch, locate};
 pub use options::{CopyTo, Destination};
 
+use super::keys::Keys;
 use super::manifest::{Copied, Proof, RolesFile};
 use super::names::{self, MANIFEST_SUFFIX};
 use super::publish::Directory;
@@ -239,46 +240,53 @@ impl Way<'_> {
     async fn send_manifest(&self, manifest: &str, head: &Head) -> Result<Copied, ObjectError> {
         let Self { work, directory, destination, store } = self;
         let bytes = head.files().iter().map(|(_, content)| content.bytes).sum();
-        let copied = Copied { to: destination.place.url.clone(), at: work.now(), bytes };
-        store
-            .put_small(manifest, with_copy(directory, manifest, &destination.place.url, Some(&copied))?)
-            .await?;
-        // Read again: something may have become known of the backup meanwhile.
-        record(directory, manifest, &destination.place.url, Some(&copied))?;
+        let url = &destination.place.url;
+        let mut copied = Copied { to: url.clone(), at: work.now(), bytes };
+        let failed = |error| local(directory, manifest, error);
+        for _ in 0..TRIES {
+            let text = directory.read(manifest).map_err(failed)?;
+            let sent = with_copy(&text, url, Some(&copied)).map_err(failed)?;
+            store.put_small(manifest, sent).await?;
+            if record(directory, manifest, url, Some(&copied))? == proof_in(&text) {
+                break;
+            }
+            // Something became known of the backup meanwhile, which the copy is to tell as well.
+            copied.at = work.now();
+        }
         Ok(copied)
     }
 }
 
-/// Notes in the manifest here that there is a copy at the place, or that there is none any more.
+/// How often a manifest is sent that is changed while it is on its way; the next run sends what comes after.
+const TRIES: usize = 3;
+
+/// Notes in the manifest here that there is a copy at the place, or that there is none any more; what the manifest then
+/// tells of the proof.
 pub(super) fn record(
     directory: &Arc<Directory>,
     manifest: &str,
     url: &str,
     copied: Option<&Copied>,
-) -> Result<(), ObjectError> {
-    let text = with_copy(directory, manifest, url, copied)?;
-    directory.replace(manifest, &text).map_err(|error| local(directory, manifest, error))
+) -> Result<Option<Value>, ObjectError> {
+    let mut proof = None;
+    let changed = directory.change(manifest, |text| {
+        proof = proof_in(text);
+        with_copy(text, url, copied)
+    });
+    changed.map(|()| proof).map_err(|error| local(directory, manifest, error))
 }
 
-fn with_copy(
-    directory: &Directory,
-    manifest: &str,
-    url: &str,
-    copied: Option<&Copied>,
-) -> Result<Vec<u8>, ObjectError> {
-    let failed = |error: std::io::Error| local(directory, manifest, error);
-    let text = directory.read(manifest).map_err(failed)?;
-    let mut whole: Value = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    let Some(keys) = whole.as_object_mut() else {
-        return Err(failed(std::io::Error::other("it is no manifest")));
-    };
-    let mut copies: Vec<Value> = keys.get("copies").and_then(Value::as_array).cloned().unwrap_or_default();
+fn proof_in(text: &[u8]) -> Option<Value> {
+    Keys::parse(text).ok()?.get("proof")
+}
+
+fn with_copy(text: &[u8], url: &str, copied: Option<&Copied>) -> std::io::Result<Vec<u8>> {
+    let mut keys = Keys::parse(text)?;
+    let mut copies: Vec<Value> = keys.get("copies").unwrap_or_default();
     copies.retain(|one| one.get("to").and_then(Value::as_str) != Some(url));
     copies.extend(copied.and_then(|copied| serde_json::to_value(copied).ok()));
-    keys.insert("copies".to_owned(), Value::Array(copies));
-    let mut text = serde_json::to_vec_pretty(&whole).map_err(|error| failed(error.into()))?;
-    text.push(b'\n');
-    Ok(text)
+    keys.set("copies", &copies)?;
+    Ok(keys.to_text())
 }
 
 /// The manifests of this job's backups here, the newest first.

@@ -9,7 +9,7 @@ mod custom;
 mod record;
 mod walk;
 
-pub use record::add;
+pub use record::{add, look_again};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

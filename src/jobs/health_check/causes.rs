@@ -37,7 +37,8 @@ fn direct(checks: &[Node<'_>], at: usize) -> Option<usize> {
     let check = &checks[at];
     // The deepest first, in the order in which they lie below each other.
     let rank = |other: &Node<'_>| below(check.kind).iter().position(|kind| *kind == other.kind);
-    let failing = (0..checks.len()).filter(|other| *other != at && checks[*other].fails && explains(checks, *other, at));
+    let failing = (0..checks.len())
+        .filter(|other| *other != at && checks[*other].fails && explains(checks, *other, at));
     failing.min_by_key(|other| (rank(&checks[*other]).unwrap_or(usize::MAX), *other))
 }
 

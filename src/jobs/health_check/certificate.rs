@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::certificates;
 use crate::host::tls::Endpoint;

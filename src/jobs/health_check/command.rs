@@ -10,8 +10,8 @@ use serde::Deserialize;
 use tokio::net::unix::pipe;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Running, Status, find_program, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};

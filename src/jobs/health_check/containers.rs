@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::{Invalid, nearest};
 use crate::host::docker::{Docker, DockerError};
 use crate::jobs::{HostContext, JobContext, Lack};

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::files::Usage;
 use crate::jobs::{HostContext, JobContext, Lack};

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::http::{Answer, Redirects, Request, Target};
 use crate::host::secret::{ExposeSecret, SecretText};

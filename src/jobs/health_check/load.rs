@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::load::LoadAverage;
 use crate::jobs::JobContext;

@@ -338,8 +338,9 @@ impl Job for HealthCheck {
             }
         };
         if stopped {
-            let line =
-                |one: &Looked<'_>| format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
+            let line = |one: &Looked<'_>| {
+                format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text)
+            };
             let lines: Vec<String> = looked.iter().flatten().map(line).collect();
             ctx.log.note(ctx.clock.now(), &lines.join("\n"));
             let missing = names.iter().zip(&looked).filter(|(_, one)| one.is_none());
@@ -351,7 +352,8 @@ impl Job for HealthCheck {
         }
         let looked: Vec<Looked<'_>> = looked.into_iter().flatten().collect();
         let (states, problem) = self.remember(&looked, ctx).await;
-        let nodes = self.nodes(&names, |at| states.get(at).is_some_and(|state| state.is(CheckState::Failing)));
+        let nodes =
+            self.nodes(&names, |at| states.get(at).is_some_and(|state| state.is(CheckState::Failing)));
         let judged = judge(looked, states, &causes::explain(&nodes));
         // In one write: a hundred of them cost as much as a few checks.
         let lines: Vec<String> = judged.iter().map(Judged::line).chain(problem).collect();
@@ -388,7 +390,10 @@ impl HealthCheck {
             move || verdict::remember(path, &looks, dry_run)
         });
         remembered.await.unwrap_or_else(|error| {
-            (looks.iter().map(Standing::at_once).collect(), Some(format!("earlier looks are not counted: {error}")))
+            (
+                looks.iter().map(Standing::at_once).collect(),
+                Some(format!("earlier looks are not counted: {error}")),
+            )
         })
     }
 }

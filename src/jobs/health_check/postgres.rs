@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use super::network::took;
+use super::recent::Tolerance;
 use crate::clock::Clock;
 use crate::document::ConnectionName;
 use crate::host::docker::Docker;

@@ -152,7 +152,9 @@ impl Recent {
         let text = |looks: &Vec<bool>| looks.iter().map(|bad| if *bad { '1' } else { '0' }).collect();
         let looks = self.looks.iter().map(|(name, looks)| (name.clone(), text(looks))).collect();
         let failed = replace(&self.path, &Written { looks }, held).err();
-        failed.map(|error| format!("{}: {error}: this look is not remembered", self.path.display())).or(self.problem)
+        failed
+            .map(|error| format!("{}: {error}: this look is not remembered", self.path.display()))
+            .or(self.problem)
     }
 }
 
@@ -223,7 +225,10 @@ mod tests {
         let mut recent = Recent::begin(path.clone());
         assert_eq!(recent.look("page", tolerance, Some(true)), [true]);
         assert_eq!(recent.look("disk", tolerance, Some(false)), [true, false]);
-        assert_eq!(tolerance.tell(recent.look("disk", tolerance, None)), "1 of the last 3 looks was bad, 2 make it fail");
+        assert_eq!(
+            tolerance.tell(recent.look("disk", tolerance, None)),
+            "1 of the last 3 looks was bad, 2 make it fail"
+        );
         drop(recent);
         std::fs::write(&path, "[").unwrap();
         let recent = Recent::begin(path.clone());

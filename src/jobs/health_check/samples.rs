@@ -100,7 +100,8 @@ impl Samples {
             (milliseconds, sample.times.busy, sample.times.total)
         });
         let written = Written { boot: self.boot.clone(), samples: samples.collect() };
-        replace(path, &written, held).map_err(|error| format!("{}: {error}: this run's sample is not kept", path.display()))
+        replace(path, &written, held)
+            .map_err(|error| format!("{}: {error}: this run's sample is not kept", path.display()))
     }
 }
 

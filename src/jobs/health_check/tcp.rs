@@ -10,9 +10,9 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::CheckSeverity;
-use super::recent::Tolerance;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::{names, sockets};
 use crate::jobs::JobContext;

@@ -28,13 +28,16 @@ pub(super) fn time(line: &[u8]) -> Option<Timestamp> {
 fn moment(text: &[u8]) -> Option<Timestamp> {
     let number = |range: std::ops::Range<usize>| -> Option<i16> {
         let digits = text.get(range)?;
-        digits.iter().try_fold(0, |sum: i16, byte| byte.is_ascii_digit().then(|| sum * 10 + i16::from(byte - b'0')))
+        digits
+            .iter()
+            .try_fold(0, |sum: i16, byte| byte.is_ascii_digit().then(|| sum * 10 + i16::from(byte - b'0')))
     };
     let small = |range| number(range).and_then(|number| i8::try_from(number).ok());
     let month = MONTHS.iter().position(|month| Some(*month) == text.get(3..6))?;
     let month = i8::try_from(month + 1).ok()?;
     let local =
-        DateTime::new(number(7..11)?, month, small(0..2)?, small(12..14)?, small(15..17)?, small(18..20)?, 0).ok()?;
+        DateTime::new(number(7..11)?, month, small(0..2)?, small(12..14)?, small(15..17)?, small(18..20)?, 0)
+            .ok()?;
     let east = i64::from(number(22..24)?) * 3600 + i64::from(number(24..26)?) * 60;
     let east = match text.get(21)? {
         b'+' => east,
@@ -97,7 +100,8 @@ mod tests {
 
     fn check(line: &str, expected: Option<(u16, Option<u64>)>) {
         let found = request(line.as_bytes());
-        let found = found.map(|one| (one.status, one.took.map(|took| u64::try_from(took.as_millis()).unwrap())));
+        let found =
+            found.map(|one| (one.status, one.took.map(|took| u64::try_from(took.as_millis()).unwrap())));
         assert_eq!(found, expected, "{line}");
     }
 
@@ -126,7 +130,8 @@ mod tests {
         let at = |text: &str| time(format!("x [{text}] y").as_bytes()).map(|at| at.to_string());
         assert_eq!(at("22/Nov/2026:23:00:05 +0100").as_deref(), Some("2026-11-22T22:00:05Z"));
         assert_eq!(at("01/Jan/2027:00:30:00 -0330").as_deref(), Some("2027-01-01T04:00:00Z"));
-        for wrong in ["22/Nom/2026:23:00:05 +0100", "31/Feb/2026:23:00:05 +0100", "22/Nov/2026:23:00:05", ""] {
+        for wrong in ["22/Nom/2026:23:00:05 +0100", "31/Feb/2026:23:00:05 +0100", "22/Nov/2026:23:00:05", ""]
+        {
             assert_eq!(at(wrong), None, "{wrong}");
         }
         assert_eq!(time(b"no brackets"), None);

@@ -46,13 +46,25 @@ fn only_the_lines_of_the_time_asked_for_count() {
     let (_folder, path) = log();
     // 12 MB: found by bisection, at every second alike.
     fs::write(&path, lines(-100_000, 1, 200)).unwrap();
-    for (since, until, expected) in
-        [(-300, 0, 300), (-1, 0, 1), (0, 0, 0), (-99_999, 0, 99_999), (-200_000, 0, 100_001), (-10, -5, 5), (5, 9, 0)]
-    {
+    for (since, until, expected) in [
+        (-300, 0, 300),
+        (-1, 0, 1),
+        (0, 0, 0),
+        (-99_999, 0, 99_999),
+        (-200_000, 0, 100_001),
+        (-10, -5, 5),
+        (5, 9, 0),
+    ] {
         assert_eq!(read(&path, since, until).requests, expected, "{since}..{until}");
     }
     // Short and long ones, and what is no line of the format.
-    let mixed = format!("{}{}\n{}not a request\n{}", lines(-9, -5, 200), "x".repeat(70_000), lines(-5, -2, 500), lines(-2, 1, 200));
+    let mixed = format!(
+        "{}{}\n{}not a request\n{}",
+        lines(-9, -5, 200),
+        "x".repeat(70_000),
+        lines(-5, -2, 500),
+        lines(-2, 1, 200)
+    );
     fs::write(&path, mixed).unwrap();
     let traffic = read(&path, -7, 0);
     assert_eq!((traffic.requests, traffic.errors, traffic.unreadable), (7, 3, 3));
@@ -187,12 +199,7 @@ fn traffic_is_judged_by_its_errors_and_its_slowest() {
     );
     let stamp = |second| line(second, 200, "").split('"').next().unwrap().to_owned();
     let other: String = (-3..0).map(|second| format!("{} GET / took 7\n", stamp(second))).collect();
-    check(
-        "{}",
-        &other,
-        State::Unknown,
-        "3 lines of LOG in 5m are not in nginx's combined format",
-    );
+    check("{}", &other, State::Unknown, "3 lines of LOG in 5m are not in nginx's combined format");
 }
 
 #[test]

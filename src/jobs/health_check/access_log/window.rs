@@ -69,9 +69,16 @@ impl Traffic {
 ///
 /// # Errors
 /// In words: what can't be read.
-pub(super) fn read(path: &Path, since: Timestamp, until: Timestamp, stop: &AtomicBool) -> Result<Traffic, String> {
+pub(super) fn read(
+    path: &Path,
+    since: Timestamp,
+    until: Timestamp,
+    stop: &AtomicBool,
+) -> Result<Traffic, String> {
     let mut traffic = Traffic::default();
-    for LogFile { path, file } in files(path, since).map_err(|error| format!("{}: {error}", path.display()))? {
+    for LogFile { path, file } in
+        files(path, since).map_err(|error| format!("{}: {error}", path.display()))?
+    {
         let mut window = Window { since, until, stop, traffic: &mut traffic };
         let is_packed = path.extension().is_some_and(|end| end == "gz");
         let read = if is_packed {
@@ -192,7 +199,9 @@ fn listed(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     }
     found.sort();
     let plain: BTreeSet<PathBuf> = found.iter().map(|(path, _)| path.clone()).collect();
-    found.retain(|(path, _)| path.extension().is_none_or(|end| end != "gz") || !plain.contains(&path.with_extension("")));
+    found.retain(|(path, _)| {
+        path.extension().is_none_or(|end| end != "gz") || !plain.contains(&path.with_extension(""))
+    });
     Ok(found)
 }
 
@@ -200,7 +209,8 @@ fn listed(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
 fn is_rotated(rest: &str) -> bool {
     let number = rest.strip_suffix(".gz").unwrap_or(rest);
     let is_number = number.starts_with(['.', '-']) && number.bytes().any(|byte| byte.is_ascii_digit());
-    rest.is_empty() || (is_number && number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-')))
+    rest.is_empty()
+        || (is_number && number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-')))
 }
 
 /// Where to begin to read: at or before the first line after `since`.
@@ -226,7 +236,9 @@ fn next_time(mut file: &File, offset: u64) -> io::Result<Option<(u64, Timestamp)
     let mut begin = 0;
     while let Some(end) = block[begin..].iter().position(|byte| *byte == b'\n') {
         // The first piece is the rest of a line.
-        if begin > 0 && let Some(at) = line::time(&block[begin..begin + end]) {
+        if begin > 0
+            && let Some(at) = line::time(&block[begin..begin + end])
+        {
             return Ok(Some((offset + begin as u64, at)));
         }
         begin += end + 1;
