@@ -3,10 +3,12 @@
 //! A lane sends one notice at a time, in their order; after a failure it waits, longer from time to time, and then
 //! tries again. Bounded: a sending by its timeout, a notice by [`KEEP`]. Writes nothing: the [`Desk`] does.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod sending;
+mod waiting;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,22 +17,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::message::cut;
-use super::{Desk, Message, Order, Orders, Story};
+pub use self::sending::mail_server;
+use self::sending::{Failure, send};
+pub use self::waiting::Waiting;
+use super::{Desk, Order, Orders};
 use crate::clock::Clock;
-use crate::config::{JobTable, Smtp};
-use crate::host::http::{Request, Target};
-use crate::host::mail::{self, Mail, Server};
-use crate::host::secret::{ExposeSecret, SecretError};
+use crate::config::JobTable;
 use crate::ledger::Notice;
-use crate::logs;
 use crate::model::{Channel, NoticeKind};
 
-/// For all of a mail, and for all of a webhook's answer.
-const MAIL_PATIENCE: Duration = Duration::from_secs(30);
-const WEBHOOK_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Between two tries: it doubles from the first to the second.
+/// Between two tries: it doubles from the first to the second. A server that is in order again tells nobody.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -40,55 +36,7 @@ const KEEP: Duration = Duration::from_secs(48 * 3600);
 /// clock that was wrong makes a notice look older than it is.
 const TRIED: Duration = Duration::from_secs(3600);
 
-/// Of the run's log, in a message.
-const LOG_LINES: usize = 20;
-const LONGEST_LINE: usize = 500;
-
 type Lane = (String, Channel);
-
-/// What waits to be told, as `status` shows it.
-#[derive(Clone, Default)]
-pub struct Waiting(Arc<Mutex<BTreeMap<Lane, Trouble>>>);
-
-struct Trouble {
-    reason: String,
-    since: Timestamp,
-    notices: usize,
-}
-
-impl Waiting {
-    /// A sentence for each contact who can't be reached.
-    pub fn problems(&self) -> Vec<String> {
-        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sentence = |((contact, channel), trouble): (&Lane, &Trouble)| {
-            let alerts = match trouble.notices {
-                1 => "1 alert waits".to_owned(),
-                many => format!("{many} alerts wait"),
-            };
-            let (reason, since) = (&trouble.reason, trouble.since);
-            format!("{alerts} for {contact} ({channel}): {reason} since {since:.0}")
-        };
-        lanes.iter().map(sentence).collect()
-    }
-
-    /// Whether this reason is new.
-    fn note(&self, lane: &Lane, reason: &str, notices: usize, now: Timestamp) -> bool {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = lanes.entry(lane.clone()).or_insert_with(|| Trouble {
-            reason: String::new(),
-            since: now,
-            notices,
-        });
-        trouble.notices = notices;
-        let is_new = trouble.reason != reason;
-        reason.clone_into(&mut trouble.reason);
-        is_new
-    }
-
-    fn clear(&self, lane: &Lane) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
-    }
-}
 
 /// What a courier works with.
 pub struct Courier {
@@ -150,13 +98,6 @@ struct Carrier {
     waiting: Waiting,
     tables: watch::Receiver<Arc<JobTable>>,
     finishing: watch::Receiver<bool>,
-}
-
-/// Why a notice was not delivered.
-enum Failure {
-    /// Another time it may be.
-    ForNow(String),
-    ForGood(String),
 }
 
 struct Queued {
@@ -253,37 +194,10 @@ impl Carrier {
 
     /// A bug that one notice meets must not silence the lane, whose other notices would wait for the next daemon.
     async fn try_to_send(&self, table: &JobTable, notice: &Notice) -> Result<(), Failure> {
-        let sent = AssertUnwindSafe(self.send(table, notice)).catch_unwind().await;
+        let sent = AssertUnwindSafe(send(&self.lane, table, notice)).catch_unwind().await;
         sent.unwrap_or_else(|_| {
             Err(Failure::ForNow(format!("a bug: the message of run {} can't be made", notice.run)))
         })
-    }
-
-    async fn send(&self, table: &JobTable, notice: &Notice) -> Result<(), Failure> {
-        let story: Story = serde_json::from_value(notice.story.clone()).map_err(|error| {
-            Failure::ForGood(format!("what the ledger says of it can't be read: {error}"))
-        })?;
-        let Some(contact) = table.contacts.get(&self.lane.0) else {
-            return Err(Failure::ForGood("jobs.yaml has no such contact any more".to_owned()));
-        };
-        let log = tail(table.paths.logs.clone(), notice).await;
-        let message = Message { notice, story: &story, log: &log, zone: &table.timezone };
-        match self.lane.1 {
-            Channel::Email => {
-                let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
-                let (Some(to), Some(smtp)) = (&contact.email, smtp) else {
-                    return Err(Failure::ForGood("jobs.yaml has no address or no mail server for it".into()));
-                };
-                send_mail(smtp, to, &message).await
-            }
-            Channel::Webhook => {
-                let Some(webhook) = &contact.webhook else {
-                    return Err(Failure::ForGood("jobs.yaml has no webhook for it any more".into()));
-                };
-                let address = webhook.resolve().map_err(|error| Failure::ForNow(error.to_string()))?;
-                post(address.expose_secret(), &message).await
-            }
-        }
     }
 }
 
@@ -323,70 +237,6 @@ fn what(notice: &Notice) -> String {
         return format!("the ledger {happened}");
     }
     format!("{} {happened} (run {})", notice.job, notice.run)
-}
-
-/// Read when it is sent, off the engine's thread: a log of 30 MiB takes a while. One that can't be read is no reason
-/// to say nothing.
-async fn tail(logs: PathBuf, notice: &Notice) -> Vec<String> {
-    let (job, run) = (notice.job.clone(), notice.run);
-    let read = move || logs::last_lines(&logs, job.as_str(), Some(run), LOG_LINES).unwrap_or_default();
-    let lines = tokio::task::spawn_blocking(read).await.unwrap_or_default();
-    let shown = |line: &logs::LogLine| {
-        let time = line.time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M:%SZ");
-        format!("{time} {:<6}| {}", line.stream.word(), cut(&line.text, LONGEST_LINE))
-    };
-    lines.iter().map(shown).collect()
-}
-
-/// With its password fetched anew: one that was mended is used at the next try.
-///
-/// # Errors
-/// Where the password can't be read.
-pub fn mail_server(smtp: &Smtp) -> Result<Server, SecretError> {
-    let password = smtp.password.as_ref().map(|password| password.resolve()).transpose()?;
-    Ok(Server {
-        host: smtp.host.clone(),
-        port: smtp.port,
-        tls: smtp.tls,
-        login: smtp.user.clone().map(|user| (user, password.unwrap_or_default())),
-        patience: MAIL_PATIENCE,
-    })
-}
-
-async fn send_mail(smtp: &Smtp, to: &str, message: &Message<'_>) -> Result<(), Failure> {
-    let server = mail_server(smtp).map_err(|error| Failure::ForNow(error.to_string()))?;
-    let mail = Mail {
-        id: message.notice.id.clone(),
-        at: message.notice.at,
-        from: smtp.from.clone(),
-        to: to.to_owned(),
-        subject: message.subject(),
-        text: message.text(),
-    };
-    mail::send(&server, &mail).await.map_err(|error| match error.is_final() {
-        true => Failure::ForGood(error.to_string()),
-        false => Failure::ForNow(error.to_string()),
-    })
-}
-
-async fn post(address: &str, message: &Message<'_>) -> Result<(), Failure> {
-    let target = Target::secret(address.trim())
-        .map_err(|reason| Failure::ForNow(format!("the webhook's address is wrong: {reason}")))?;
-    let mut request = Request::post(target, "application/json", message.json().to_string());
-    request.timeout = WEBHOOK_PATIENCE;
-    // A status says that it was taken; a body that breaks off must not have it sent again and again.
-    request.read = 0;
-    // A receiver that is asked twice can tell by it.
-    request.headers.push(("Idempotency-Key".to_owned(), message.notice.id.clone()));
-    let answer = request.send().await.map_err(|error| Failure::ForNow(error.to_string()))?;
-    let refused = || format!("{} answers {}", answer.url, answer.status);
-    match answer.status {
-        200..=299 => Ok(()),
-        // Too slow, too many: RFC 9110 and RFC 6585 say that it may be asked again.
-        408 | 429 => Err(Failure::ForNow(refused())),
-        400..=499 => Err(Failure::ForGood(refused())),
-        _ => Err(Failure::ForNow(refused())),
-    }
 }
 
 /// `tried`: for how long this daemon has tried to tell of something that is so old.

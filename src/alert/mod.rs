@@ -6,6 +6,7 @@
 mod courier;
 mod incidents;
 mod message;
+mod story;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::courier::{Courier, Waiting, mail_server};
 pub use self::incidents::{Change, End, Incidents};
-pub use self::message::{Message, Story};
+pub use self::message::Message;
+pub use self::story::Story;
 use crate::config::{JobSpec, JobTable};
 use crate::ledger::Notice;
 use crate::model::Channel;

@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at once: half of the usual limit of open files, so that jobs keep theirs.
 const MAX_CLIENTS: usize = 512;
 
+/// Before another client is accepted, where one could not be. What was lacking (a descriptor, most likely) is given back
+/// by anybody on this host, of which nothing tells; and the client still knocks, so that an accept would fail at once.
+const TAKE_BREATH: Duration = Duration::from_millis(100);
+
 /// After the stop, how long clients have to take what was already said to them.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -62,9 +66,8 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors, most likely: it passes when somebody closes one.
                     tracing::warn!("{}: a client could not be accepted: {error}", self.path);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(TAKE_BREATH).await;
                     continue;
                 }
             };

@@ -306,6 +306,8 @@ fn judge(folder: &OwnedFd, group: &Group) -> (Candidate, Option<Box<Head>>) {
     let name = group.dumps.first().or(group.roles.as_ref()).or(group.manifest.as_ref());
     let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
     let by_name = database_in(&name).to_owned();
+    // A database and an archive may have the same name: neither stands for the other.
+    let kind = if names::is_archive(&name) { "archive " } else { "" };
     let fragment = group.dumps.is_empty();
     let head = group.manifest.as_ref().map(|manifest| read_manifest(folder, manifest, group)).transpose();
     let (head, time) = match head {
@@ -325,8 +327,10 @@ fn judge(folder: &OwnedFd, group: &Group) -> (Candidate, Option<Box<Head>>) {
         Some(proof) if proof.state == State::Verified.word() => Standing::Verified,
         _ => Standing::Unproven,
     };
-    let database = head.as_ref().and_then(|head| head.database.clone()).unwrap_or(by_name).into();
-    (Candidate { name: name.into(), database, time: time.map_err(Into::into), standing }, head)
+    let database = head.as_ref().and_then(|head| head.database.clone()).unwrap_or(by_name);
+    let database = if database.is_empty() { database } else { format!("{kind}{database}") };
+    let time = time.map_err(Into::into);
+    (Candidate { name: name.into(), database: database.into(), time, standing }, head)
 }
 
 /// The part of a name before its time; without a time nobody can tell, and all such count as one database.

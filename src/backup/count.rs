@@ -4,12 +4,15 @@
 //! a function body, a string or a comment, and the rows are the lines up to `\.`. Chunks may be cut anywhere.
 //! Never keeps more than one statement's head in memory.
 
+mod copied;
 mod order;
 
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 use serde::{Deserialize, Serialize};
 
-use order::Order;
+use self::copied::copied_table;
+pub(super) use self::copied::readable;
+use self::order::Order;
 
 /// The rows of one table, by its real (unquoted) name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,46 +378,6 @@ impl RowCounter {
 
 fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-/// `COPY schema.table (columns) FROM stdin;`, as pg_dump writes it.
-fn copied_table(statement: &[u8]) -> Option<TableRows> {
-    let rest = statement.strip_prefix(b"COPY ")?.strip_suffix(b" FROM stdin;")?;
-    let (schema, rest) = identifier(rest)?;
-    let (name, _) = identifier(rest.strip_prefix(b".")?)?;
-    Some(TableRows { schema, name, rows: 0 })
-}
-
-fn identifier(text: &[u8]) -> Option<(String, &[u8])> {
-    let Some(mut rest) = text.strip_prefix(b"\"") else {
-        let end = text.iter().position(|byte| !in_word(*byte) && *byte != b'$').unwrap_or(text.len());
-        let name = readable(&text[..end]);
-        return (end > 0).then_some((name, &text[end..]));
-    };
-    let mut name = Vec::new();
-    loop {
-        let quote = memchr(b'"', rest)?;
-        name.extend_from_slice(&rest[..quote]);
-        rest = &rest[quote + 1..];
-        match rest.strip_prefix(b"\"") {
-            None => return Some((readable(&name), rest)),
-            Some(after) => {
-                name.push(b'"');
-                rest = after;
-            }
-        }
-    }
-}
-
-/// A name in the encoding of its database, which need not be UTF-8: what isn't is written as `\xe9`, so that two names
-/// that differ never look the same.
-pub(super) fn readable(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for part in name.utf8_chunks() {
-        text.push_str(part.valid());
-        text.extend(part.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    text
 }
 
 #[cfg(test)]

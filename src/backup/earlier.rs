@@ -1,9 +1,10 @@
-//! What the dumps before this one were like: their manifests, and what the next one will take.
+//! What the backups before this one were like: their manifests, and what the next one will take.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::codec::Compression;
-use super::manifest::{Manifest, State};
+use super::manifest::{Manifest, Proof, State};
 use super::names::{self, MANIFEST_SUFFIX};
 use super::publish::Directory;
 use super::suspect::LOOKED_AT;
@@ -11,16 +12,45 @@ use super::suspect::LOOKED_AT;
 /// The last manifests of this database that began before `time`, the newest first; without those that are known to be
 /// damaged, and those that can't be read.
 pub fn of(directory: &Directory, database: &str, time: Timestamp) -> Vec<Manifest> {
-    let begin = format!("{}-", names::file_safe(database));
-    let mut found: Vec<String> = directory.names().unwrap_or_default();
-    found.retain(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX));
-    found.sort_by_cached_key(|name| std::cmp::Reverse(names::time_in(name)));
-    let manifests = found.iter().filter_map(|name| Manifest::parse(&directory.read(name).ok()?).ok());
-    manifests
+    newest_first(directory, database, |text| Manifest::parse(text).ok())
         .filter(|earlier| earlier.database == database && earlier.started_at < time)
         .filter(|earlier| earlier.proof.state != State::Damaged)
         .take(LOOKED_AT)
         .collect()
+}
+
+/// What a new archive is compared with.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Archived {
+    name: String,
+    started_at: Timestamp,
+    compression: Compression,
+    bytes: u64,
+    pub uncompressed_bytes: u64,
+    pub files: u64,
+    proof: Proof,
+}
+
+/// As [`of`], of the archives of this name.
+pub fn archives(directory: &Directory, name: &str, time: Timestamp) -> Vec<Archived> {
+    let parse = |text: &[u8]| serde_json::from_slice::<Archived>(text).ok();
+    newest_first(directory, name, parse)
+        .filter(|earlier| earlier.name == name && earlier.started_at < time)
+        .filter(|earlier| earlier.proof.state != State::Damaged)
+        .take(LOOKED_AT)
+        .collect()
+}
+
+fn newest_first<T>(
+    directory: &Directory,
+    of: &str,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> impl Iterator<Item = T> {
+    let begin = format!("{}-", names::file_safe(of));
+    let mut found: Vec<String> = directory.names().unwrap_or_default();
+    found.retain(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX));
+    found.sort_by_cached_key(|name| std::cmp::Reverse(names::time_in(name)));
+    found.into_iter().filter_map(move |name| parse(&directory.read(&name).ok()?))
 }
 
 /// How many bytes the next dump and its roles will take: as many as the largest of the last, or, where they grow, as
@@ -29,13 +59,38 @@ pub fn of(directory: &Directory, database: &str, time: Timestamp) -> Vec<Manifes
 /// `manifests`: the newest first. Those of another format or compression say little of one like this, and count only
 /// where there are no others.
 pub fn predicted(manifests: &[Manifest], format: &str, compression: Compression) -> Option<u64> {
-    let alike = |one: &&Manifest| one.format == format && one.compression == compression;
-    let of = |one: &Manifest| one.roles.as_ref().map_or(0, |roles| roles.bytes).saturating_add(one.bytes);
-    let mut sizes: Vec<u64> = manifests.iter().filter(alike).map(of).collect();
+    let sizes = manifests.iter().map(|one| Taken {
+        alike: one.format == format && one.compression == compression,
+        bytes: one.roles.as_ref().map_or(0, |roles| roles.bytes).saturating_add(one.bytes),
+        uncompressed_bytes: one.uncompressed_bytes,
+    });
+    predict(sizes.collect(), compression)
+}
+
+/// The same of the next archive.
+pub fn predicted_archive(archives: &[Archived], compression: Compression) -> Option<u64> {
+    let sizes = archives.iter().map(|one| Taken {
+        alike: one.compression == compression,
+        bytes: one.bytes,
+        uncompressed_bytes: one.uncompressed_bytes,
+    });
+    predict(sizes.collect(), compression)
+}
+
+/// What an earlier backup took.
+struct Taken {
+    /// Made as the next one will be.
+    alike: bool,
+    bytes: u64,
+    uncompressed_bytes: u64,
+}
+
+fn predict(taken: Vec<Taken>, compression: Compression) -> Option<u64> {
+    let mut sizes: Vec<u64> = taken.iter().filter(|one| one.alike).map(|one| one.bytes).collect();
     if sizes.is_empty() {
         let whole = compression == Compression::None;
-        let of = |one: &Manifest| if whole { of(one).max(one.uncompressed_bytes) } else { of(one) };
-        sizes = manifests.iter().map(of).collect();
+        let of = |one: &Taken| if whole { one.bytes.max(one.uncompressed_bytes) } else { one.bytes };
+        sizes = taken.iter().map(of).collect();
     }
     let (newest, oldest) = (*sizes.first()?, *sizes.last()?);
     let steps = (sizes.len() as u64 - 1).max(1);

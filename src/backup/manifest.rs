@@ -110,7 +110,7 @@ pub enum State {
     Written,
     /// Read again later, whole, with the same hash and the same rows.
     ReadBack,
-    /// Restored into a scratch database, and the rows counted there.
+    /// Restored into a scratch database, and the rows counted there; of an archive, each entry read and compared.
     Verified,
 }
 

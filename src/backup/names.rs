@@ -57,6 +57,12 @@ pub fn archive_suffix(compression: Compression, encrypted: bool) -> String {
     encrypted_suffix(content, encrypted)
 }
 
+/// Whether the name is an archive's.
+pub fn is_archive(file: &str) -> bool {
+    let content = file.strip_suffix(crypt::SUFFIX).unwrap_or(file);
+    [".tar.gz", ".tar.zst", ".tar"].iter().any(|suffix| content.ends_with(suffix))
+}
+
 /// The stem of a dump's, a roles file's or a manifest's name.
 pub fn stem_of(file: &str) -> &str {
     let file = file.strip_suffix(MANIFEST_SUFFIX).unwrap_or(file);

@@ -176,20 +176,26 @@ impl Directory {
         Ok(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?.into())
     }
 
-    /// Puts new bytes in the place of a file's, whole or not at all: for a manifest that has more to tell.
+    /// Puts what `change` makes of a file's bytes in their place, whole or not at all: for a manifest that has more to
+    /// tell. From the reading to the writing nobody else changes it, so that of two changes at once none is lost.
     ///
     /// # Errors
-    /// Where it can't be written; the old one is there then.
-    pub fn replace(self: &Arc<Self>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    /// Where it can't be read, changed or written; the old one is there then.
+    pub fn change(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>,
+    ) -> io::Result<()> {
         let _alone = self.lock()?;
+        let changed = change(&self.read(name)?)?;
         let mut partial = self.partial(name.to_owned())?;
-        partial.write_all(bytes)?;
+        partial.write_all(&changed)?;
         rustix::fs::renameat(&self.fd, &partial.hidden, &self.fd, name)?;
         partial.published = true;
         rustix::fs::fsync(&self.fd).map_err(Into::into)
     }
 
-    /// Held for moments only: while names are chosen or left ones looked through.
+    /// Held for moments only: while names are chosen, left ones looked through, or a manifest is changed.
     fn lock(&self) -> io::Result<OwnedFd> {
         // A lock belongs to an open file: each holder needs its own.
         let fd = rustix::fs::openat(&self.fd, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

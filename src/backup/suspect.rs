@@ -28,15 +28,9 @@ pub fn reasons(before: &[Manifest], new: &Manifest) -> Vec<String> {
     }
     let mut reasons = Vec::new();
     let mut fell = |found: u64, of: fn(&Manifest) -> u64, told: &dyn Fn(u64, u64) -> String| {
-        let usual = median(before.iter().map(of).collect());
-        if (found as f64) < usual * SHARE {
-            reasons.push(told(found, usual as u64));
-        }
+        reasons.extend(fallen(found, before.iter().map(of).collect()).map(|usual| told(found, usual)));
     };
-    let than = match before.len() {
-        1 => "in the dump before".to_owned(),
-        count => format!("in the middle of the last {count} dumps"),
-    };
+    let than = than(before.len(), "dump");
     // Before compression: another level or program is no reason to look.
     fell(new.uncompressed_bytes, |one| one.uncompressed_bytes, &|found, usual| {
         format!("its size fell to {} (uncompressed), from {} {than}", Size(found), Size(usual))
@@ -47,6 +41,30 @@ pub fn reasons(before: &[Manifest], new: &Manifest) -> Vec<String> {
     fell(new.rows, |one| one.rows, &|found, usual| format!("its rows fell to {found}, from {usual} {than}"));
     reasons.extend(tables(before, new, &than));
     reasons
+}
+
+/// The same of an archive, of which so many files and bytes (before compression) are known.
+pub fn reasons_of_archive(before: &[(u64, u64)], (files, bytes): (u64, u64)) -> Vec<String> {
+    let than = than(before.len(), "archive");
+    let size = fallen(bytes, before.iter().map(|one| one.1).collect());
+    let size = size
+        .map(|usual| format!("its size fell to {} (uncompressed), from {} {than}", Size(bytes), Size(usual)));
+    let count = fallen(files, before.iter().map(|one| one.0).collect());
+    let count = count.map(|usual| format!("its files fell to {files}, from {usual} {than}"));
+    size.into_iter().chain(count).collect()
+}
+
+fn than(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("in the {what} before"),
+        count => format!("in the middle of the last {count} {what}s"),
+    }
+}
+
+/// What was usual, where so little is found.
+fn fallen(found: u64, before: Vec<u64>) -> Option<u64> {
+    let usual = median(before);
+    ((found as f64) < usual * SHARE).then_some(usual as u64)
 }
 
 /// Large tables that lost most of their rows, or all, or are gone.

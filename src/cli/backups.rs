@@ -129,16 +129,22 @@ fn row(directory: &Path, folder: &Path, backup: &Backup) -> Row {
             names::time_in(&candidate.name)
         }
     };
+    let is_archive = names::is_archive(&candidate.name);
+    let of =
+        candidate.database.strip_prefix("archive ").filter(|_| is_archive).unwrap_or(&candidate.database);
     let restored = |event: &&EventHead| event.state == State::Verified.word() && event.seconds.is_some();
     Row {
         job: backup.head.as_ref().and_then(|head| head.job.clone()),
         directory: directory.to_string_lossy().into_owned(),
-        database: Some(candidate.database.to_string()).filter(|name| !name.is_empty()),
+        database: Some(of.to_owned()).filter(|name| !name.is_empty()),
         time,
         bytes: std::fs::symlink_metadata(directory.join(&file)).ok().map(|data| data.len()),
         proof: proof.map(|proof| proof.state.clone()),
         suspect,
-        restore_seconds: proof.and_then(|proof| proof.events.iter().rev().find(restored)?.seconds),
+        // An archive is proven by reading it.
+        restore_seconds: proof
+            .filter(|_| !is_archive)
+            .and_then(|proof| proof.events.iter().rev().find(restored)?.seconds),
         copies: backup.head.iter().flat_map(|head| &head.copies).map(|copy| copy.to.clone()).collect(),
         file: file.to_string_lossy().into_owned(),
     }

@@ -149,7 +149,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Verify(mut args) => {
             let local = elsewhere::local(&context, &args.file)?;
             args.file.clone_from(&local.path);
-            verify::run(&args)
+            verify::run(&context, &args)
         }
         Verb::Restore(mut what) => {
             let local = elsewhere::local(&context, what.file())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::backup::read::Progress;
 use crate::units::Size;
 
-/// Work that ends before shows nothing.
+/// Between two lines: nobody reads faster. Work that ends before shows none.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// To the beginning of the line, and nothing after it.

@@ -10,12 +10,17 @@ use serde::Serialize;
 use super::args::VerifyArgs;
 use super::failure::{Failure, code};
 use super::output::{self, Colour, Paint};
-use super::progress;
+use super::{Context, progress};
 use crate::backup::crypt::Identities;
-use crate::backup::names::{MANIFEST_SUFFIX, ROLES_SUFFIX};
+use crate::backup::manifest::Manifest;
+use crate::backup::names::{self, MANIFEST_SUFFIX, ROLES_SUFFIX};
+use crate::backup::postgres::Readers;
 use crate::backup::read::Progress;
 use crate::backup::verify::{self, Verdict};
+use crate::clock::SystemClock;
+use crate::config::{self, Environment};
 use crate::daemon;
+use crate::jobs::Backs;
 use crate::units::Size;
 
 /// Of a key file: a longer one is something else.
@@ -38,7 +43,7 @@ struct Planned<'a> {
     plan: &'a [String],
 }
 
-pub(super) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
+pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     is_a_backup(&args.file)?;
     let keys = args.identity.as_deref().map(identities).transpose()?;
     if crate::backup::archive::is_archive(&args.file) {
@@ -48,10 +53,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
         return plan(args);
     }
     // Before any thread.
-    let hand = daemon::by_hand("verify")?;
+    // Two at once are told apart by it, also in a container.
+    let hand = daemon::by_hand(&format!("verify-{}", std::process::id()))?;
+    let readers = readers(context, &args.file);
     let progress = Progress::default();
     let total = std::fs::metadata(&args.file).map_or(0, |metadata| metadata.len());
-    let judging = verify::judge(&hand.work, &args.file, keys.as_ref(), progress.clone());
+    let judging = verify::judge(&hand.work, &args.file, keys.as_ref(), &readers, progress.clone());
     let what = format!("reading {}", args.file.display());
     let verdict = hand.run(progress::shown(&what, total, &progress, judging), |line| {
         progress::clear();
@@ -59,6 +66,23 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     })?;
     let verdict = verdict.map_err(|trouble| Failure::new(code::FAILED, trouble))?;
     tell(args, &verdict)
+}
+
+/// The connections of jobs.yaml lend their containers' pg_restore; without a file that can be read, this host's must do.
+fn readers(context: &Context, file: &Path) -> Readers {
+    let environment = Environment::of_process(&SystemClock);
+    let Ok((table, _)) = config::load(&context.file(), &environment) else { return Readers::default() };
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let manifest = std::fs::read(file.with_file_name(names::manifest_of(&name))).ok();
+    let manifest = manifest.and_then(|text| Manifest::parse(&text).ok());
+    let job = manifest
+        .and_then(|manifest| table.jobs.iter().find(|spec| spec.name.as_str() == manifest.job).cloned());
+    let kept = job.and_then(|spec| spec.job.keeps(spec.name.as_str()));
+    let own = kept.and_then(|kept| match kept.of {
+        Backs::Database(connection) => table.connections.get(&*connection).cloned(),
+        Backs::Files(_) => None,
+    });
+    Readers { own, others: table.connections.values().cloned().collect() }
 }
 
 fn tell(args: &VerifyArgs, verdict: &Verdict) -> Result<u8, Failure> {

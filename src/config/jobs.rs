@@ -188,9 +188,8 @@ impl<'a> Loading<'a> {
             let entry = entries.iter().find(|entry| *entry.key == *spec.name.as_str());
             if let Some(key) = entry.and_then(|entry| entry.node.get(spec.kind.name)) {
                 let path = format!("jobs.{}.{}", spec.name, spec.kind.name);
-                let message =
-                    format!("job `{of}` is of the kind `{kind}`, which makes no backup of a database");
-                let hint = Some("name a job of the kind `pg_dump`".to_owned());
+                let message = format!("job `{of}` is of the kind `{kind}`, which makes no backup");
+                let hint = Some("name a job of the kind `pg_dump` or `archive`".to_owned());
                 let problem = Invalid { key: "of".to_owned(), message, hint };
                 Reader::new(key, path, self.collected).invalid(&[problem]);
             }

@@ -34,27 +34,17 @@ pub fn by_hand(verb: &str) -> anyhow::Result<ByHand> {
     let state = scratch_folder()?;
     let launched = Spawner::launch(spawner::Settings::new(state.join("control.sock"), state.clone()))?;
     sockets::raise_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = super::runtime()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let spawner =
         runtime.block_on(Spawner::connect(launched, clock.clone())).context("the spawner does not answer")?;
     let log = RunLog::memory();
-    let programs = spawner.programs(ProgramContext {
-        job: JobName::new(verb).map_err(anyhow::Error::msg)?,
-        run: RunId(0),
-        attempt: 1,
-        slot: None,
-        origin: None,
-        account: None,
-        env: vec![],
-        nice: 0,
-        io: None,
-        log: Arc::new(log.clone()),
-    });
+    let programs = spawner.programs(ProgramContext::new(
+        JobName::new(verb).map_err(anyhow::Error::msg)?,
+        RunId(0),
+        1,
+        Arc::new(log.clone()),
+    ));
     let cancel = CancellationToken::new();
     let (job, run) = (verb.to_owned(), "0".to_owned());
     let work = Work { job, run, dry_run: false, clock, log, programs, state, cancel };

@@ -67,17 +67,22 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> 
     say_warnings(&warnings);
     bound_runs(&mut table);
     let table = Arc::new(table);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(2 << 20)
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = runtime()?;
     let served = runtime.block_on(serve(options, environment, table, &logs, launched, clock));
     // What still works in this process has had its grace.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(state);
     Ok(served?)
+}
+
+/// Two threads: what takes long is done by other processes, or on threads of its own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(2 << 20)
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")
 }
 
 async fn serve(
@@ -194,7 +199,8 @@ fn forget_ended(past: &mut ledger::Past, ledger: &dyn Ledger) -> Vec<Owner> {
     owners
 }
 
-/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted.
+/// Tells systemd that the engine goes on, each time it has proved so; one that hangs is restarted. Three times in each
+/// period that systemd has set: one that comes late is then no reason for a restart.
 async fn feed_watchdog(engine: EngineHandle, period: Duration) {
     while engine.ping().await.is_ok() {
         notify(&[sd_notify::NotifyState::Watchdog]);

@@ -1,6 +1,5 @@
 //! `run-now` without a daemon: the same engine, ledger and locks, for one run, in the process of the client.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,11 +12,10 @@ use crate::alert::{self, Courier};
 use crate::api::Control;
 use crate::clock::Clock;
 use crate::config::{Environment, JobTable};
-use crate::engine::{Engine, EngineHandle, MayBegin, Parts, RUN_NOW, recover_for_one_run};
+use crate::engine::{Engine, EngineHandle, MayBegin, Parts, RUN_NOW, living_programs, recover_for_one_run};
 use crate::host::{procfs, sockets};
 use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
-use crate::model::RunId;
 use crate::spawner::{self, Spawner};
 
 /// An engine that takes no slots.
@@ -45,11 +43,7 @@ pub fn standalone(
     let settings = spawner::Settings::new(table.paths.socket.clone(), table.paths.state.clone());
     let launched = Spawner::launch(settings)?;
     sockets::raise_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?;
+    let runtime = super::runtime()?;
     let now = clock.now();
     let owner = Owner::current(RUN_NOW);
     let host = procfs::host_name();
@@ -59,12 +53,7 @@ pub fn standalone(
         let spawner =
             Spawner::connect(launched, clock.clone()).await.context("the spawner does not answer")?;
         // Only looked at: what outlived a daemon waits for the next one.
-        let left = spawner.adopt_all(&past.open_runs()).await;
-        let programs = left.programs.iter().filter(|program| !program.ended);
-        let programs = programs.map(|program| (program.run, program.pid));
-        let orphans = left.orphans.iter().filter_map(|orphan| Some((orphan.run, orphan.pid()?)));
-        let programs: HashMap<RunId, Owner> =
-            programs.chain(orphans).map(|(run, pid)| (run, Owner::of("program", pid))).collect();
+        let programs = living_programs(&spawner.adopt_all(&past.open_runs()).await);
         anyhow::Ok((spawner, programs))
     })?;
     let recovery = recover_for_one_run(past, programs, Owner::alive);
@@ -103,7 +92,7 @@ pub fn standalone(
 /// A daemon takes over the run that waits here when it comes. Until the start is written, none that comes reads the
 /// ledger.
 fn while_no_daemon_comes(state: PathBuf, last_daemon: Option<SystemTime>) -> MayBegin {
-    Box::new(move || {
+    Arc::new(move || {
         let turn = Turn::of_run_now(&state).ok().filter(|turn| turn.last_daemon == last_daemon)?;
         Some(Box::new(turn))
     })

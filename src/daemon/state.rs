@@ -1,17 +1,22 @@
 //! The state directory: one daemon at a time, and what it must know of the machine.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::host::procfs;
 use crate::ledger::Ledger;
+
+/// A `run-now` that looks whether there is a daemon holds the lock for an instant; this is longer.
+const LOOKED_AT: Duration = Duration::from_millis(100);
 
 /// Held for as long as the daemon lives; the kernel lets go of it, however the daemon ends.
 pub(super) struct StateDirectory {
@@ -25,13 +30,8 @@ impl StateDirectory {
     /// Where another daemon has it (its pid is said), or it can't be written.
     pub(super) fn lock(path: &Path) -> anyhow::Result<Self> {
         let mut lock = lock_file(path, "lock")?;
-        // A `run-now` that looks whether there is a daemon holds it for an instant.
-        let mut tries = 0..20;
-        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if tries.next().is_some() {
-                std::thread::sleep(Duration::from_millis(5));
-                continue;
-            }
+        let taken = is_taken_within(&lock, LOOKED_AT);
+        if !taken.with_context(|| format!("{}: can't be locked", path.display()))? {
             bail!(
                 "{}: another daemon (pid {}) has this state directory; stop it, or give this one `paths: {{ state: … }}` of its own",
                 path.display(),
@@ -76,11 +76,7 @@ impl Turn {
 
     fn take(path: &Path) -> anyhow::Result<Self> {
         let lock = lock_file(path, "run-now.lock")?;
-        while let Err(error) = flock(&lock, FlockOperation::LockExclusive) {
-            if error != rustix::io::Errno::INTR {
-                return Err(error).with_context(|| format!("{}: can't be locked", path.display()));
-            }
-        }
+        wait_for(&lock).with_context(|| format!("{}: can't be locked", path.display()))?;
         Ok(Self { _lock: lock, last_daemon: None })
     }
 }
@@ -112,6 +108,35 @@ pub fn living(path: &Path) -> Option<Living> {
         pid: holder(&mut lock).parse().ok(),
         since: since.and_then(|since| Timestamp::try_from(since).ok()),
     })
+}
+
+/// flock(2) waits without a limit: a thread does so, which is there only where somebody has the lock, and is left to its
+/// waiting where that one keeps it. It gives back at once what comes too late.
+fn is_taken_within(lock: &File, bound: Duration) -> io::Result<bool> {
+    if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(true);
+    }
+    let same = lock.try_clone()?;
+    let (taken, is_taken) = mpsc::channel();
+    std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
+        let locked = wait_for(&same);
+        // The last one that has the lock open lets go of it.
+        drop(same);
+        let _ = taken.send(locked);
+    })?;
+    match is_taken.recv_timeout(bound) {
+        Ok(locked) => locked.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+fn wait_for(lock: &File) -> io::Result<()> {
+    loop {
+        match flock(lock, FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
 }
 
 fn lock_file(path: &Path, name: &str) -> anyhow::Result<File> {
@@ -152,4 +177,24 @@ pub(super) fn boot_time(ledger: &dyn Ledger, boot: &str, now: Timestamp) -> Time
         .filter_map(|event| event.detail["boot_time"].as_str()?.parse().ok())
         .next()
         .unwrap_or(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_taken_once_one_that_looked_lets_go_and_given_back_where_that_is_too_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || lock_file(folder.path(), "lock").unwrap();
+        let (looks, late, waits) = (open(), open(), open());
+        flock(&looks, FlockOperation::NonBlockingLockShared).unwrap();
+        assert!(!is_taken_within(&late, Duration::from_millis(1)).unwrap());
+        drop(late);
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| is_taken_within(&waits, Duration::from_secs(60)).unwrap());
+            drop(looks);
+            assert!(taken.join().unwrap());
+        });
+    }
 }

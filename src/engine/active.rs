@@ -128,7 +128,7 @@ impl Engine {
 
     /// Whether what waits in this process is its to begin or to end, until the turn is written.
     pub(super) fn is_ours(&mut self, turn: &mut Turn) -> bool {
-        let Some(may_begin) = &mut self.may_begin else { return true };
+        let Some(may_begin) = &self.may_begin else { return true };
         if turn.permit.is_none() {
             turn.permit = may_begin();
         }

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::plan::Event;
-use super::recovery::{Left, recover_beside};
-use super::{Engine, Message, RETRY_LEDGER, Turn};
+use super::recovery::{Left, living_programs, recover_beside};
+use super::{Engine, MayBegin, Message, RETRY_LEDGER, Turn};
 use crate::ledger::{Owner, Write};
 use crate::model::{Outcome, RunId};
-use crate::spawner::Adoption;
+use crate::spawner::{Adoption, Spawner};
 
 impl Engine {
     /// Hears of the end of a `run-now` that works by itself.
@@ -31,22 +31,49 @@ impl Engine {
         let record = self.ledger.run(run).ok().flatten();
         match record.as_ref().map(|record| record.outcome) {
             Some(outcome) if outcome != Outcome::Running => self.foreign_ended(run, outcome, now, turn),
-            // What it left behind is for a daemon to judge: its programs may live.
-            _ if !self.keeps_account => self.foreign_ended(run, Outcome::Interrupted, now, turn),
-            // And it is for the next one.
+            // It is for the next daemon.
             _ if self.stopping.is_some() => {}
             _ => {
                 let last = record.and_then(|record| record.attempts.last().map(|attempt| attempt.number));
                 let open = [(run, foreign.job.to_string(), last.unwrap_or(foreign.attempt))];
                 let (spawner, outbox) = (self.around.spawner.clone(), self.outbox.clone());
-                let searching = self.searching.clone();
+                let (searching, alone) = (self.searching.clone(), self.may_begin.clone());
                 self.runtime.spawn(async move {
                     // The next search comes after what this one has found: a spawner is taken over once.
                     let _searching = searching.lock().await;
-                    let adoption = spawner.adopt_all(&open).await;
-                    let _ = outbox.send(Message::ForeignLeft { run, adoption });
+                    let message = match alone {
+                        None => {
+                            let adoption = spawner.adopt_all(&open).await;
+                            Message::ForeignLeft { run, adoption }
+                        }
+                        Some(alone) => {
+                            let program = look_only(alone, &spawner, &open).await;
+                            Message::ForeignLives { run, program }
+                        }
+                    };
+                    let _ = outbox.send(message);
                 });
             }
+        }
+    }
+
+    /// In a `run-now`: what it left behind is for a daemon to judge, and stands in the way while it lives.
+    pub(super) fn foreign_lives(
+        &mut self,
+        run: RunId,
+        program: Option<Owner>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        match (program, self.foreign.get_mut(&run)) {
+            (Some(program), Some(foreign)) => {
+                let text =
+                    format!("its run-now has died; pid {} goes on, and others wait for its end", program.pid);
+                self.logs.run(&foreign.job, run).note(now, &text);
+                foreign.owner = program.clone();
+                self.watch(run, program);
+            }
+            _ => self.foreign_ended(run, Outcome::Interrupted, now, turn),
         }
     }
 
@@ -111,4 +138,16 @@ impl Engine {
         self.plan_event(Event::Ended { run, outcome }, now, turn);
         self.go_on_beside(run, now, turn);
     }
+}
+
+/// The program of a run that lives on without the process which had it. None of a daemon that comes misses its spawner
+/// because of this look; where one has come already, all is its to see to.
+async fn look_only(alone: MayBegin, spawner: &Spawner, open: &[(RunId, String, u32); 1]) -> Option<Owner> {
+    let permit = tokio::task::spawn_blocking(move || alone()).await.ok().flatten()?;
+    let left = spawner.adopt_all(open).await;
+    let mut living = living_programs(&left);
+    // Spawners are let go of before anybody else may look.
+    drop(left);
+    drop(permit);
+    living.remove(&open[0].0)
 }

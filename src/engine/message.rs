@@ -12,7 +12,7 @@ use super::Gone;
 use super::alerts::News;
 use super::runner::{Held, RunEnd, RunSink};
 use crate::config::JobTable;
-use crate::ledger::{self, TableRecord};
+use crate::ledger::{self, Owner, TableRecord};
 use crate::logs::LogLine;
 use crate::model::{JobName, Outcome, RunId};
 use crate::spawner::Adoption;
@@ -44,6 +44,11 @@ pub(super) enum Message {
     ForeignLeft {
         run: RunId,
         adoption: Adoption,
+    },
+    /// In a `run-now`: which program of it lives on.
+    ForeignLives {
+        run: RunId,
+        program: Option<Owner>,
     },
     RunNow {
         job: String,

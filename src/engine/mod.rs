@@ -20,6 +20,7 @@ mod runner;
 mod stop;
 mod time;
 mod trouble;
+mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -38,23 +39,24 @@ pub use self::handle::{EngineHandle, Gone};
 pub use self::hold::{hold_crash_loops, is_hold};
 use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
-use self::plan::{Decision, Event, Plan, RefuseReason, Token};
+use self::plan::{Event, Plan};
 use self::recovery::Foreign;
-pub use self::recovery::{RUN_NOW, Recovery, recover, recover_for_one_run};
+pub use self::recovery::{RUN_NOW, Recovery, living_programs, recover, recover_for_one_run};
 pub use self::restore::restore_lost;
-use self::runner::{Begin, Held, RunEnd, Surroundings};
-use self::time::Learnt;
+use self::runner::{Begin, Held, Surroundings};
+use self::turn::{Then, Turn, event, refuses};
 use crate::alert::{Dispatch, Incidents};
 use crate::clock::{Alarm, Clock};
 use crate::config::JobTable;
-use crate::ledger::{self, Applied, Ledger, NewState, TableRecord, Write};
+use crate::ledger::{self, Ledger, NewRow, TableRecord, Write};
 use crate::logs::Logs;
-use crate::model::{Outcome, RunId};
+use crate::model::RunId;
 use crate::spawner::Spawner;
 
 /// Rows of history dropped at one go, so that a long history never holds up a start.
 const PRUNE_BATCH: usize = 500;
-/// Between two tries to write what waits in memory, where nothing else happens.
+/// Between two tries to write what waits in memory, where nothing else happens, or to read. Nothing tells when a disk has
+/// room again, or a file its right mode.
 const RETRY_LEDGER: Duration = Duration::from_secs(5);
 /// Exits that the spawner keeps at most for a ledger that can't be written.
 const UNRELEASED: usize = 10_000;
@@ -82,7 +84,7 @@ pub struct Parts {
 
 /// Whether a run that has waited in a process beside daemons may begin, or end, there: not where a daemon has come
 /// meanwhile, which took it over. No other one comes while what this returns is held.
-pub type MayBegin = Box<dyn FnMut() -> Option<Permit> + Send>;
+pub type MayBegin = Arc<dyn Fn() -> Option<Permit> + Send + Sync>;
 pub type Permit = Box<dyn Send>;
 
 /// What a daemon writes first.
@@ -155,28 +157,6 @@ struct Stopping {
     done: Option<oneshot::Sender<()>>,
 }
 
-/// What one turn of the loop writes, and what it does once that is durable.
-#[derive(Default)]
-struct Turn {
-    writes: Vec<Write>,
-    /// Claims by their place in `writes`.
-    claims: Vec<(usize, Token, Option<u64>)>,
-    then: Vec<Then>,
-    learnt: Learnt,
-    /// Held until all is written.
-    permit: Option<Permit>,
-}
-
-enum Then {
-    Start(RunId),
-    Cancel(RunId),
-    Tell(oneshot::Sender<()>),
-    Answer(oneshot::Sender<bool>, bool),
-    TellEnd(RunId, Ended),
-    Forget(RunId),
-    Release(Held),
-}
-
 impl Engine {
     /// Begins: writes the table in force and what recovery found, starts what goes on, and then takes slots on a
     /// thread of its own until [`EngineHandle::stop`].
@@ -204,7 +184,8 @@ impl Engine {
             held,
         } = parts.recovery;
         let pauses = recovered.pauses.clone();
-        let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host);
+        let refuses = |row: &NewRow| refuses(&*parts.ledger, row);
+        let (plan, decisions) = Plan::new(parts.table.clone(), recovered, now, &parts.host, &refuses);
         let mut engine = Self {
             inbox,
             outbox: outbox.clone(),
@@ -291,8 +272,7 @@ impl Engine {
             for message in messages {
                 self.absorb(message, now, &mut turn);
             }
-            let decisions = self.plan.handle(Event::Tick, now);
-            self.decide(decisions, &mut turn, now);
+            self.plan_event(Event::Tick, now, &mut turn);
             self.tell_of_the_clock(now, &mut turn);
             self.complete(turn, now);
             self.prune(now);
@@ -312,145 +292,6 @@ impl Engine {
         planned.into_iter().chain(retry).min()
     }
 
-    /// Commits the turn, does what follows, and goes on while that leads to further decisions. `now`: of the turn's look
-    /// at the clock. A clock that is set meanwhile is for the next look, which knows by how much.
-    fn complete(&mut self, mut turn: Turn, now: Timestamp) {
-        loop {
-            turn = self.commit(turn, now);
-            if turn.writes.is_empty() && turn.then.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn commit(&mut self, mut turn: Turn, now: Timestamp) -> Turn {
-        self.hear_of_ends(&mut turn, now);
-        let mut problem = None;
-        // Where changes wait, an empty batch is a try to write them.
-        let applied = if turn.writes.is_empty() && self.ledger.problem().is_none() {
-            vec![]
-        } else {
-            self.ledger.apply(&turn.writes).unwrap_or_else(|error| {
-                tracing::error!("{error}; the rows of this moment are lost, the jobs go on");
-                problem = Some(error.to_string());
-                vec![]
-            })
-        };
-        let mut next = Turn::default();
-        let mut start = vec![];
-        for (index, token, request) in turn.claims {
-            let Write::Claim(row) = &turn.writes[index] else { continue };
-            match applied.get(index) {
-                Some(Applied::Claimed(run)) => {
-                    self.register(*run, row, request, now);
-                    if row.state == NewState::Started {
-                        start.push(*run);
-                    }
-                    let decisions = self.plan.handle(Event::Claimed { token, run: *run }, now);
-                    self.decide(decisions, &mut next, now);
-                }
-                _ => {
-                    if let Some(request) = request.and_then(|request| self.requests.remove(&request)) {
-                        let reason = problem.clone().unwrap_or_else(|| "its row was not taken".to_owned());
-                        let _ = request.reply.send(Err(Refusal::Unwritten(reason)));
-                    }
-                    let decisions = self.plan.handle(Event::AlreadyClaimed { token }, now);
-                    self.decide(decisions, &mut next, now);
-                }
-            }
-        }
-        for run in start {
-            self.begin(run, Begin::Claimed);
-        }
-        for then in turn.then {
-            match then {
-                // The next daemon would take it for one that waits.
-                Then::Start(run) if problem.is_some() && self.may_begin.is_some() => {
-                    self.leave_to_daemon(run, now, &mut next);
-                }
-                Then::Start(run) => self.begin(run, Begin::Claimed),
-                Then::Cancel(run) => self.cancel(run),
-                // Whoever asked may have gone.
-                Then::Tell(done) => drop(done.send(())),
-                Then::Answer(reply, answer) => drop(reply.send(answer)),
-                Then::TellEnd(run, end) => self.tell_end(run, end),
-                Then::Forget(run) => drop(self.runs.remove(&run)),
-                Then::Release(held) => self.unreleased.push(held),
-            }
-        }
-        // What waits in memory alone is lost with this process: its exits stay with the spawner meanwhile.
-        let kept = if self.ledger.problem().is_none() { 0 } else { UNRELEASED };
-        let over = self.unreleased.len().saturating_sub(kept);
-        self.unreleased.drain(..over).for_each(Held::release);
-        self.dispatch_of(turn.writes);
-        self.hear_of_ledger(now, &mut next);
-        next
-    }
-
-    fn decide(&mut self, decisions: Vec<Decision>, turn: &mut Turn, now: Timestamp) {
-        for decision in decisions {
-            match decision {
-                Decision::Claim { token, row, request } => {
-                    turn.claims.push((turn.writes.len(), token, request));
-                    turn.writes.push(Write::Claim(row));
-                }
-                Decision::Start { run, .. } | Decision::Drop { run, .. } if !self.is_ours(turn) => {
-                    self.leave_to_daemon(run, now, turn);
-                }
-                Decision::Cancel { run } if self.waits(run) && !self.is_ours(turn) => {
-                    self.leave_to_daemon(run, now, turn);
-                }
-                Decision::Start { run, .. } => {
-                    // From here on a cancel has a program to end, which this turn starts.
-                    let number = self.runs.get_mut(&run).map_or(1, |active| active.starts(&self.table));
-                    turn.writes.push(Write::AttemptStarted { run, number, at: now });
-                    turn.then.push(Then::Start(run));
-                }
-                Decision::Drop { run, reason } if self.waits_again(run) => {
-                    self.drop_again(run, reason, now, turn);
-                }
-                Decision::Drop { run, reason } => {
-                    turn.writes.push(Write::Dropped { run, at: now, reason });
-                    let reason = Some(reason.to_string());
-                    let end = Ended { outcome: Outcome::Skipped, reason, summary: None, error: None };
-                    turn.then.push(Then::TellEnd(run, end));
-                    turn.then.push(Then::Forget(run));
-                }
-                // A run that still waits has nothing to end: its row ends here.
-                Decision::Cancel { run } if self.waits(run) => {
-                    let error = Some("cancelled while it waited for its turn".to_owned());
-                    let end = RunEnd { run, at: now, outcome: Outcome::Cancelled, error, report: None };
-                    self.finished(end, now, turn);
-                }
-                Decision::Cancel { run } => turn.then.push(Then::Cancel(run)),
-                Decision::Refuse { request, reason } => self.refuse(request, &reason),
-                Decision::Accounted { .. } if !self.keeps_account => {}
-                Decision::Accounted { until } => turn.writes.push(Write::Accounted { until }),
-                // What takes no slots has none to repeat.
-                Decision::SetBack { .. } | Decision::BehindLedger { .. } if !self.keeps_account => {}
-                Decision::SetBack { from, epoch, again } => self.was_set_back(from, epoch, again, now, turn),
-                Decision::BehindLedger { accounted, complete, epoch } => {
-                    self.is_behind_ledger(accounted, complete, epoch, now, turn);
-                }
-                Decision::FarBehind { accounted } => self.is_far_behind(accounted, now, turn),
-                Decision::Notice(text) => {
-                    tracing::warn!("{text}");
-                    turn.writes.push(event(now, "notice", serde_json::json!({ "text": text })));
-                }
-            }
-        }
-    }
-
-    fn refuse(&mut self, request: u64, reason: &RefuseReason) {
-        let Some(request) = self.requests.remove(&request) else { return };
-        let refusal = match reason {
-            RefuseReason::UnknownJob => Refusal::UnknownJob,
-            RefuseReason::RunsAlready(run) => Refusal::RunsAlready(*run),
-            RefuseReason::Stopping => Refusal::Stopping,
-        };
-        let _ = request.reply.send(Err(refusal));
-    }
-
     fn prune(&mut self, now: Timestamp) {
         if self.old_rows_are_spared() {
             self.pruning = false;
@@ -468,8 +309,4 @@ impl Engine {
         let pause = if self.pruning { PRUNE_PAUSE } else { PRUNE_EVERY };
         self.next_prune = now.checked_add(pause).unwrap_or(Timestamp::MAX);
     }
-}
-
-fn event(at: Timestamp, kind: &str, detail: serde_json::Value) -> Write {
-    Write::Event(ledger::Event { at, kind: kind.to_owned(), detail })
 }

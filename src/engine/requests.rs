@@ -43,6 +43,7 @@ impl Engine {
             }
             Message::ForeignGone { run } => self.foreign_gone(run, now, turn),
             Message::ForeignLeft { run, adoption } => self.foreign_left(run, adoption, now, turn),
+            Message::ForeignLives { run, program } => self.foreign_lives(run, program, now, turn),
             Message::RunNow { job, dry_run, by, reply } => self.run_now(&job, dry_run, by, reply, now, turn),
             Message::Cancel { run, by, reply } => {
                 let known = self.runs.contains_key(&run)
@@ -74,6 +75,8 @@ impl Engine {
             Message::Reload { table, mut record, by, done } => {
                 let detail = serde_json::json!({ "hash": table.hash, "by": by });
                 turn.writes.push(event(now, "reloaded", detail));
+                // What this lets begin follows the new one.
+                self.table = table.clone();
                 // Slots of the old table come first; the new one's record follows them.
                 self.plan_event(Event::Reload(table.clone()), now, turn);
                 // From this instant on, whenever the file was read.
@@ -87,8 +90,7 @@ impl Engine {
                     state: self.around.state.clone(),
                     stopping: self.around.stopping.clone(),
                 });
-                self.courier.table(table.clone());
-                self.table = table;
+                self.courier.table(table);
                 self.close_incidents_of_gone_jobs(turn);
                 turn.then.push(Then::Tell(done));
             }
@@ -112,7 +114,8 @@ impl Engine {
     }
 
     pub(super) fn plan_event(&mut self, event: Event, now: Timestamp, turn: &mut Turn) {
-        let decisions = self.plan.handle(event, now);
+        let ledger = &*self.ledger;
+        let decisions = self.plan.handle(event, now, &|row| super::refuses(ledger, row));
         self.decide(decisions, turn, now);
     }
 

@@ -168,6 +168,7 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
         run.log
             .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
+        // The pause is what was asked for: whatever made the attempt fail is given time to end.
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             break cancelled_between();
         }
@@ -322,18 +323,7 @@ fn context(
 
 /// What the programs of an earlier daemon need: they were started long ago, with all that they were to have.
 pub(super) fn context_of_before(job: &JobName, run: RunId, attempt: u32, log: &RunLog) -> ProgramContext {
-    ProgramContext {
-        job: job.clone(),
-        run,
-        attempt,
-        slot: None,
-        origin: None,
-        account: None,
-        env: vec![],
-        nice: 0,
-        io: None,
-        log: Arc::new(log.clone()),
-    }
+    ProgramContext::new(job.clone(), run, attempt, Arc::new(log.clone()))
 }
 
 async fn finish_adopted(

@@ -147,9 +147,10 @@ impl Engine {
             stopping.done = Some(done);
         }
         let outbox = self.outbox.clone();
+        // What ends within the grace is heard of by itself, and the engine's thread ends with the last of it.
         self.runtime.spawn(async move {
             tokio::time::sleep(grace).await;
-            // Everything may have ended within the grace.
+            // Then nobody listens any more.
             let _ = outbox.send(Message::GraceOver);
         });
     }

@@ -248,7 +248,7 @@ impl ServerFacts {
 mod tests {
     use super::*;
 
-    fn connection(host: &str) -> Connection {
+    pub(super) fn connection(host: &str) -> Connection {
         Connection {
             host: host.into(),
             port: 5432,

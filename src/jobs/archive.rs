@@ -20,9 +20,9 @@ use crate::document::Invalid;
 use crate::host::files::{self, Owner};
 use crate::model::{Finding, Report, Severity};
 use crate::policy::Retries;
-use crate::units::Size;
+use crate::units::{Percent, Size};
 
-use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
+use super::{Backs, HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +40,9 @@ pub struct Archive {
     /// How the archive is compressed.
     #[serde(default)]
     pub compression: Compression,
+    /// What share of the file system must be free, the coming archive taken off.
+    #[serde(default = "ten_percent")]
+    pub min_free: Percent,
     /// Encrypt the archive to these age recipients; nothing of it is on this disk in another form, and this host can't
     /// read it again.
     #[serde(default)]
@@ -48,6 +51,10 @@ pub struct Archive {
     /// them.
     #[serde(default)]
     pub copy_to: CopyTo,
+}
+
+fn ten_percent() -> Percent {
+    Percent(10.0)
 }
 
 impl KindOptions for Archive {
@@ -176,6 +183,11 @@ impl Job for Archive {
         true
     }
 
+    fn keeps(&self, name: &str) -> Option<Kept> {
+        let (directory, of) = (self.directory.clone(), Backs::Files(self.name.clone()));
+        Some(Kept { job: name.to_owned(), directory, of })
+    }
+
     fn copies_to(&self) -> Vec<Destination> {
         self.copy_to.destinations()
     }
@@ -232,6 +244,7 @@ impl Archive {
             compression: self.compression,
             level: self.compression.default_level(),
             recipients: self.encrypt_to.clone(),
+            min_free: self.min_free,
         })
     }
 
@@ -257,7 +270,13 @@ impl Archive {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             summary = format!("{summary}, without what could not be read: {}{more}", line(first));
         }
-        let mut report = Report::new(summary)
+        let mut report = Report::new(summary);
+        let suspect = |why: &String| Finding::warning(format!("{} is suspect: {why}", manifest.file));
+        // What it lacks is told below, file by file.
+        if manifest.unreadable.is_empty() {
+            report.findings.extend(manifest.proof.suspect.iter().map(suspect));
+        }
+        report = report
             .fact("bytes", manifest.bytes)
             .fact("uncompressed_bytes", manifest.uncompressed_bytes)
             .fact("entries", manifest.entries.len())

@@ -138,8 +138,16 @@ pub struct Kept {
     /// The job's name.
     pub job: String,
     pub directory: PathBuf,
-    /// What it dumps.
-    pub connection: ConnectionName,
+    pub of: Backs,
+}
+
+/// What backups are of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backs {
+    /// The database of this connection.
+    Database(ConnectionName),
+    /// What an archive of this name holds.
+    Files(String),
 }
 
 /// What an attempt is given.

@@ -1,7 +1,10 @@
-//! `verify_backup`: proves the latest backup of a `pg_dump` job: read whole, restored into a scratch database, counted.
+//! `verify_backup`: proves the latest backup of a `pg_dump` job: read whole, restored into a scratch database, counted;
+//! or that of an `archive` job: read whole, each entry compared.
 //!
 //! What it finds is written into the backup's manifest, where retention and `backups` read it. A backup is called damaged
 //! only where the backup itself is at fault, never for a server that is away.
+
+mod archive;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +16,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
+use super::{Backs, HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use crate::backup::crypt::Identities;
-use crate::backup::manifest::{Manifest, ProofEvent, State};
+use crate::backup::manifest::{Manifest, Proof, ProofEvent, State};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::postgres::Readers;
 use crate::backup::read::Progress;
 use crate::backup::restore::amount;
 use crate::backup::restore::scratch::{self, Proven, Unproven};
@@ -31,12 +35,12 @@ use crate::units::{HumanDuration, Size};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyBackup {
-    /// The `pg_dump` job whose latest backup is proven.
+    /// The `pg_dump` or `archive` job whose latest backup is proven.
     pub of: JobRef,
-    /// Whether it is restored into a scratch database too, which is dropped after.
+    /// Whether a dump is restored into a scratch database too, which is dropped after.
     #[serde(default = "yes")]
     pub restore: bool,
-    /// Whose server it is restored on; default: the one that was dumped.
+    /// Whose server a dump is restored on; default: the one that was dumped.
     #[serde(default)]
     pub connection: Option<ConnectionName>,
     /// The file with the keys that open encrypted backups, as age-keygen writes it.
@@ -71,9 +75,13 @@ impl Job for VerifyBackup {
     async fn run(&self, ctx: &JobContext) -> Result<Report, JobError> {
         let kept = self.kept()?;
         let work = ctx.work();
-        let file = latest(&work, kept, named(&ctx.connections, &kept.connection)?)?;
+        let connection = match &kept.of {
+            Backs::Database(connection) => connection,
+            Backs::Files(name) => return self.prove_archive(&work, kept, name).await,
+        };
+        let file = latest(&work, kept, &named(&ctx.connections, connection)?.database)?;
         let keys = self.identity.as_deref().map(identities).transpose()?;
-        let target = self.target(ctx, kept)?;
+        let target = self.target(ctx, connection)?;
         if ctx.dry_run {
             let restored = if self.restore {
                 format!(", and restore it at {}", target.address())
@@ -83,9 +91,13 @@ impl Job for VerifyBackup {
             return Ok(Report::new(format!("would read {}{restored}", file.display())));
         }
         let since = work.clock.since_boot();
-        let checked = verify::check(&work, &file, keys.as_ref(), Progress::default()).await?;
+        let readers = Self::readers(ctx, connection, &target)?;
+        let checked = verify::check(&work, &file, keys.as_ref(), &readers, Progress::default()).await?;
         let read = work.clock.since_boot().saturating_sub(since);
-        let report = report(&file, &checked).fact("read_seconds", rounded(read.as_secs_f64()));
+        let again = verify::look_again(&file, &checked.manifest);
+        let looked = again.map_err(|error| untold(&work, &file, "compared with those before it", &error))?;
+        let mut report = report(&file, &checked).fact("read_seconds", rounded(read.as_secs_f64()));
+        report.findings = suspicions(&file, &looked.proof);
         if !self.restore {
             let summary = format!("{}: read whole, nothing differs", report.summary);
             return Ok(Report { summary, ..report });
@@ -99,18 +111,16 @@ impl Job for VerifyBackup {
                 return Err(trouble.into());
             }
         };
-        let manifest = record(&work, &file, &checked.manifest, verified(&work, &proven))?;
+        record(&work, &file, &checked.manifest, verified(&work, &proven))?;
         let summary = format!(
             "{}: restored in {}, every row is there",
             report.summary,
             HumanDuration(std::time::Duration::from_secs(proven.took.as_secs().max(1)))
         );
-        let mut report = Report { summary, ..report }
+        Ok(Report { summary, ..report }
             .fact("seconds", rounded(proven.took.as_secs_f64()))
             .fact("tables_restored", proven.tables)
-            .fact("rows_restored", proven.rows);
-        report.findings = suspicions(&manifest);
-        Ok(report)
+            .fact("rows_restored", proven.rows))
     }
 
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
@@ -128,6 +138,13 @@ impl Job for VerifyBackup {
         }
         let named = self.connection.as_ref().filter(|name| !ctx.connections.contains_key(name.as_str()));
         lacks.extend(named.map(|name| lack(format!("connection {name} is not among those under postgres:"))));
+        if let (Some(_), Some(Kept { of: Backs::Files(_), .. })) = (&self.connection, &self.kept) {
+            let message = format!(
+                "{} makes archives of files, which go to no server: `connection` has no use",
+                self.of
+            );
+            lacks.push(Lack { fatal: false, message, hint: Some("leave it out".to_owned()) });
+        }
         lacks
     }
 
@@ -150,10 +167,16 @@ impl VerifyBackup {
         self.kept.as_ref().ok_or_else(missing)
     }
 
-    fn target(&self, ctx: &JobContext, kept: &Kept) -> Result<Connection, JobError> {
-        let name = self.connection.as_ref().unwrap_or(&kept.connection);
+    fn target(&self, ctx: &JobContext, dumped: &ConnectionName) -> Result<Connection, JobError> {
+        let name = self.connection.as_ref().unwrap_or(dumped);
         let found = named(&ctx.connections, name)?;
         found.located().map_err(|error| JobError::permanent(anyhow!("connection {name}: host: {error}")))
+    }
+
+    /// Its custom dumps are read where they were made, else where they are restored.
+    fn readers(ctx: &JobContext, dumped: &ConnectionName, target: &Connection) -> Result<Readers, JobError> {
+        let own = Some(named(&ctx.connections, dumped)?.clone());
+        Ok(Readers { own, others: vec![target.clone()] })
     }
 }
 
@@ -162,8 +185,16 @@ fn named<'c>(known: &'c BTreeMap<String, Connection>, name: &str) -> Result<&'c 
     known.get(name).ok_or_else(missing)
 }
 
+/// Of any kind of backup.
+#[derive(Deserialize)]
+struct Head {
+    job: String,
+    started_at: Timestamp,
+    file: String,
+}
+
 /// The newest backup of the job: by the time in its name, which is that of its manifest.
-fn latest(work: &Work, kept: &Kept, dumped: &Connection) -> Result<PathBuf, JobError> {
+fn latest(work: &Work, kept: &Kept, of: &str) -> Result<PathBuf, JobError> {
     let path = &kept.directory;
     let none = || {
         JobError::permanent(anyhow!(
@@ -183,7 +214,7 @@ fn latest(work: &Work, kept: &Kept, dumped: &Connection) -> Result<PathBuf, JobE
             )));
         }
     };
-    let begin = format!("{}-", names::file_safe(&dumped.database));
+    let begin = format!("{}-", names::file_safe(of));
     let mut found: Vec<(Timestamp, String)> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX))
@@ -192,7 +223,7 @@ fn latest(work: &Work, kept: &Kept, dumped: &Connection) -> Result<PathBuf, JobE
     found.sort_by(|a, b| b.cmp(a));
     for (_, name) in found {
         let text = std::fs::read(path.join(&name)).map_err(anyhow::Error::from);
-        let manifest = text.and_then(|text| Manifest::parse(&text).map_err(anyhow::Error::msg));
+        let manifest = text.and_then(|text| Ok(serde_json::from_slice::<Head>(&text)?));
         let manifest = manifest.map_err(|error| {
             let name = path.join(&name);
             JobError::permanent(anyhow!("the manifest {} can't be read: {error}", name.display()))
@@ -248,18 +279,18 @@ fn damaged(work: &Work, trouble: &Trouble) -> ProofEvent {
 /// A proof that nobody can read later proves nothing.
 fn record(work: &Work, file: &Path, checked: &Manifest, event: ProofEvent) -> Result<Manifest, JobError> {
     let state = event.state.word();
-    verify::add(file, checked, event).map_err(|error| {
-        work.note(&format!("the manifest of {} could not be written", file.display()));
-        JobError::Retryable(anyhow!(
-            "{} is {state}, and its manifest can't be told so: {error}",
-            file.display()
-        ))
-    })
+    verify::add(file, checked, event).map_err(|error| untold(work, file, state, &error))
+}
+
+fn untold(work: &Work, file: &Path, state: &str, error: &std::io::Error) -> JobError {
+    work.note(&format!("the manifest of {} could not be written", file.display()));
+    JobError::Retryable(anyhow!("{} is {state}, and its manifest can't be told so: {error}", file.display()))
 }
 
 /// What someone should look at before the backup is trusted.
-fn suspicions(manifest: &Manifest) -> Vec<Finding> {
-    manifest.proof.suspect.iter().map(|why| Finding::warning(why.clone())).collect()
+fn suspicions(file: &Path, proof: &Proof) -> Vec<Finding> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    proof.suspect.iter().map(|why| Finding::warning(format!("{name} is suspect: {why}"))).collect()
 }
 
 /// Of a key file: a longer one is something else.

@@ -1,27 +1,26 @@
-//! The daemon's handle on its spawner: launching one, finding those of daemons before, starting programs.
+//! The daemon's handle on its spawner: launching one, replacing one that died, starting programs through it. What
+//! daemons before left is taken over in `adoption`. Never runs a program itself.
 
-use std::collections::{HashMap, HashSet};
-use std::io;
+mod adoption;
+mod process;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use jiff::Timestamp;
+use anyhow::{Context, Result};
 
-use super::link::{Link, Refusal, Welcome};
-use super::protocol::Listed;
+pub use self::adoption::{AdoptedProgram, Adoption};
+use self::process::{greet, start_process, tidy};
+use super::link::Link;
 use super::rendezvous::Places;
-use super::{rendezvous, server};
 use crate::clock::Clock;
 use crate::host::cgroup::{Delegated, RunCgroup};
-use crate::host::process::{
-    Keep, Origin, Orphan, Processes, ProgramContext, Programs, Recorded, Running, Search, Shared, Status,
-};
-use crate::host::{accounts, procfs, sockets};
-use crate::model::{Outcome, RunId};
-use crate::units::HumanDuration;
+use crate::host::process::{Orphan, Processes, ProgramContext, Programs, Recorded, Running, Shared};
+use crate::host::{accounts, sockets};
+use crate::model::RunId;
 
 /// How a spawner is started and found.
 #[derive(Clone, Debug)]
@@ -94,49 +93,6 @@ struct Current {
     child: Child,
 }
 
-/// What daemons before this one left running.
-#[derive(Default)]
-pub struct Adoption {
-    pub programs: Vec<AdoptedProgram>,
-    /// Runs that go on while their spawner is dead, or can't be talked to.
-    pub orphans: Vec<Orphan>,
-    /// Spawners that can't be talked to, each in a sentence.
-    pub problems: Vec<String>,
-}
-
-/// A program that outlived its daemon, ended or not. It must be attached to, or its spawner keeps it for ever.
-pub struct AdoptedProgram {
-    pub run: RunId,
-    pub attempt: u32,
-    pub job: String,
-    pub pid: u32,
-    pub started_at: Timestamp,
-    pub keep: Keep,
-    /// It has ended meanwhile: its exit is waiting.
-    pub ended: bool,
-    /// How and when it did.
-    pub exit: Option<(Status, Timestamp)>,
-    /// Counted from the boot; absent where a spawner of a former version tells of it.
-    pub started_since_boot: Option<Duration>,
-    pub ended_since_boot: Option<Duration>,
-    /// The daemon before had it ended, and what the attempt was to end as.
-    pub ended_as: Option<Outcome>,
-    /// Of its run, where it has one.
-    pub slot: Option<Timestamp>,
-    pub origin: Option<Origin>,
-    listed: Listed,
-    link: Arc<Link>,
-    spawner: Spawner,
-}
-
-impl AdoptedProgram {
-    /// Goes on with its log; `context` must name the same job, run and attempt.
-    pub fn attach(self, context: ProgramContext) -> (Programs, Running) {
-        let ended = self.link.attach(&self.listed, context.log.clone());
-        Programs::adopt(self.spawner, context, self.link, self.pid, ended)
-    }
-}
-
 impl Spawner {
     /// Starts a spawner. To be called before any thread is started, which keeps its memory small.
     ///
@@ -194,63 +150,6 @@ impl Spawner {
     /// The spawner's process, for the curious.
     pub async fn pid(&self) -> i32 {
         self.inner.current.lock().await.link.spawner_pid()
-    }
-
-    /// Takes over what daemons before this one, or a `run-now` beside it that died, left running, and removes the sockets of dead spawners. `open`: the runs
-    /// that have no end in the ledger, each with its last attempt.
-    pub async fn adopt_all(&self, open: &[(RunId, String, u32)]) -> Adoption {
-        let mut adoption = Adoption::default();
-        let places = self.inner.settings.places();
-        let (own, found) = {
-            // One of ours that comes meanwhile is not to be taken for another's.
-            let current = self.inner.current.lock().await;
-            (current.link.spawner_pid(), places.find())
-        };
-        let found = found.unwrap_or_else(|error| {
-            adoption.problems.push(format!("spawners can't be looked for: {error:#}"));
-            vec![]
-        });
-        let (mut spoken_to, mut out_of_reach) = (vec![own], vec![]);
-        for (pid, path) in found {
-            if pid == own {
-                continue;
-            }
-            let trouble = match self.adopt(pid, &path).await {
-                Ok(Met::Adopted(programs)) => {
-                    spoken_to.push(pid);
-                    adoption.programs.extend(programs);
-                    continue;
-                }
-                Ok(Met::Busy) => {
-                    spoken_to.push(pid);
-                    continue;
-                }
-                Ok(Met::Dead) => None,
-                Err(error) => {
-                    adoption.problems.push(format!("spawner {pid}: {error:#}"));
-                    Some(format!("can't be talked to ({error:#})"))
-                }
-            };
-            out_of_reach.push((pid, places.records_of(pid), trouble));
-        }
-        let adopted: HashSet<RunId> = adoption.programs.iter().map(|program| program.run).collect();
-        let missing = open.iter().filter(|(run, ..)| !adopted.contains(run)).cloned().collect();
-        let (state, delegated) = (self.state().to_owned(), self.inner.delegated.clone());
-        let looks = self.inner.looks.clone();
-        let (orphans, out_of_reach) = tokio::task::spawn_blocking(move || {
-            let delegated = delegated.as_deref();
-            let search = Search { state: &state, delegated, looks: &looks, spoken_to, missing };
-            (search.run(&out_of_reach), out_of_reach)
-        })
-        .await
-        .unwrap_or_default();
-        adoption.orphans = orphans;
-        for (pid, _, trouble) in out_of_reach {
-            if trouble.is_none() {
-                self.tidy_after(pid).await;
-            }
-        }
-        adoption
     }
 
     /// Goes on with a run that has no spawner; `context` must name the same job, run and attempt.
@@ -317,71 +216,7 @@ impl Spawner {
     pub(crate) fn own_account(&self) -> Option<&crate::host::process::Account> {
         self.inner.account.as_ref()
     }
-
-    async fn adopt(&self, pid: i32, path: &Path) -> Result<Met> {
-        const TRIES: u32 = 40;
-        for _ in 0..TRIES {
-            let socket = match rendezvous::connect(path) {
-                Ok(socket) => socket,
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
-                {
-                    // Nobody listens, and nobody will: its number is in its name.
-                    return Ok(Met::Dead);
-                }
-                Err(error) => return Err(error).with_context(|| path.display().to_string()),
-            };
-            let state = self.inner.settings.state.clone();
-            let (link, welcome) = Link::new(socket, state, true, self.inner.clock.clone())?;
-            // One that is stopped, or none of ours: the jobs don't wait for it.
-            let Ok(welcome) = tokio::time::timeout(WELCOME, welcome).await else {
-                bail!(
-                    "it doesn't answer within {} at {}: what it may run goes on without being heard",
-                    HumanDuration(WELCOME),
-                    path.display()
-                );
-            };
-            match welcome? {
-                Ok(Welcome { programs }) => {
-                    let mut all = self.inner.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-                    all.push(Arc::downgrade(&link));
-                    drop(all);
-                    let adopted = |listed: Listed| AdoptedProgram {
-                        run: RunId(listed.run.run),
-                        attempt: listed.attempt,
-                        job: listed.run.job.clone(),
-                        pid: listed.pid,
-                        started_at: listed.started_at,
-                        keep: listed.keep.clone(),
-                        ended: listed.ended,
-                        exit: listed.exit,
-                        started_since_boot: listed.started_since_boot,
-                        ended_since_boot: listed.ended_since_boot,
-                        origin: listed.origin.clone(),
-                        ended_as: listed.ended_as,
-                        slot: listed.slot.as_ref().and_then(|slot| slot.parse().ok()),
-                        listed,
-                        link: link.clone(),
-                        spawner: self.clone(),
-                    };
-                    return Ok(Met::Adopted(programs.into_iter().map(adopted).collect()));
-                }
-                Err(Refusal { busy: Some(other), .. }) => {
-                    if procfs::stat(other).is_some_and(|stat| !stat.is_zombie()) {
-                        // A living `run-now`, whose run is its own.
-                        return Ok(Met::Busy);
-                    }
-                    tokio::time::sleep(Duration::from_millis(25)).await;
-                }
-                Err(Refusal { reason, busy: None }) => bail!("process {pid}: {reason}"),
-            }
-        }
-        bail!("process {pid} says that it serves a process that is gone")
-    }
 }
-
-/// What a spawner of a former daemon is given to answer.
-const WELCOME: Duration = Duration::from_secs(10);
 
 impl Current {
     /// Its connection is closed: it has ended, or is about to.
@@ -394,32 +229,10 @@ impl Current {
     }
 }
 
-/// What became of a spawner of a former daemon.
-enum Met {
-    Adopted(Vec<AdoptedProgram>),
-    /// It serves a living process.
-    Busy,
-    Dead,
-}
-
-fn tidy(places: Places<'_>, spawner: i32) {
-    let lives =
-        |one: &procfs::ProcessStat| !one.is_zombie() && (one.session == spawner || one.pid == spawner);
-    let recorded = |record: &Recorded| {
-        procfs::stat(record.pid).is_some_and(|one| one.start == record.start && !one.is_zombie())
-    };
-    // The cheap question first: a thousand runs may end at once.
-    if spawner <= 1 || places.records_of(spawner).iter().any(recorded) || procfs::all().iter().any(lives) {
-        return;
-    }
-    for left in places.sockets_of(spawner).into_iter().chain([places.record_of(spawner)]) {
-        let _ = std::fs::remove_file(left);
-    }
-}
-
 /// A dead spawner is noticed at once and not when the next program is due, so that no zombie waits until then.
 async fn replace_the_dead(inner: Weak<Inner>) {
-    const PAUSE: Duration = Duration::from_secs(5);
+    // One that dies again and again must not take all of the processor.
+    const AT_MOST_ONE_IN: Duration = Duration::from_secs(5);
     loop {
         let Some(died) = inner.upgrade().map(|inner| async move { inner.current.lock().await.link.died() })
         else {
@@ -430,31 +243,6 @@ async fn replace_the_dead(inner: Weak<Inner>) {
         if let Err(error) = (Spawner { inner }).link().await {
             tracing::error!("no program can be started: {error:#}");
         }
-        // One that dies again and again must not take all of the processor.
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(AT_MOST_ONE_IN).await;
     }
-}
-
-async fn greet(
-    socket: std::os::unix::net::UnixStream,
-    settings: &Settings,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<Link>> {
-    let (link, welcome) = Link::new(socket, settings.state.clone(), false, clock)?;
-    match welcome.await? {
-        Ok(_) => Ok(link),
-        Err(Refusal { reason, .. }) => bail!("{reason}"),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the spawner is the one program that it can't start itself")]
-fn start_process(settings: &Settings) -> io::Result<(Child, std::os::unix::net::UnixStream)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let mut command = Command::new(&settings.executable);
-    std::os::unix::process::CommandExt::arg0(&mut command, "punk-eco-sched");
-    command.arg(server::VERB).arg(&settings.control_socket).arg(&settings.state);
-    command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-    // Whatever the daemon was given in secret is none of the spawner's business; programs get none of it anyway.
-    command.env_clear();
-    Ok((command.spawn()?, ours))
 }

@@ -1,5 +1,7 @@
 //! The daemon's end of one connection to one spawner: requests out, starts, output and exits in.
 
+mod intake;
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -10,11 +12,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::intake::Intake;
 use super::outgoing::{self, Outgoing};
-use super::protocol::{
-    Ack, Decoder, Ended, Frame, Listed, Position, RunKey, Start, ToDaemon, ToSpawner, kind, put_ack,
-    put_message,
-};
+use super::protocol::{Decoder, Listed, RunKey, Start, ToSpawner, put_message};
 use crate::clock::Clock;
 use crate::host::process::{OutputLog, Recorded, Status, Swept};
 use crate::logs::Stream;
@@ -91,15 +91,6 @@ struct Watched {
 struct Answers {
     started: Option<oneshot::Sender<Result<u32, NotStarted>>>,
     ended: Option<oneshot::Sender<ProgramEnd>>,
-}
-
-/// How far one stream has been taken in.
-#[derive(Clone, Copy, Default)]
-struct Intake {
-    taken: u64,
-    /// In the log, an unfinished line's pieces among them.
-    lines: u64,
-    safe: Position,
 }
 
 impl Link {
@@ -242,100 +233,6 @@ impl Link {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_frame(&self, frame: &Frame) {
-        match frame.kind {
-            kind::OUTPUT => self.take_output(frame),
-            kind::ENDED => self.take_end(frame),
-            kind::MESSAGE => {
-                if let Some(message) = frame.message() {
-                    self.take_message(message);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn take_message(&self, message: ToDaemon) {
-        match message {
-            ToDaemon::Welcome { pid, next_id, programs, .. } => {
-                self.pid.store(pid, Ordering::Relaxed);
-                let mut state = self.state();
-                state.next_id = state.next_id.max(next_id);
-                if let Some(welcome) = state.welcome.take() {
-                    let _ = welcome.send(Ok(Welcome { programs }));
-                }
-            }
-            ToDaemon::Refused { reason, busy } => {
-                if let Some(welcome) = self.state().welcome.take() {
-                    let _ = welcome.send(Err(Refusal { reason, busy }));
-                }
-            }
-            ToDaemon::Started { id, pid } => self.answer_start(id, Ok(pid)),
-            ToDaemon::Failed { id, host, reason } => {
-                self.answer_start(id, Err(NotStarted { host, reason }));
-                self.state().programs.remove(&id);
-            }
-            ToDaemon::Swept { token, ended, survivors } => {
-                if let Some(swept) = self.state().sweeps.remove(&token) {
-                    let _ = swept.send(Swept { ended, survivors });
-                }
-            }
-        }
-    }
-
-    fn answer_start(&self, id: u64, answer: Result<u32, NotStarted>) {
-        let Some(program) = self.state().programs.get(&id).cloned() else { return };
-        let started = lock(&program.answers).started.take();
-        if let Some(started) = started {
-            let _ = started.send(answer);
-        }
-    }
-
-    fn take_output(&self, frame: &Frame) {
-        let Some(piece) = frame.piece() else { return };
-        let Some(program) = self.state().programs.get(&piece.id).cloned() else { return };
-        let mut intake = lock(&program.intake);
-        let one = &mut intake[piece.stream];
-        let end = piece.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let (whole, unfinished) = piece.bytes.split_at(end);
-        if !whole.is_empty() {
-            let lines = program.log.output(stream(piece.stream), piece.at, whole);
-            one.lines = one.lines.saturating_add(lines);
-            one.safe = Position { offset: one.taken.saturating_add(whole.len() as u64), lines: one.lines };
-        }
-        if !unfinished.is_empty() {
-            let lines = program.log.output(stream(piece.stream), piece.at, unfinished);
-            one.lines = one.lines.saturating_add(lines);
-        }
-        one.taken = one.taken.saturating_add(piece.bytes.len() as u64);
-        let ack = Ack { id: piece.id, stream: piece.stream, taken: one.taken, safe: one.safe };
-        let mut bytes = vec![];
-        put_ack(&mut bytes, &ack);
-        let _ = self.out.send(Outgoing { bytes, descriptors: vec![], sent: None });
-    }
-
-    fn take_end(&self, frame: &Frame) {
-        let Some((head, stdout, stderr)) = frame.ended() else { return };
-        let Some(program) = self.state().programs.remove(&head.id) else { return };
-        let mut any = false;
-        for (index, logged) in program.logged.iter().enumerate() {
-            if *logged {
-                any = true;
-                program.log.end_output(stream(index), head.at);
-            }
-        }
-        if any && head.dropped > 0 {
-            let text =
-                format!("{} bytes of output were dropped: more than `max_output` allows", head.dropped);
-            program.log.note(head.at, &text);
-        }
-        let Ended { status, at, written, dropped, .. } = head;
-        let end = ProgramEnd { status, at, stdout, stderr, written, dropped };
-        if let Some(ended) = lock(&program.answers).ended.take() {
-            let _ = ended.send(end);
-        }
     }
 
     /// Everybody who waits hears that the spawner is gone.

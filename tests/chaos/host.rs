@@ -248,12 +248,13 @@ impl Host {
 
     pub(crate) fn fill_disk(&mut self) {
         use std::io::Write;
+        // From here on rows may wait in memory: what begins just as the last block is taken finds no row.
+        self.record(self.now(), What::DiskFull);
         if let Ok(mut ballast) = File::create(self.dir.join("state/ballast")) {
             let zeros = vec![0_u8; 1 << 16];
             while ballast.write(&zeros).is_ok_and(|written| written > 0) {}
         }
         self.full = true;
-        self.record(self.now(), What::DiskFull);
     }
 
     pub(crate) fn free_disk(&mut self) {

@@ -13,6 +13,8 @@ use punk_eco_sched::model::{JobName, Report, RunId, Trigger};
 use punk_eco_sched::spawner::{Settings, Spawner};
 use serde_json::{Value, json};
 
+use crate::support::job::kill_all_of;
+
 async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Report, JobError> {
     let mut settings = Settings::new(folder.join("control.sock"), folder.to_owned());
     settings.executable = env!("CARGO_BIN_EXE_punk-eco-sched").into();
@@ -21,18 +23,8 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
     let (job, run, log) = (JobName::new("one").unwrap(), RunId(7), RunLog::memory());
     let slot = "2026-11-22T23:00:00Z".parse().ok();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let programs = spawner.programs(ProgramContext {
-        job: job.clone(),
-        run,
-        attempt: 1,
-        slot,
-        origin: None,
-        account: None,
-        env,
-        nice: 0,
-        io: None,
-        log: Arc::new(log.clone()),
-    });
+    let context = ProgramContext::new(job.clone(), run, 1, Arc::new(log.clone()));
+    let programs = spawner.programs(ProgramContext { slot, env, ..context });
     let ctx = JobContext {
         job,
         run,
@@ -50,7 +42,10 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
         cancel: tokio_util::sync::CancellationToken::new(),
     };
     let command: Command = serde_json::from_value(options).unwrap();
-    command.run(&ctx).await
+    let ended = command.run(&ctx).await;
+    // The spawner holds the exit, which nobody here puts on record, for a next daemon.
+    kill_all_of(folder);
+    ended
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,10 @@ pub(crate) fn manifest(directory: &Path) -> Manifest {
     Manifest::parse(&std::fs::read(directory.join(name)).unwrap()).unwrap()
 }
 
+/// The ways to write a dump, as options beside those that every dump has.
+pub(crate) const FORMATS: [&str; 4] =
+    ["", r#", "compression": "zstd""#, r#", "compression": "none""#, r#", "format": "custom", "level": 1"#];
+
 pub(crate) fn permanent(error: &JobError) -> bool {
     matches!(error, JobError::Permanent(_))
 }
@@ -74,15 +78,7 @@ async fn every_format_restores_to_the_same_database_and_counts_its_rows() {
     postgres.sql("shop", SHOP);
     let mut original = postgres.dump("shop");
     let bench = bench(&postgres, "shop").await;
-    for (number, more) in [
-        "",
-        r#", "compression": "zstd""#,
-        r#", "compression": "none""#,
-        r#", "format": "custom", "level": 1"#,
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, more) in FORMATS.into_iter().enumerate() {
         let directory = bench.path(&format!("dumps/{number}"));
         let report = bench.run(&options(&directory, more)).await.unwrap();
         let manifest = manifest(&directory);

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Host, text, wait_until};
+use crate::support::job::SmallDisk;
 
 /// Says `begun`, and ends once the file `go` is there.
 fn gated(host: &Host, policy: &str) -> String {
@@ -120,6 +121,63 @@ fn a_program_of_a_dead_daemon_stands_in_the_way_only_while_it_lives() {
     let daemon = host.daemon();
     wait_until("its end is known", || outcomes(&host) == ["succeeded", "succeeded"]);
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn one_that_queues_waits_for_what_the_other_leaves_when_it_is_killed() {
+    let host = Host::new("");
+    witness(&host, "    overlap: queue\n");
+    // What one leaves that is killed waits for a daemon to come, its spawner too.
+    for (spawner_too, others) in [(false, 0), (true, 1)] {
+        let before = evidence(&host).len();
+        std::fs::write(host.path("failed"), "").unwrap();
+        let mut first = start(&host);
+        wait_until("the first has begun", || evidence(&host).len() == before + 1);
+        let known = crate::orphans::spawners(&host);
+        assert_eq!(known.len(), others + 1);
+        let runs = host.history("gated").len();
+        let mut second = start(&host);
+        wait_until("the second waits", || host.history("gated").len() == runs + 1);
+        if spawner_too {
+            // The newer one.
+            crate::orphans::kill(*known.iter().max().unwrap());
+        }
+        kill_run_now(&mut first);
+        let looked = format!("{runs} note  | its run-now has died");
+        wait_until("the second has looked", || {
+            host.log("gated").contains(&looked) || evidence(&host).len() > before + 1
+        });
+        go(&host);
+        assert_eq!(second.wait().unwrap().code(), Some(0));
+        let order: Vec<String> = evidence(&host).into_iter().skip(before).map(|(what, _)| what).collect();
+        assert_eq!(order, ["begins", "ends", "begins", "ends"]);
+        std::fs::remove_file(host.path("go")).unwrap();
+    }
+}
+
+#[test]
+fn one_whose_end_found_a_full_disk_ended_as_it_did_when_a_daemon_comes() {
+    let host = with_gate("    interrupted: rerun\n");
+    let Some(_disk) = SmallDisk::mount(&host.path("state"), "1M") else { return };
+    let mut alone = start(&host);
+    begun(&host);
+    let mut fill = std::fs::File::create(host.path("state/fill")).unwrap();
+    while std::io::Write::write_all(&mut fill, &[0; 4096]).is_ok() {}
+    drop(fill);
+    go(&host);
+    assert_eq!(alone.wait().unwrap().code(), Some(0));
+    assert_eq!(outcomes(&host), ["running"]);
+    std::fs::remove_file(host.path("state/fill")).unwrap();
+    let daemon = host.daemon();
+    wait_until("its end is known", || outcomes(&host) != ["running"]);
+    let row = &host.history("gated")[0];
+    assert_eq!(
+        (&row["outcome"], row["attempts"].as_array().unwrap().len()),
+        (&"succeeded".into(), 1),
+        "{row:#}"
+    );
+    assert!(daemon.stop().success());
+    wait_until("nothing is left", || host.processes().is_empty());
 }
 
 #[test]
@@ -275,7 +333,7 @@ fn beside_a_daemon(host: &Host) -> (Child, Daemon<'_>, i32) {
     (alone, host.daemon(), spawner)
 }
 
-fn kill_run_now(mut alone: Child) {
+fn kill_run_now(alone: &mut Child) {
     alone.kill().unwrap();
     alone.wait().unwrap();
 }
@@ -296,8 +354,8 @@ fn goes_on_in_the_daemon(host: &Host) {
 fn one_that_dies_beside_a_daemon_leaves_its_program_to_it() {
     let host = Host::new("");
     witness(&host, "");
-    let (alone, daemon, _) = beside_a_daemon(&host);
-    kill_run_now(alone);
+    let (mut alone, daemon, _) = beside_a_daemon(&host);
+    kill_run_now(&mut alone);
     goes_on_in_the_daemon(&host);
     go(&host);
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
@@ -314,9 +372,9 @@ fn one_that_dies_beside_a_daemon_leaves_its_program_to_it() {
 fn one_that_dies_beside_a_daemon_with_its_spawner_leaves_its_program_to_be_watched() {
     let host = Host::new("");
     witness(&host, "");
-    let (alone, daemon, spawner) = beside_a_daemon(&host);
+    let (mut alone, daemon, spawner) = beside_a_daemon(&host);
     crate::orphans::kill(spawner);
-    kill_run_now(alone);
+    kill_run_now(&mut alone);
     goes_on_in_the_daemon(&host);
     assert!(host.cli(&["cancel", "1"]).status.success());
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
@@ -336,13 +394,13 @@ fn one_that_dies_beside_a_daemon_and_leaves_nothing_is_interrupted() {
     host.write_jobs(&format!(
         "  gated:\n    command: {{ shell: 'echo begins $$ >>{file}; exec sleep 600' }}\n"
     ));
-    let (alone, daemon, spawner) = beside_a_daemon(&host);
+    let (mut alone, daemon, spawner) = beside_a_daemon(&host);
     // It is not to hear of the other deaths.
     let pid = rustix::process::Pid::from_raw(i32::try_from(alone.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     crate::orphans::kill(spawner);
     crate::orphans::kill(evidence(&host)[0].1);
-    kill_run_now(alone);
+    kill_run_now(&mut alone);
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");
     assert_eq!(row["outcome"], "interrupted", "{row:#}");
     assert_eq!(row["attempts"][0]["error"], "the run-now that ran it died", "{row:#}");

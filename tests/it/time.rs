@@ -1,6 +1,7 @@
 //! Clocks that are set, machines that sleep and a daemon that is stopped: what the ledger tells of it.
 
 mod between_looks;
+mod one_turn;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -7,10 +7,13 @@ use std::path::Path;
 use anyhow::anyhow;
 use serde::Deserialize;
 
+use super::make::suspicions;
 use super::manifest::{Digest, Entry, EntryKind, KIND, Manifest, shown};
 use super::reader::{Member, Reader, TarError};
 use crate::backup::crypt::Identities;
-use crate::backup::manifest::{ProofEvent, State};
+use crate::backup::earlier;
+use crate::backup::keys::Keys;
+use crate::backup::manifest::{Proof, ProofEvent, State};
 use crate::backup::names;
 use crate::backup::publish::Directory;
 use crate::backup::read::{Progress, ReadError, Reading};
@@ -30,9 +33,7 @@ pub struct Checked {
 /// Whether the manifest beside a file is that of an archive, or the file's name is.
 pub fn is_archive(file: &Path) -> bool {
     let name = name_of(file);
-    let name = name.strip_suffix(".age").unwrap_or(&name);
-    [".tar", ".tar.gz", ".tar.zst"].iter().any(|suffix| name.ends_with(suffix))
-        || matches!(manifest_of(file), Ok(Some(_)))
+    names::is_archive(&name) || matches!(manifest_of(file), Ok(Some(_)))
 }
 
 /// What was found is recorded in the manifest, unless the work is a dry run. Blocks: not for async threads.
@@ -86,7 +87,8 @@ pub fn check(
         manifest.entries.len(),
         manifest.files
     );
-    record(work, file, &mut manifest, State::ReadBack, &how, seconds);
+    // The content of each file is there and is the right one: that is all that a restore could show.
+    record(work, file, &mut manifest, State::Verified, &how, seconds);
     Ok(Checked { manifest, bytes, sha256, uncompressed_bytes })
 }
 
@@ -108,14 +110,26 @@ fn record(work: &Work, file: &Path, manifest: &mut Manifest, state: State, how: 
         let stat = std::fs::metadata(folder.join(&name))?;
         let owner = Owner { uid: stat.uid(), gid: stat.gid() };
         let (directory, _) = Directory::open(folder, owner, stat.mode() & 0o777)?;
+        let mut proof = None;
         // As it is by now: others may have written to it.
-        let mut now = Manifest::parse(&directory.read(&name)?).map_err(std::io::Error::other)?;
-        if (&now.sha256, now.run) != (&manifest.sha256, manifest.run) {
-            return Err(std::io::Error::other("it was replaced while the archive was read"));
-        }
-        now.proof.record(event);
-        directory.replace(&name, &now.to_json())?;
-        Ok(now.proof)
+        directory.change(&name, |text| {
+            let mut keys = Keys::parse(text)?;
+            let same = (Some(&manifest.sha256), Some(manifest.run));
+            let (sha256, mut now): (Option<String>, Option<Proof>) = (keys.get("sha256"), keys.get("proof"));
+            let Some(now) = now.as_mut().filter(|_| (sha256.as_ref(), keys.get("run")) == same) else {
+                return Err(std::io::Error::other("it was replaced while the archive was read"));
+            };
+            now.record(event);
+            // Again: since it was made, the manifests of others may have come back.
+            if now.suspect.is_empty() {
+                let earlier = earlier::archives(&directory, &manifest.name, manifest.started_at);
+                now.suspect = suspicions(&earlier, manifest);
+            }
+            keys.set("proof", now)?;
+            proof = Some(now.clone());
+            Ok(keys.to_text())
+        })?;
+        proof.ok_or_else(|| std::io::Error::other("it was not written"))
     };
     match write() {
         Ok(proof) => manifest.proof = proof,

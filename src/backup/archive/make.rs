@@ -1,7 +1,7 @@
 //! Makes an archive: tar on one thread, through a pipe into `stream`, which stores it as it stores a dump.
 
 use std::io::{self, BufWriter, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,16 @@ use super::pack::{Packed, Packer};
 use super::walk::{Found, Stop, Visit, Walk};
 use crate::backup::codec::Compression;
 use crate::backup::crypt::Recipients;
+use crate::backup::earlier::{self, Archived};
 use crate::backup::manifest::{FORMAT_VERSION, Proof};
 use crate::backup::names::{self, MANIFEST_SUFFIX};
 use crate::backup::publish::{self, Directory, Partial};
+use crate::backup::room::{Expected, Room};
 use crate::backup::stream::{self, Encoding, Source, Stored, StreamError};
+use crate::backup::suspect;
 use crate::backup::work::{Trouble, Work};
-use crate::host::files::{self, Space};
+use crate::host::files::{self, Owner, Space};
+use crate::units::Percent;
 
 /// What to archive, and how.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub struct Order {
     pub level: u32,
     /// None: it is not encrypted.
     pub recipients: Recipients,
+    /// What share of the file system must be free, the coming archive taken off.
+    pub min_free: Percent,
 }
 
 /// A published archive.
@@ -54,6 +60,10 @@ pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Resu
     let cant = |what: &str, error: &io::Error| {
         Trouble::Passing(anyhow!("the directory {} can't be {what}: {error}", directory.path.display()))
     };
+    let earlier = earlier::archives(directory, &order.name, started_at);
+    let room = room(&order, &earlier, directory.fd()).map_err(|error| cant("looked at", &error))?;
+    room.enough(&directory.path)?;
+    let floor = room.floor();
     let stem = |number| names::stem(&order.name, started_at, number);
     let suffix = names::archive_suffix(order.compression, !order.recipients.is_empty());
     let partials =
@@ -66,16 +76,17 @@ pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Resu
     let file = archive.file.try_clone().map_err(Trouble::passing)?;
     let (packed, stored) = {
         let order = order.clone();
-        threaded(work, move |stop, cancel| pack_and_store(&order, own, &file, stop, cancel)).await?
+        threaded(work, move |stop, cancel| pack_and_store(&order, own, (&file, floor), stop, cancel)).await?
     }
-    .map_err(|error| explain(directory, error))?;
+    .map_err(|error| explain(directory, &room, error))?;
     if packed.entries.is_empty() {
         let why = packed.unreadable.first().map_or("the sources are empty".to_owned(), |first| {
             format!("/{}: {}", super::manifest::shown(&first.path), first.why)
         });
         return Err(Trouble::Passing(anyhow!("nothing was archived: {why}")));
     }
-    let content = content(work, &order, &archive.name, started_at, packed, stored);
+    let mut content = content(work, &order, &archive.name, started_at, packed, stored);
+    content.proof.suspect = suspicions(&earlier, &content);
     let write = |partial: &mut Partial| {
         let mut out = BufWriter::with_capacity(256 << 10, &partial.file);
         content.write_to(&mut out)?;
@@ -83,7 +94,8 @@ pub async fn make(work: &Work, order: Order, directory: &Arc<Directory>) -> Resu
         drop(out);
         partial.file.sync_all()
     };
-    write(&mut manifest).map_err(|error| explain(directory, StreamError::Write { written: 0, error }))?;
+    write(&mut manifest)
+        .map_err(|error| explain(directory, &room, StreamError::Write { written: 0, error }))?;
     let manifest_name = manifest.name.clone();
     publish::publish(vec![archive, manifest])
         .map_err(|error| Trouble::Passing(anyhow!("in {}: {error}", directory.path.display())))?;
@@ -119,7 +131,7 @@ async fn threaded<T: Send + 'static>(
 fn pack_and_store(
     order: &Order,
     own: (u64, u64),
-    file: &std::fs::File,
+    (file, floor): (&std::fs::File, u64),
     stop: Arc<stream::Stop>,
     cancel: &CancellationToken,
 ) -> Result<(Packed, Stored), StreamError> {
@@ -135,7 +147,7 @@ fn pack_and_store(
             compression: order.compression,
             level: order.level,
             recipients: &order.recipients,
-            floor: 0,
+            floor,
         };
         // Also closes the pipe, so that whoever writes to it ends.
         let stored = stream::store(source, file, encoding);
@@ -201,14 +213,41 @@ fn content(
     }
 }
 
-fn explain(directory: &Directory, error: StreamError) -> Trouble {
+/// What someone should look at before the archive is trusted.
+pub(super) fn suspicions(earlier: &[Archived], new: &Manifest) -> Vec<String> {
+    let before: Vec<(u64, u64)> = earlier.iter().map(|one| (one.files, one.uncompressed_bytes)).collect();
+    let mut reasons = if before.is_empty() {
+        vec![]
+    } else {
+        suspect::reasons_of_archive(&before, (new.files, new.uncompressed_bytes))
+    };
+    if let Some(first) = new.unreadable.first() {
+        let more = match new.unreadable.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let first = super::manifest::shown(&first.path);
+        reasons.push(format!("it lacks what could not be read: /{first}{more}"));
+    }
+    reasons
+}
+
+fn room(order: &Order, earlier: &[Archived], directory: impl AsFd) -> io::Result<Room> {
+    let bytes = earlier::predicted_archive(earlier, order.compression);
+    Room::of(order.min_free, Expected { what: "archive", bytes, seen: earlier.len() }, directory, None)
+}
+
+fn explain(directory: &Directory, room: &Room, error: StreamError) -> Trouble {
     let path = directory.path.display();
+    let needed = || room.needed().unwrap_or_else(|| "no earlier archive says how much it takes".to_owned());
     match error {
+        StreamError::NoRoom { written, free } => room.stopped(written, free, &directory.path, &needed()),
         StreamError::Write { written, error } if files::is_full(&error) => {
             let free = Space::of(directory.fd()).map_or(0, |space| space.free);
             Trouble::Passing(anyhow!(
-                "no space is left in {path}: the archive stopped after {written} bytes with {free} bytes free. The \
-                 unfinished file was removed"
+                "no space is left in {path}: the archive stopped after {written} bytes with {free} bytes free; {}. The \
+                 unfinished file was removed",
+                needed()
             ))
         }
         StreamError::Write { written, error } => {
@@ -230,8 +269,19 @@ pub struct Size {
 /// Goes through the sources and reads no file.
 ///
 /// # Errors
-/// Where it was cancelled.
+/// Where it was cancelled, or where there is no room for the archive.
 pub async fn measure(work: &Work, order: Order, own: &Path) -> Result<Size, Trouble> {
+    let cant = |error: io::Error| {
+        Trouble::Passing(anyhow!("the directory {} can't be looked at: {error}", own.display()))
+    };
+    let earlier = if files::open_directory(own).is_ok() {
+        let (directory, _) = Directory::open(own, Owner::own(), 0o600).map_err(cant)?;
+        earlier::archives(&directory, &order.name, work.now())
+    } else {
+        vec![]
+    };
+    let room = files::nearest_directory(own).and_then(|(_, fd)| room(&order, &earlier, fd)).map_err(cant)?;
+    room.enough(own)?;
     let own = rustix::fs::stat(own).ok().map(|stat| (stat.st_dev, stat.st_ino));
     let task = move |_, cancel: &CancellationToken| {
         let mut measure = Measure::default();

@@ -2,6 +2,9 @@
 //!
 //! Names of files are bytes. Where they are no UTF-8, `escaped` is true beside them and they are written with `\xNN`
 //! for each byte that is none, and `\\` for a backslash.
+//!
+//! The keys of the head are written out here as they are for a dump: what serde would take from a struct of both
+//! (`flatten`) it would first hold in memory whole, a million entries too.
 
 use std::io::{self, Write};
 use std::sync::Arc;

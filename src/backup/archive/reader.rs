@@ -3,6 +3,8 @@
 //! Believes nothing: lengths are bounded before memory is asked for, a checksum that is wrong or an end that is
 //! missing is an error. What an entry's name may do is not judged here.
 
+mod sparse;
+
 use std::io::BufRead;
 
 use sha2::{Digest as _, Sha256};
@@ -47,8 +49,6 @@ pub(super) enum TarError {
 
 /// What a header that belongs to another may hold at most: names and attributes, never a file.
 const EXTRA: u64 = 4 << 20;
-/// Pieces of a sparse file: as many as `pack` makes, and some more.
-const PIECES: usize = 1 << 20;
 /// Holes larger than this all together are left out of a file's hash: to hash a terabyte of nothing takes an hour.
 const HOLES_HASHED: u64 = 16 << 30;
 
@@ -73,6 +73,9 @@ struct Extra {
     group: Option<Vec<u8>>,
     modified: Option<(i64, u32)>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of a sparse file, whose own name stands in the header no more.
+    sparse_path: Option<Vec<u8>>,
+    sparse_size: Option<u64>,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -127,7 +130,7 @@ impl<R: BufRead> Reader<R> {
         let gid = extra.gid.map_or_else(|| small(header.gid()), Ok)?;
         let bytes = |found: Option<&[u8]>| found.unwrap_or_default().to_vec();
         let mut member = Member {
-            path: extra.path.unwrap_or_else(|| header.path_bytes().into_owned()),
+            path: extra.sparse_path.or(extra.path).unwrap_or_else(|| header.path_bytes().into_owned()),
             kind: kind_of(kind),
             mode: header.mode().map_err(wrong)? & 0o7777,
             uid,
@@ -153,6 +156,8 @@ impl<R: BufRead> Reader<R> {
         }
         if kind == EntryType::GNUSparse {
             (member.size, member.pieces) = self.sparse(header)?;
+        } else if let Some(size) = extra.sparse_size.filter(|_| member.kind == Some(EntryKind::File)) {
+            (member.size, member.pieces) = (size, self.sparse_in_content(size)?);
         } else if member.kind == Some(EntryKind::File) {
             member.pieces = vec![(0, member.size)];
         } else {
@@ -167,42 +172,6 @@ impl<R: BufRead> Reader<R> {
             return Err(self.broken(&why));
         }
         Ok(member)
-    }
-
-    /// The size of the file and where it has content.
-    fn sparse(&mut self, header: &Header) -> Result<(u64, Vec<(u64, u64)>), TarError> {
-        let wrong = |after: u64, why: &str| TarError::Broken { after, why: format!("a map of holes {why}") };
-        let Some(gnu) = header.as_gnu() else { return Err(wrong(self.at, "has no header of GNU's")) };
-        let size = gnu.real_size().map_err(|_| wrong(self.at, "names no size"))?;
-        let mut map: Vec<(u64, u64)> = Vec::new();
-        let mut take = |slots: &[tar::GnuSparseHeader], after: u64| {
-            for slot in slots.iter().filter(|slot| !slot.is_empty()) {
-                let piece = slot.offset().ok().zip(slot.length().ok());
-                map.push(piece.ok_or_else(|| wrong(after, "can't be read"))?);
-            }
-            if map.len() > PIECES { Err(wrong(after, "has no end")) } else { Ok(()) }
-        };
-        take(&gnu.sparse, self.at)?;
-        let mut more = gnu.is_extended();
-        let content = self.left;
-        while more {
-            let mut block = tar::GnuExtSparseHeader::new();
-            self.exact(block.as_mut_bytes(), "it ends within a map of holes")?;
-            take(block.sparse(), self.at)?;
-            more = block.is_extended();
-        }
-        let mut end = 0;
-        let mut sum: u64 = 0;
-        for (offset, length) in &map {
-            let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= size);
-            end = next.ok_or_else(|| wrong(self.at, "leads outside of its file"))?;
-            sum = sum.saturating_add(*length);
-        }
-        if sum != content {
-            return Err(wrong(self.at, "names more or fewer bytes than follow"));
-        }
-        map.retain(|(_, length)| *length > 0);
-        Ok((size, map))
     }
 
     fn expect(&mut self, size: u64) {
@@ -344,8 +313,14 @@ impl Extra {
                 b"uname" => self.owner = Some(value.to_vec()),
                 b"gname" => self.group = Some(value.to_vec()),
                 b"mtime" => self.modified = Some(instant(value).ok_or_else(wrong)?),
+                b"GNU.sparse.major" if value == b"1" => {}
+                b"GNU.sparse.minor" if value == b"0" => {}
+                b"GNU.sparse.name" => self.sparse_path = Some(value.to_vec()),
+                b"GNU.sparse.realsize" => self.sparse_size = Some(number().ok_or_else(wrong)?),
                 _ if key.starts_with(b"GNU.sparse.") => {
-                    return Err("it holds a sparse file as PAX has them, which only GNU tar reads".to_owned());
+                    return Err("it holds a sparse file in an old form of PAX, which only GNU tar reads: unpack it with \
+                                `tar -xf`"
+                        .to_owned());
                 }
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {

@@ -18,6 +18,7 @@ use serde_json::Value;
 pub use fetch::{Fetched, fetch, locate};
 pub use options::{CopyTo, Destination};
 
+use super::keys::Keys;
 use super::manifest::{Copied, Proof, RolesFile};
 use super::names::{self, MANIFEST_SUFFIX};
 use super::publish::Directory;
@@ -155,14 +156,15 @@ async fn bring_to(
         // It is tried again by the next run; a store that is away is told by what comes now.
         Err(error) => work.note(&format!("what was left half-done could not be cleared: {error}")),
     }
+    let way = Way { work, directory, destination, store: &store };
     let mut copies = Vec::new();
     for (name, head) in wanted {
-        let sent = bounded(work, send_to(work, directory, name, head, destination, &store)).await;
+        let sent = bounded(work, way.send(name, head)).await;
         copies.push(sent.map_err(|error| Unsent { manifest: Some(name.clone()), error })?);
     }
     for (name, head) in &here {
         if head.copy_at(&destination.place.url).is_some_and(|copied| head.has_news_for(copied)) {
-            let renewed = bounded(work, put_manifest(work, directory, name, head, destination, &store)).await;
+            let renewed = bounded(work, way.send_manifest(name, head)).await;
             renewed.map_err(nothing)?;
             work.note(&format!("what is known of {name} was sent to {}", destination.place.url));
         }
@@ -190,93 +192,101 @@ pub async fn send(
 ) -> Result<Copied, Trouble> {
     let head = read(directory, manifest).map_err(trouble)?;
     let store = Store::open(&destination.place).await.map_err(trouble)?;
-    bounded(work, send_to(work, directory, manifest, &head, destination, &store)).await.map_err(trouble)
+    let way = Way { work, directory, destination, store: &store };
+    bounded(work, way.send(manifest, &head)).await.map_err(trouble)
 }
 
 pub(super) fn trouble(error: ObjectError) -> Trouble {
     if error.is_lasting() { Trouble::lasting(error) } else { Trouble::passing(error) }
 }
 
-async fn send_to(
-    work: &Work,
-    directory: &Arc<Directory>,
-    manifest: &str,
-    head: &Head,
-    destination: &Destination,
-    store: &Store,
-) -> Result<Copied, ObjectError> {
-    let url = &destination.place.url;
-    let there = store.read(manifest).await?.map(|text| Head::parse(&text));
-    if let Some(Ok(other)) = &there
-        && (&other.sha256, &other.host) != (&head.sha256, &head.host)
-    {
-        let reason = format!(
-            "it holds another backup named {}, of host {}: give each host its own prefix",
-            names::stem_of(manifest),
-            other.host
-        );
-        return Err(ObjectError::Refused { url: url.clone(), reason });
-    }
-    for (name, content) in head.files() {
-        if store.has(name, &content).await? {
-            continue;
+/// From the folder here to one place elsewhere.
+struct Way<'a> {
+    work: &'a Work,
+    directory: &'a Arc<Directory>,
+    destination: &'a Destination,
+    store: &'a Store,
+}
+
+impl Way<'_> {
+    async fn send(&self, manifest: &str, head: &Head) -> Result<Copied, ObjectError> {
+        let Self { work, directory, destination, store } = self;
+        let url = &destination.place.url;
+        let there = store.read(manifest).await?.map(|text| Head::parse(&text));
+        if let Some(Ok(other)) = &there
+            && (&other.sha256, &other.host) != (&head.sha256, &head.host)
+        {
+            let reason = format!(
+                "it holds another backup named {}, of host {}: give each host its own prefix",
+                names::stem_of(manifest),
+                other.host
+            );
+            return Err(ObjectError::Refused { url: url.clone(), reason });
         }
-        let opened = directory.open_file(name);
-        let file = opened.map_err(|error| local(directory, name, error))?;
-        store.put(name, file, &content, &uploads(work)).await?;
+        for (name, content) in head.files() {
+            if store.has(name, &content).await? {
+                continue;
+            }
+            let opened = directory.open_file(name);
+            let file = opened.map_err(|error| local(directory, name, error))?;
+            store.put(name, file, &content, &uploads(work)).await?;
+        }
+        let copied = self.send_manifest(manifest, head).await?;
+        work.note(&format!("copied {} to {url}, and compared it there", names::stem_of(manifest)));
+        Ok(copied)
     }
-    let copied = put_manifest(work, directory, manifest, head, destination, store).await?;
-    work.note(&format!("copied {} to {url}, and compared it there", names::stem_of(manifest)));
-    Ok(copied)
+
+    /// Sends the manifest as it is now, and records that it was sent.
+    async fn send_manifest(&self, manifest: &str, head: &Head) -> Result<Copied, ObjectError> {
+        let Self { work, directory, destination, store } = self;
+        let bytes = head.files().iter().map(|(_, content)| content.bytes).sum();
+        let url = &destination.place.url;
+        let mut copied = Copied { to: url.clone(), at: work.now(), bytes };
+        let failed = |error| local(directory, manifest, error);
+        for _ in 0..TRIES {
+            let text = directory.read(manifest).map_err(failed)?;
+            let sent = with_copy(&text, url, Some(&copied)).map_err(failed)?;
+            store.put_small(manifest, sent).await?;
+            if record(directory, manifest, url, Some(&copied))? == proof_in(&text) {
+                break;
+            }
+            // Something became known of the backup meanwhile, which the copy is to tell as well.
+            copied.at = work.now();
+        }
+        Ok(copied)
+    }
 }
 
-/// Sends the manifest as it is now, and records that it was sent.
-async fn put_manifest(
-    work: &Work,
-    directory: &Arc<Directory>,
-    manifest: &str,
-    head: &Head,
-    destination: &Destination,
-    store: &Store,
-) -> Result<Copied, ObjectError> {
-    let bytes = head.files().iter().map(|(_, content)| content.bytes).sum();
-    let copied = Copied { to: destination.place.url.clone(), at: work.now(), bytes };
-    store.put_small(manifest, with_copy(directory, manifest, &destination.place.url, Some(&copied))?).await?;
-    // Read again: something may have become known of the backup meanwhile.
-    record(directory, manifest, &destination.place.url, Some(&copied))?;
-    Ok(copied)
-}
+/// How often a manifest is sent that is changed while it is on its way; the next run sends what comes after.
+const TRIES: usize = 3;
 
-/// Notes in the manifest here that there is a copy at the place, or that there is none any more.
+/// Notes in the manifest here that there is a copy at the place, or that there is none any more; what the manifest then
+/// tells of the proof.
 pub(super) fn record(
     directory: &Arc<Directory>,
     manifest: &str,
     url: &str,
     copied: Option<&Copied>,
-) -> Result<(), ObjectError> {
-    let text = with_copy(directory, manifest, url, copied)?;
-    directory.replace(manifest, &text).map_err(|error| local(directory, manifest, error))
+) -> Result<Option<Value>, ObjectError> {
+    let mut proof = None;
+    let changed = directory.change(manifest, |text| {
+        proof = proof_in(text);
+        with_copy(text, url, copied)
+    });
+    changed.map(|()| proof).map_err(|error| local(directory, manifest, error))
 }
 
-fn with_copy(
-    directory: &Directory,
-    manifest: &str,
-    url: &str,
-    copied: Option<&Copied>,
-) -> Result<Vec<u8>, ObjectError> {
-    let failed = |error: std::io::Error| local(directory, manifest, error);
-    let text = directory.read(manifest).map_err(failed)?;
-    let mut whole: Value = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    let Some(keys) = whole.as_object_mut() else {
-        return Err(failed(std::io::Error::other("it is no manifest")));
-    };
-    let mut copies: Vec<Value> = keys.get("copies").and_then(Value::as_array).cloned().unwrap_or_default();
+fn proof_in(text: &[u8]) -> Option<Value> {
+    Keys::parse(text).ok()?.get("proof")
+}
+
+fn with_copy(text: &[u8], url: &str, copied: Option<&Copied>) -> std::io::Result<Vec<u8>> {
+    let mut keys = Keys::parse(text)?;
+    let mut copies: Vec<Value> = keys.get("copies").unwrap_or_default();
     copies.retain(|one| one.get("to").and_then(Value::as_str) != Some(url));
     copies.extend(copied.and_then(|copied| serde_json::to_value(copied).ok()));
-    keys.insert("copies".to_owned(), Value::Array(copies));
-    let mut text = serde_json::to_vec_pretty(&whole).map_err(|error| failed(error.into()))?;
-    text.push(b'\n');
-    Ok(text)
+    keys.set("copies", &copies)?;
+    Ok(keys.to_text())
 }
 
 /// The manifests of this job's backups here, the newest first.

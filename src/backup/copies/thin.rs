@@ -46,7 +46,7 @@ pub(super) async fn thin(
         keep_at_least: 1,
         keep: Keep::default(),
         zone: TimeZone::UTC,
-        // Nobody restores an archive to prove it.
+        // Archives need not be proven, and of many a host nobody does: theirs go by age.
         require_newer_verified: units
             .iter()
             .any(|(_, head)| matches!(head, Ok(head) if head.database.is_some())),

@@ -63,9 +63,9 @@ impl Inside {
         connection.end_sessions_inside(application, &self.docker, &self.found).await
     }
 
-    /// What `pg_dump --version` prints inside.
-    pub async fn version(&self) -> Result<String, DockerError> {
-        let argv = vec!["pg_dump".to_owned(), "--version".to_owned()];
+    /// What the program prints inside when it is asked for its `--version`.
+    pub async fn version(&self, program: &str) -> Result<String, DockerError> {
+        let argv = vec![program.to_owned(), "--version".to_owned()];
         let asked = self.docker.capture(&self.found, &Order { argv, env: vec![], stdin: false }).await;
         let answer = asked.map_err(|error| match error {
             DockerError::NoProgram { name, program, said } => DockerError::NoProgram {

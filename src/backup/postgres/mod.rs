@@ -3,7 +3,9 @@
 
 mod failure;
 mod inside;
+mod installed;
 mod passage;
+mod readers;
 mod sessions;
 mod tools;
 
@@ -12,9 +14,11 @@ use serde::Deserialize;
 
 pub use failure::{Failure, cant, explain, incomplete, unwritable};
 pub use inside::Inside;
+pub use installed::{Lacking, lacking, unfit};
 pub use passage::through;
+pub use readers::Readers;
 pub use sessions::end as end_sessions;
-pub use tools::{Call, Custom, DumpOrder, Lacking, Tools, lacking, unfit};
+pub use tools::{Call, Custom, DumpOrder, Tools};
 
 use super::work::{Trouble, Work};
 use crate::host::postgres::{Connection, ServerFacts};
@@ -49,7 +53,7 @@ pub async fn look(work: &Work, connection: &mut Connection) -> Result<(ServerFac
         return Ok((facts, tools));
     };
     let inside = Inside::find(connection, &container, work.now()).await?.prepared(work).await?;
-    let version = inside.version().await?;
+    let version = inside.version("pg_dump").await?;
     let facts = inside.facts(connection).await?;
     let tools = Tools::find_inside(inside, &version, &facts, &connection.address())?;
     Ok((facts, tools))

@@ -16,7 +16,8 @@ const VARIABLE: &str = "PGAPPNAME";
 /// What a server has to end its sessions. Shorter than what a cancelled job has to clear up.
 const GRACE: Duration = Duration::from_secs(5);
 
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two questions for those that are left: a server tells nobody of the end of a session.
+const NEXT_QUESTION: Duration = Duration::from_millis(50);
 
 /// `punk-eco-sched 1a2b3c4d 812/db-backup`. What stands before the run tells hosts, and daemons of one host, apart:
 /// they may dump the same server at the same time, each in its own run 812.
@@ -47,7 +48,7 @@ pub async fn end(work: &Work, connection: &Connection) {
             if done {
                 return Ok::<_, PostgresError>(());
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(NEXT_QUESTION).await;
         }
     };
     let done = tokio::time::timeout(GRACE, ending).await;

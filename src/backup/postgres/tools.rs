@@ -1,6 +1,5 @@
-//! PostgreSQL's own programs: which ones to use, how to call them.
-//!
-//! Of a server in a container, they are the container's own; everything else is the same.
+//! PostgreSQL's own programs: how they are called. Of a server in a container, they are the container's own; everything
+//! else is the same. Never reads what they say but their version.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,9 +14,7 @@ use crate::host::process::{Output, Program, Programs, Stdin};
 
 use super::Format;
 use super::inside::Inside;
-
-/// Where Debian and its kin keep the programs of each version.
-const INSTALLED: &str = "/usr/lib/postgresql";
+use super::installed::{INSTALLED, choose, installed, missing, unfit, version_of};
 
 /// Messages in English, so that they can be told apart and looked up.
 const ENGLISH: [&str; 2] = ["LC_ALL", "C.UTF-8"];
@@ -40,13 +37,6 @@ pub struct DumpOrder {
     pub level: u32,
     /// How long it waits for a lock on a table.
     pub lock_wait: Duration,
-}
-
-/// A program that this host lacks, and how to come by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lacking {
-    pub message: String,
-    pub hint: String,
 }
 
 /// Where pg_restore finds a custom dump.
@@ -87,14 +77,18 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Those of this host that read the dumps of most versions, where no server says which one is wanted.
-    pub async fn newest(programs: &Programs) -> Result<Self, Trouble> {
+    /// Those of the container, for dumps that are read and belong to no server of it.
+    pub(super) fn reading_inside(inside: Inside, version: &str) -> Result<Self, Trouble> {
+        let tools = Self::versioned("pg_restore".into(), version)?;
+        Ok(Self { inside: Some(inside), ..tools })
+    }
+
+    /// Those of this host that read the dumps of most versions, where no server says which one is wanted; `None`: it
+    /// has none.
+    pub(super) async fn newest(programs: &Programs) -> Result<Option<Self>, Trouble> {
         match choose(path_variable().as_deref(), Path::new(INSTALLED), u32::MAX) {
-            Some(pg_dump) => Self::asked(programs, pg_dump).await,
-            None => Err(Trouble::lasting(anyhow!(
-                "pg_restore, which alone reads a custom dump, is neither in the PATH nor under {INSTALLED}: install the \
-                 package postgresql-client"
-            ))),
+            Some(pg_dump) => Self::asked(programs, pg_dump).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -262,83 +256,12 @@ impl Tools {
     }
 }
 
-/// What `check` can see without starting a program.
-pub fn lacking(facts: &ServerFacts) -> Option<Lacking> {
-    let found = choose(path_variable().as_deref(), Path::new(INSTALLED), facts.major);
-    let lack = |message: String| Lacking {
-        message,
-        hint: format!("apt-get install postgresql-client-{}", facts.major),
-    };
-    let Some(pg_dump) = found else { return Some(lack(missing(facts))) };
-    let major = pg_dump.strip_prefix(INSTALLED).ok()?.iter().next()?.to_str()?.parse::<u32>().ok()?;
-    (major < facts.major).then(|| {
-        lack(format!("the server is PostgreSQL {}, which {} can't dump", facts.version, pg_dump.display()))
-    })
-}
-
-/// Why the pg_dump of a container doesn't fit the server there; `said`: what it answers to `--version`.
-pub fn unfit(said: &str, facts: &ServerFacts, address: &str) -> Option<String> {
-    let Some((version, major)) = version_of(said) else {
-        return Some(format!(
-            "pg_dump --version says {said:?} in the container of {address}, which is no version"
-        ));
-    };
-    (major < facts.major).then(|| {
-        format!(
-            "PostgreSQL at {address} is version {}, and pg_dump there is {version}, which can't dump a newer server: name \
-             a container whose pg_dump is {} or newer",
-            facts.version, facts.major
-        )
-    })
-}
-
-/// A pg_dump that the PATH names is the operator's choice, and is used. Debian's /usr/bin/pg_dump names none: it is
-/// a script that looks for a cluster of this host. Then it is the installed one of the server's version, or the next
-/// newer one, or else the newest (whose age the caller sees).
-fn choose(path: Option<&str>, installations: &Path, server: u32) -> Option<PathBuf> {
-    let named =
-        path.unwrap_or_default().split(':').filter(|folder| folder.starts_with('/')).find_map(|folder| {
-            let file = Path::new(folder).join("pg_dump");
-            (rustix::fs::access(&file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()).then_some(file)
-        });
-    let wrapper = |file: &Path| file.canonicalize().is_ok_and(|file| file.ends_with("pg_wrapper"));
-    match named {
-        Some(file) if !wrapper(&file) => Some(file),
-        _ => installed(installations, server),
-    }
-}
-
-fn installed(installations: &Path, server: u32) -> Option<PathBuf> {
-    let found = std::fs::read_dir(installations).ok()?.filter_map(|entry| {
-        let entry = entry.ok()?;
-        let major: u32 = entry.file_name().to_str()?.split('.').next()?.parse().ok()?;
-        let file = entry.path().join("bin/pg_dump");
-        file.is_file().then_some((major, file))
-    });
-    let (older, newer): (Vec<_>, Vec<_>) = found.partition(|(major, _)| *major < server);
-    newer.into_iter().min().or_else(|| older.into_iter().max()).map(|(_, file)| file)
-}
-
-fn missing(facts: &ServerFacts) -> String {
-    format!(
-        "pg_dump is neither in the PATH nor under {INSTALLED}: install the package postgresql-client-{}",
-        facts.major
-    )
-}
-
-/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
-fn version_of(said: &str) -> Option<(String, u32)> {
-    let (_, version) = said.split_once("(PostgreSQL) ")?;
-    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
-    Some((version.to_owned(), version[..digits].parse().ok()?))
-}
-
 fn plain_env() -> Vec<(String, String)> {
     let path = path_variable().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
     vec![("PATH".to_owned(), path), ENGLISH.map(str::to_owned).into()]
 }
 
-fn path_variable() -> Option<String> {
+pub(super) fn path_variable() -> Option<String> {
     std::env::var("PATH").ok()
 }
 
@@ -357,62 +280,4 @@ fn as_parameter(database: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::host::postgres::DatabaseFacts;
-
-    fn program(path: &Path) {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "#!/bin/sh\n").unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    #[test]
-    fn the_program_of_the_server_s_version_is_chosen_and_one_that_the_path_names_goes_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |path: &str| folder.path().join(path);
-        for version in ["13", "15", "17"] {
-            program(&at(&format!("lib/{version}/bin/pg_dump")));
-        }
-        std::fs::create_dir(at("lib/18")).unwrap();
-        program(&at("share/pg_wrapper"));
-        std::fs::create_dir(at("bin")).unwrap();
-        std::os::unix::fs::symlink("../share/pg_wrapper", at("bin/pg_dump")).unwrap();
-        program(&at("own/pg_dump"));
-        let check = |path: Option<&str>, server: u32, expected: &str| {
-            let path = path.map(|folder| format!("relative::{}", at(folder).display()));
-            assert_eq!(choose(path.as_deref(), &at("lib"), server), Some(at(expected)), "{path:?} {server}");
-        };
-        check(None, 15, "lib/15/bin/pg_dump");
-        check(None, 14, "lib/15/bin/pg_dump");
-        check(None, 9, "lib/13/bin/pg_dump");
-        check(None, 18, "lib/17/bin/pg_dump");
-        check(Some("bin"), 15, "lib/15/bin/pg_dump");
-        check(Some("own"), 15, "own/pg_dump");
-        assert_eq!(choose(None, &at("nowhere"), 15), None);
-    }
-
-    #[test]
-    fn a_server_newer_than_pg_dump_is_refused_with_both_versions() {
-        let (version, major) = version_of("pg_dump (PostgreSQL) 13.5 (Debian 13.5-1)").unwrap();
-        let tools = Tools { pg_dump: "/usr/bin/pg_dump".into(), version, major, inside: None };
-        let facts = ServerFacts {
-            version: "15.8".into(),
-            major: 15,
-            superuser: true,
-            database_bytes: 1,
-            database: DatabaseFacts::default(),
-            data_directory: None,
-        };
-        assert_eq!(
-            tools.fit(&facts, "db:5432").unwrap_err(),
-            "PostgreSQL at db:5432 is version 15.8, and /usr/bin/pg_dump is 13.5 (Debian 13.5-1), which can't dump a \
-             newer server: install the package postgresql-client-15"
-        );
-        assert!(tools.fit(&ServerFacts { major: 13, ..facts }, "db:5432").is_ok());
-        assert_eq!(version_of("pg_dump (PostgreSQL) 18beta1").unwrap().1, 18);
-        assert_eq!(version_of("something else"), None);
-    }
-}
+mod tests;

@@ -148,3 +148,29 @@ fn a_manifest_that_doesn_t_match_its_dump_completes_nothing() {
     assert_eq!(directory.recover().unwrap().len(), 2);
     assert_eq!(all_names(&directory), [""; 0]);
 }
+
+#[test]
+fn of_changes_at_once_none_is_lost_and_one_that_fails_changes_nothing() {
+    const EACH: usize = 60;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.manifest.json"), "0").unwrap();
+    let number = |text: &[u8]| std::str::from_utf8(text).unwrap().parse::<usize>().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            // As two processes have them: each its own.
+            let directory = directory(folder.path());
+            scope.spawn(move || {
+                for _ in 0..EACH {
+                    let add = |text: &[u8]| Ok((number(text) + 1).to_string().into_bytes());
+                    directory.change("a.manifest.json", add).unwrap();
+                }
+            });
+        }
+    });
+    let directory = directory(folder.path());
+    assert_eq!(number(&directory.read("a.manifest.json").unwrap()), 3 * EACH);
+    let failing = |_: &[u8]| Err(io::Error::other("no"));
+    assert_eq!(directory.change("a.manifest.json", failing).unwrap_err().to_string(), "no");
+    assert_eq!(number(&directory.read("a.manifest.json").unwrap()), 3 * EACH);
+    assert_eq!(all_names(&directory), ["a.manifest.json"]);
+}

@@ -28,7 +28,7 @@ use self::subject::Subject;
 use self::swap::Exchange;
 use super::crypt::Identities;
 use super::manifest::Manifest;
-use super::postgres::{Format, Tools, look};
+use super::postgres::{Format, Readers, Tools, look};
 use super::read::Progress;
 use super::verify;
 use super::work::{Trouble, Work};
@@ -179,7 +179,8 @@ impl<'a> Restore<'a> {
         let path = &self.subject.path;
         if self.subject.manifest.is_some() {
             self.work.note("reading the backup, and comparing it with its manifest");
-            let checked = verify::check(self.work, path, self.keys.as_ref(), progress).await?;
+            let readers = Readers::of(&self.entrance.connection);
+            let checked = verify::check(self.work, path, self.keys.as_ref(), &readers, progress).await?;
             return Ok(Expected {
                 sha256: checked.manifest.sha256.clone(),
                 manifest: Some(checked.manifest),

@@ -146,16 +146,13 @@ async fn lock(server: &Server<'_>, name: &str) -> Result<Option<Lock>, Trouble> 
     let Some(answer) = psql.stdout.take() else { return Err(stopped()) };
     let asked = format!("SELECT pg_try_advisory_lock({LOCKS}, hashtext({}));\n", literal(name));
     rustix::io::write(&write_end, asked.as_bytes()).map_err(anyhow::Error::from)?;
-    let mut reading = tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         let mut said = [0];
         File::from(answer).read_exact(&mut said).map(|()| said[0])
     });
-    let said = tokio::select! {
-        said = &mut reading => joined(said).ok(),
-        () = tokio::time::sleep(PATIENCE) => None,
-        () = server.work.cancel.cancelled() => None,
-    };
-    match said {
+    let said = tokio::time::timeout(PATIENCE, reading);
+    let said = server.work.cancel.run_until_cancelled(said).await.and_then(Result::ok);
+    match said.and_then(|said| joined(said).ok()) {
         Some(b't') => Ok(Some(Lock { _stdin: write_end, _psql: psql })),
         Some(_) => Ok(None),
         None => {

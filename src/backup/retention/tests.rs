@@ -38,10 +38,16 @@ fn told(plan: &Plan) -> Vec<String> {
     plan.reasons.iter().map(told).collect()
 }
 
-fn check(candidates: &[Candidate], policy: &Policy, expected: &[&str], too_many: bool) {
-    let plan = plan(candidates, policy, now());
-    assert_eq!(told(&plan), expected);
-    assert_eq!(plan.too_many, too_many);
+/// Each backup with what becomes of it.
+fn check(policy: &Policy, expected: &[(Candidate, &str)]) {
+    assert!(!judge(policy, expected).too_many);
+}
+
+fn judge(policy: &Policy, expected: &[(Candidate, &str)]) -> Plan {
+    let candidates: Vec<Candidate> = expected.iter().map(|(candidate, _)| candidate.clone()).collect();
+    let plan = plan(&candidates, policy, now());
+    assert_eq!(told(&plan), expected.iter().map(|(_, told)| *told).collect::<Vec<_>>());
+    plan
 }
 
 use Standing::{Doubtful, Fragment, Unproven, Verified};
@@ -49,34 +55,25 @@ use Standing::{Doubtful, Fragment, Unproven, Verified};
 #[test]
 fn only_what_is_strictly_older_goes() {
     check(
-        &[
-            aged("a", 30 * DAY, Unproven),
-            aged("a", 30 * DAY + 1, Unproven),
-            aged("a", 45 * DAY + 3601, Unproven),
-        ],
         &policy(0, false, 100.0),
-        &["keep: only 30d old", "delete: 30d old", "delete: 45d old"],
-        false,
+        &[
+            (aged("a", 30 * DAY, Unproven), "keep: only 30d old"),
+            (aged("a", 30 * DAY + 1, Unproven), "delete: 30d old"),
+            (aged("a", 45 * DAY + 3601, Unproven), "delete: 45d old"),
+        ],
     );
 }
 
 #[test]
 fn so_many_of_each_database_stay() {
     check(
-        &[
-            aged("a", 40 * DAY, Unproven),
-            aged("b", 50 * DAY, Unproven),
-            aged("a", 41 * DAY, Unproven),
-            aged("a", 60, Unproven),
-        ],
         &policy(2, false, 100.0),
         &[
-            "keep: number 2 of the 2 newest that are always kept",
-            "keep: number 1 of the 2 newest that are always kept",
-            "delete: 41d old",
-            "keep: only 1m old",
+            (aged("a", 40 * DAY, Unproven), "keep: number 2 of the 2 newest that are always kept"),
+            (aged("b", 50 * DAY, Unproven), "keep: number 1 of the 2 newest that are always kept"),
+            (aged("a", 41 * DAY, Unproven), "delete: 41d old"),
+            (aged("a", 60, Unproven), "keep: only 1m old"),
         ],
-        false,
     );
 }
 
@@ -84,77 +81,69 @@ fn so_many_of_each_database_stay() {
 fn what_can_t_be_judged_stays_and_takes_no_place() {
     let unknown = Candidate { time: Err("its manifest is torn".into()), ..aged("a", 0, Unproven) };
     check(
-        &[
-            aged("a", -3600, Verified),
-            unknown,
-            aged("a", 35 * DAY, Fragment),
-            aged("a", 40 * DAY, Unproven),
-            aged("a", 41 * DAY, Unproven),
-        ],
         &policy(1, false, 100.0),
         &[
-            "keep: dated in the future, 2026-11-23T00:00:00Z: is the clock wrong, or was it?",
-            "keep: its manifest is torn",
-            "delete: 35d old",
-            "keep: number 1 of the 1 newest that are always kept",
-            "delete: 41d old",
+            (
+                aged("a", -3600, Verified),
+                "keep: dated in the future, 2026-11-23T00:00:00Z: is the clock wrong, or was it?",
+            ),
+            (unknown, "keep: its manifest is torn"),
+            (aged("a", 35 * DAY, Fragment), "delete: 35d old"),
+            (aged("a", 40 * DAY, Unproven), "keep: number 1 of the 1 newest that are always kept"),
+            (aged("a", 41 * DAY, Unproven), "delete: 41d old"),
         ],
-        false,
     );
 }
 
 #[test]
 fn doubtful_backups_push_out_no_sound_one() {
     check(
-        &[
-            aged("a", 31 * DAY, Doubtful),
-            aged("a", 32 * DAY, Doubtful),
-            aged("a", 33 * DAY, Unproven),
-            aged("a", 34 * DAY, Doubtful),
-            aged("a", 35 * DAY, Unproven),
-            aged("a", 36 * DAY, Unproven),
-        ],
         &policy(2, false, 100.0),
         &[
-            "keep: number 1 of the 2 newest that are always kept",
-            "keep: number 2 of the 2 newest that are always kept",
-            "keep: number 1 of the 2 newest that are always kept",
-            "delete: 34d old",
-            "keep: number 2 of the 2 newest that are always kept",
-            "delete: 36d old",
+            (aged("a", 31 * DAY, Doubtful), "keep: number 1 of the 2 newest that are always kept"),
+            (aged("a", 32 * DAY, Doubtful), "keep: number 2 of the 2 newest that are always kept"),
+            (aged("a", 33 * DAY, Unproven), "keep: number 1 of the 2 newest that are always kept"),
+            (aged("a", 34 * DAY, Doubtful), "delete: 34d old"),
+            (aged("a", 35 * DAY, Unproven), "keep: number 2 of the 2 newest that are always kept"),
+            (aged("a", 36 * DAY, Unproven), "delete: 36d old"),
         ],
-        false,
     );
 }
 
 #[test]
 fn a_deletion_names_the_newer_verified_backup_that_allows_it() {
     check(
-        &[
-            aged("a", DAY, Doubtful),
-            aged("a", 2 * DAY, Verified),
-            aged("a", 3 * DAY, Verified),
-            aged("a", 31 * DAY, Unproven),
-            aged("a", 40 * DAY, Verified),
-            aged("b", 60 * DAY, Unproven),
-            aged("b", -60, Verified),
-            aged("c", 50 * DAY, Unproven),
-            aged("c", 40 * DAY, Doubtful),
-        ],
         &policy(0, true, 100.0),
         &[
-            "keep: only 1d old",
-            "keep: only 2d old",
-            "keep: only 3d old",
-            "keep: 31d old, but only 29d older than a-1120 of 2026-11-20T23:00:00Z, the newest verified one, from which \
-             age counts (require_newer_verified)",
-            "delete: 40d old, and a-1120 of 2026-11-20T23:00:00Z is newer and verified",
-            "keep: no newer backup has been verified (require_newer_verified)",
-            "keep: dated in the future, 2026-11-22T23:01:00Z: is the clock wrong, or was it?",
-            "keep: no newer backup has been verified (require_newer_verified)",
-            "keep: no newer backup has been verified (require_newer_verified)",
+            (aged("a", DAY, Doubtful), "keep: only 1d old"),
+            (aged("a", 2 * DAY, Verified), "keep: only 2d old"),
+            (aged("a", 3 * DAY, Verified), "keep: only 3d old"),
+            (
+                aged("a", 31 * DAY, Unproven),
+                "keep: 31d old, but only 29d older than a-1120 of 2026-11-20T23:00:00Z, the newest verified one, from which \
+                 age counts (require_newer_verified)",
+            ),
+            (
+                aged("a", 40 * DAY, Verified),
+                "delete: 40d old, and a-1120 of 2026-11-20T23:00:00Z is newer and verified",
+            ),
+            (
+                aged("b", 60 * DAY, Unproven),
+                "keep: no newer backup has been verified (require_newer_verified)",
+            ),
+            (
+                aged("b", -60, Verified),
+                "keep: dated in the future, 2026-11-22T23:01:00Z: is the clock wrong, or was it?",
+            ),
+            (
+                aged("c", 50 * DAY, Unproven),
+                "keep: no newer backup has been verified (require_newer_verified)",
+            ),
+            (
+                aged("c", 40 * DAY, Doubtful),
+                "keep: no newer backup has been verified (require_newer_verified)",
+            ),
         ],
-        false,
     );
 }
 
@@ -164,50 +153,34 @@ fn the_newest_of_each_period_stays_by_the_calendar_of_the_zone() {
     let keep = Keep { daily: 0, weekly: 2, monthly: 3, yearly: 2 };
     let zone = TimeZone::get("Africa/Lagos").unwrap();
     check(
-        &[
-            of("2026-11-20T23:00:00Z", Unproven),
-            // The first of November there, where it is an hour later, and a Sunday.
-            of("2026-10-31T23:30:00Z", Doubtful),
-            of("2026-10-31T22:30:00Z", Unproven),
-            of("2026-10-15T23:00:00Z", Unproven),
-            of("2026-09-30T20:00:00Z", Doubtful),
-            of("2026-09-29T20:00:00Z", Doubtful),
-            of("2026-09-28T20:00:00Z", Unproven),
-            of("2026-08-31T20:00:00Z", Unproven),
-            of("2025-12-31T23:30:00Z", Unproven),
-            of("2025-12-31T22:30:00Z", Unproven),
-            of("2024-12-31T20:00:00Z", Unproven),
-        ],
         &Policy { keep, zone, older_than: Duration::from_secs(86_400), ..policy(0, false, 100.0) },
         &[
-            "keep: the newest of week 2026-W47, month 2026-11, year 2026",
-            "keep: the newest of week 2026-W44",
-            "keep: the newest of week 2026-W44, month 2026-10",
-            "delete: 38d old",
-            "keep: the newest of month 2026-09",
-            "delete: 54d old",
-            "keep: the newest of month 2026-09",
-            "delete: 83d old",
-            "delete: 325d old",
-            "keep: the newest of year 2025",
-            "delete: 691d old",
+            (
+                of("2026-11-20T23:00:00Z", Unproven),
+                "keep: the newest of week 2026-W47, month 2026-11, year 2026",
+            ),
+            // The first of November there, where it is an hour later, and a Sunday.
+            (of("2026-10-31T23:30:00Z", Doubtful), "keep: the newest of week 2026-W44"),
+            (of("2026-10-31T22:30:00Z", Unproven), "keep: the newest of week 2026-W44, month 2026-10"),
+            (of("2026-10-15T23:00:00Z", Unproven), "delete: 38d old"),
+            (of("2026-09-30T20:00:00Z", Doubtful), "keep: the newest of month 2026-09"),
+            (of("2026-09-29T20:00:00Z", Doubtful), "delete: 54d old"),
+            (of("2026-09-28T20:00:00Z", Unproven), "keep: the newest of month 2026-09"),
+            (of("2026-08-31T20:00:00Z", Unproven), "delete: 83d old"),
+            (of("2025-12-31T23:30:00Z", Unproven), "delete: 325d old"),
+            (of("2025-12-31T22:30:00Z", Unproven), "keep: the newest of year 2025"),
+            (of("2024-12-31T20:00:00Z", Unproven), "delete: 691d old"),
         ],
-        false,
     );
 }
 
 #[test]
 fn more_than_the_share_is_too_many_and_the_share_itself_is_not() {
-    let two = [aged("a", 40 * DAY, Unproven), aged("a", DAY, Unproven)];
-    check(&two, &policy(0, false, 50.0), &["delete: 40d old", "keep: only 1d old"], false);
-    let three = [aged("a", 40 * DAY, Unproven), aged("a", 41 * DAY, Unproven), aged("a", 2 * DAY, Unproven)];
-    check(
-        &three,
-        &policy(0, false, 66.6),
-        &["delete: 40d old", "delete: 41d old", "keep: only 2d old"],
-        true,
-    );
-    check(&[], &policy(0, false, 0.0), &[], false);
+    let old = |days: i64, told: &'static str| (aged("a", days * DAY, Unproven), told);
+    check(&policy(0, false, 50.0), &[old(40, "delete: 40d old"), old(1, "keep: only 1d old")]);
+    let three = [old(40, "delete: 40d old"), old(41, "delete: 41d old"), old(2, "keep: only 2d old")];
+    assert!(judge(&policy(0, false, 66.6), &three).too_many);
+    check(&policy(0, false, 0.0), &[]);
 }
 
 /// What one night brings.

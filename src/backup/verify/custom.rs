@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
 
 use super::walk::Walk;
-use crate::backup::postgres::{Custom, Tools};
+use crate::backup::postgres::{Custom, Readers};
 use crate::backup::read::{Examined, ReadError, Reading};
 use crate::backup::stream::{self, Source, Stop, StreamError};
 use crate::backup::work::{Trouble, Work};
@@ -39,8 +39,8 @@ pub(super) struct Restored {
 
 /// # Errors
 /// Where pg_restore is missing, was ended, or is of the wrong version.
-pub(super) async fn restored(work: &Work, reading: Reading) -> Result<Restored, Trouble> {
-    let tools = Tools::newest(&work.programs).await?;
+pub(super) async fn restored(work: &Work, reading: Reading, readers: &Readers) -> Result<Restored, Trouble> {
+    let tools = readers.find(work).await?;
     let (stdin, to_program) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
     let stop = Stop::new().map_err(no_pipe)?;
     let mut running = work.programs.start(tools.read_custom(Custom::Pipe(stdin))?.program).await?;

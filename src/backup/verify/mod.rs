@@ -9,7 +9,7 @@ mod custom;
 mod record;
 mod walk;
 
-pub use record::add;
+pub use record::{add, look_again};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::crypt::Identities;
 use super::manifest::Manifest;
 use super::names;
-use super::postgres::Format;
+use super::postgres::{Format, Readers};
 use super::read::{Examined, Progress, ReadError, Reading};
 use super::stream::hex;
 use super::work::{Trouble, Work};
@@ -49,7 +49,8 @@ pub struct Verdict {
     pub hindrance: Option<String>,
 }
 
-/// Reads the whole backup, its roles too, and compares everything with its manifest.
+/// Reads the whole backup, its roles too, and compares everything with its manifest. A custom dump is read by the
+/// pg_restore that `readers` find.
 ///
 /// # Errors
 /// [`Trouble::Lasting`] with every reason against it; [`Trouble::Passing`] where it could not be read this time.
@@ -57,9 +58,10 @@ pub async fn check(
     work: &Work,
     file: &Path,
     keys: Option<&Identities>,
+    readers: &Readers,
     progress: Progress,
 ) -> Result<Checked, Trouble> {
-    let verdict = judge(work, file, keys, progress).await?;
+    let verdict = judge(work, file, keys, readers, progress).await?;
     if let (Verdict { manifest: Some(manifest), examined: Some(examined), .. }, true) =
         (&verdict, verdict.good())
     {
@@ -77,6 +79,7 @@ pub async fn judge(
     work: &Work,
     file: &Path,
     keys: Option<&Identities>,
+    readers: &Readers,
     progress: Progress,
 ) -> Result<Verdict, Trouble> {
     let since = work.clock.since_boot();
@@ -99,7 +102,7 @@ pub async fn judge(
     };
     verdict.damage.extend(compare::of_names(&manifest, &place.name));
     verdict.damage.extend(compare::of_manifest(&manifest));
-    let read = read_dump(work, file, keys, progress, &manifest).await?;
+    let read = read_dump(work, file, keys, readers, progress, &manifest).await?;
     verdict.bytes = read.bytes.0;
     verdict.damage.extend(compare::of_bytes(
         "it",
@@ -220,6 +223,7 @@ async fn read_dump(
     work: &Work,
     file: &Path,
     keys: Option<&Identities>,
+    readers: &Readers,
     progress: Progress,
     manifest: &Manifest,
 ) -> Result<Read, Trouble> {
@@ -228,7 +232,7 @@ async fn read_dump(
     let mut refused = false;
     let examined = match open_reading(file, keys, progress.clone()).await? {
         Ok(reading) if reading.form().format == Format::Custom => {
-            let restored = custom::restored(work, reading).await?;
+            let restored = custom::restored(work, reading, readers).await?;
             version = Some(restored.version);
             if restored.examined.is_ok() {
                 refused = restored.refused.is_some();

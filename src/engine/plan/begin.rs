@@ -10,7 +10,7 @@ use super::pauses::Pauses;
 use super::runs::Runs;
 use super::settle::Found;
 use super::slots::{self, Sweep};
-use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered};
+use super::{Decision, JobState, OpenRun, PastJob, Plan, Recovered, Refuses};
 use crate::config::{JobSpec, JobTable};
 use crate::model::{JobName, RunId, SkipReason};
 use crate::policy::{FAR, PUNCTUAL};
@@ -24,6 +24,7 @@ impl Plan {
         recovered: Recovered,
         now: Timestamp,
         host: &str,
+        refuses: Refuses<'_>,
     ) -> (Self, Vec<Decision>) {
         // As after a small step at run time: time stands still until it has caught up.
         let small = |at: &Timestamp| *at > now && *at <= slots::later(now, PUNCTUAL);
@@ -63,10 +64,10 @@ impl Plan {
         plan.recover_order(&recovered);
         plan.recover_runs(&recovered, now, &mut out);
         let mut found = Found::default();
-        plan.recover_slots(&recovered, now, &mut found, &mut out);
+        plan.recover_slots(&recovered, now, refuses, &mut found, &mut out);
         plan.take_boots(now);
         plan.carry_out(found, now, &mut out);
-        plan.settle(now, &mut out);
+        plan.settle(now, refuses, &mut out);
         let unclaimed: Vec<_> = table.jobs.iter().filter(|spec| !spec.after.is_empty()).collect();
         for spec in unclaimed {
             // A success may have been recorded by a `run-now` without a daemon, or while this job was paused. One
@@ -82,7 +83,13 @@ impl Plan {
 
     /// Another table comes into force. A job whose schedule is the same goes on with its next slot; the others
     /// count from now, after what was left of the old schedule.
-    pub(super) fn reload(&mut self, table: Arc<JobTable>, now: Timestamp, out: &mut Vec<Decision>) {
+    pub(super) fn reload(
+        &mut self,
+        table: Arc<JobTable>,
+        now: Timestamp,
+        refuses: Refuses<'_>,
+        out: &mut Vec<Decision>,
+    ) {
         let mut old = std::mem::take(&mut self.jobs);
         self.due.clear();
         self.held.clear();
@@ -102,7 +109,9 @@ impl Plan {
                     {
                         next = before.next;
                     }
-                    (Some(schedule), _) => self.close(&before.spec, schedule, before.next, now, &mut found),
+                    (Some(schedule), _) => {
+                        self.close(&before.spec, schedule, before.next, (now, refuses), &mut found)
+                    }
                     (None, _) => {}
                 }
             } else {
@@ -115,7 +124,7 @@ impl Plan {
         let gone: BTreeMap<JobName, JobState> = old.into_iter().collect();
         for state in gone.into_values() {
             if let Some(schedule) = &state.spec.schedule {
-                self.close(&state.spec, schedule, state.next, now, &mut found);
+                self.close(&state.spec, schedule, state.next, (now, refuses), &mut found);
             }
         }
         let jobs = &self.jobs;
@@ -125,7 +134,7 @@ impl Plan {
         self.runs.regroup(|job| jobs.get(job).map(|state| &*state.spec));
         self.tell(dropped, out);
         self.carry_out(found, now, out);
-        self.settle(now, out);
+        self.settle(now, refuses, out);
         self.account(now, out);
     }
 
@@ -140,7 +149,7 @@ impl Plan {
         before: &Arc<JobSpec>,
         schedule: &Schedule,
         first: Option<Timestamp>,
-        now: Timestamp,
+        look: (Timestamp, Refuses<'_>),
         found: &mut Found,
     ) {
         let past = PastJob {
@@ -149,7 +158,7 @@ impl Plan {
             schedule: Some(schedule.clone()),
             jitter: Some(before.jitter),
         };
-        self.judge_past(&past, schedule, first, now, found);
+        self.judge_past(&past, schedule, first, look, found);
     }
 
     /// Judges the slots of a schedule of the past, by the present policies of its job where that is still there.
@@ -158,7 +167,7 @@ impl Plan {
         past: &PastJob,
         schedule: &Schedule,
         first: Option<Timestamp>,
-        now: Timestamp,
+        (now, refuses): (Timestamp, Refuses<'_>),
         found: &mut Found,
     ) {
         let state = self.jobs.get(&past.job).filter(|state| state.spec.enabled);
@@ -175,11 +184,12 @@ impl Plan {
         };
         match state {
             Some(state) => {
-                let swept = sweep.run(|due| self.fate(&past.job, due, now));
+                let refused = |slot| refuses(&self.catch_up(&state.spec, schedule, slot, now));
+                let swept = sweep.run(|due| self.fate(&past.job, due, now), refused);
                 self.found(&state.spec, schedule, swept, now, found);
             }
             None => {
-                let swept = sweep.run(|_| Some(SkipReason::Removed));
+                let swept = sweep.run(|_| Some(SkipReason::Removed), |_| false);
                 found.rows.extend(self.skipped(&past.job, &past.kind, schedule, swept.skipped, now));
             }
         }
@@ -190,6 +200,7 @@ impl Plan {
         &mut self,
         recovered: &Recovered,
         now: Timestamp,
+        refuses: Refuses<'_>,
         found: &mut Found,
         out: &mut Vec<Decision>,
     ) {
@@ -236,7 +247,7 @@ impl Plan {
                 let from = since(one, from);
                 let from =
                     slots.get(&one.job).filter(|slot| **slot <= now).map_or(from, |slot| from.max(*slot));
-                self.judge_past(one, schedule, schedule.next_after(from), now, found);
+                self.judge_past(one, schedule, schedule.next_after(from), (now, refuses), found);
             }
         }
         for spec in &self.table.clone().jobs {
@@ -253,7 +264,7 @@ impl Plan {
                 let first = schedule.next_after(from);
                 match &spec.schedule {
                     Some(present) if spec.enabled && slots::same(schedule, present) => next = first,
-                    _ => self.judge_past(one, schedule, first, now, found),
+                    _ => self.judge_past(one, schedule, first, (now, refuses), found),
                 }
             }
             self.place(&spec.name, next);

@@ -11,6 +11,8 @@
 //! - Of a long past whole days are counted at once, and the rest is looked at in portions ([`BUDGET`]), so that years of
 //!   per-second slots neither hang the daemon nor fill its memory; each portion becomes range rows of its own, with
 //!   exact numbers.
+//! - `run_once` runs the newest missed slot that the ledger still takes: one that had its row before the clock was set
+//!   back gets no second run for those before it.
 //! - `run_all` runs at most 10 000 slots of a job at once; older ones are `missed`. After a gap of more than 30 days
 //!   it acts as `run_once`: a clock that was set by years must not bring about years of runs.
 //! - A clock that is set back by more than 10 s ends a stretch of time: each slot of it that was not yet due (by its
@@ -45,6 +47,9 @@ use runs::{Consequence, Runs, Verdict};
 /// How many slots one call looks at before it leaves the rest to the next: a fraction of a second's work. A
 /// job's first two don't count, so that ten thousand jobs due at one instant are claimed together.
 const BUDGET: usize = 250_000;
+
+/// Whether the ledger would refuse this claim. Asked between an event and its decisions, and seldom.
+pub type Refuses<'a> = &'a dyn Fn(&NewRow) -> bool;
 
 /// The machine.
 #[derive(Debug)]
@@ -102,7 +107,7 @@ impl JobState {
 impl Plan {
     /// What to do about `event`. Slots that are due by `now` are dealt with first, except where the ledger
     /// answers, and at a reload, whose claims are all of jobs of the new table.
-    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Decision> {
+    pub fn handle(&mut self, event: Event, now: Timestamp, refuses: Refuses<'_>) -> Vec<Decision> {
         let mut out = vec![];
         let back = if let Event::ClockStepped { back } = &event { *back } else { None };
         if let Some(before) = back.map(|back| slots::later(now, back))
@@ -110,23 +115,23 @@ impl Plan {
         {
             // What came due before the clock was set has come due.
             self.latest = before;
-            self.settle(before, &mut out);
+            self.settle(before, refuses, &mut out);
         }
-        self.observe(now, back, &mut out);
+        self.observe(now, back, refuses, &mut out);
         if let Event::Gap { of } = &event {
             self.note_gap(*of, now, &mut out);
         }
         // After a step back that is too small to count, time stands still until it has caught up.
         let now = self.reached(now);
         if !matches!(event, Event::Claimed { .. } | Event::AlreadyClaimed { .. } | Event::Reload(_)) {
-            self.settle(now, &mut out);
+            self.settle(now, refuses, &mut out);
         }
         match event {
             Event::Tick | Event::ClockStepped { .. } | Event::Gap { .. } => {}
             Event::Claimed { token, run } => self.claimed(token, run, &mut out),
             Event::AlreadyClaimed { token } => self.runs.refused(token),
             Event::Ended { run, outcome } => self.ended(run, outcome, now, &mut out),
-            Event::Reload(table) => self.reload(table, now, &mut out),
+            Event::Reload(table) => self.reload(table, now, refuses, &mut out),
             Event::Pause { job, until } => self.pauses.set(job, now, until),
             Event::Resume { job } => {
                 self.pauses.clear(job.as_ref());

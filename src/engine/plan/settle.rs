@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::runs::Verdict;
 use super::slots::{self, Stretch, Sweep, Swept};
-use super::{BUDGET, Decision, Plan, row};
+use super::{BUDGET, Decision, Plan, Refuses, row};
 use crate::config::JobSpec;
 use crate::ledger::{NewRow, NewState};
 use crate::model::{JobName, SkipReason, Trigger};
@@ -34,7 +34,13 @@ pub(super) struct Found {
 impl Plan {
     /// Notices a clock that was set back. A step of at most 10 s changes nothing: the next slots follow the last.
     /// `back`: by how much, where somebody measured it better than from one event to the next.
-    pub(super) fn observe(&mut self, now: Timestamp, back: Option<Duration>, out: &mut Vec<Decision>) {
+    pub(super) fn observe(
+        &mut self,
+        now: Timestamp,
+        back: Option<Duration>,
+        refuses: Refuses<'_>,
+        out: &mut Vec<Decision>,
+    ) {
         if now >= self.latest {
             self.latest = now;
             return;
@@ -44,7 +50,7 @@ impl Plan {
             return;
         }
         let from = self.latest;
-        self.close_all(from, out);
+        self.close_all(from, refuses, out);
         self.latest = now;
         self.far = None;
         self.epoch += 1;
@@ -69,7 +75,7 @@ impl Plan {
 
     /// The clock is about to go back: slots up to `until` that are not due yet, or that a long past kept from being
     /// looked at, get their rows now. Nobody comes by them again under this epoch.
-    fn close_all(&mut self, until: Timestamp, out: &mut Vec<Decision>) {
+    fn close_all(&mut self, until: Timestamp, refuses: Refuses<'_>, out: &mut Vec<Decision>) {
         let open = |state: &super::JobState| state.next.is_some_and(|next| next <= until);
         let mut open: Vec<JobName> =
             self.jobs.iter().filter(|(_, state)| open(state)).map(|(job, _)| job.clone()).collect();
@@ -90,7 +96,8 @@ impl Plan {
                 turns: self.pauses.turns(&job),
                 taken: self.taken(&job, schedule),
             };
-            let swept = sweep.run(|due| self.fate(&job, due, until));
+            let refused = |slot| refuses(&self.catch_up(&spec, schedule, slot, until));
+            let swept = sweep.run(|due| self.fate(&job, due, until), refused);
             self.place(&job, swept.next);
             self.found(&spec, schedule, swept, until, &mut found);
         }
@@ -119,7 +126,7 @@ impl Plan {
     }
 
     /// Deals with every slot that is due.
-    pub(super) fn settle(&mut self, now: Timestamp, out: &mut Vec<Decision>) {
+    pub(super) fn settle(&mut self, now: Timestamp, refuses: Refuses<'_>, out: &mut Vec<Decision>) {
         let mut found = Found::default();
         self.settle_boots(now, &mut found);
         let mut budget = BUDGET;
@@ -144,7 +151,8 @@ impl Plan {
                 turns: self.pauses.turns(&job),
                 taken: self.taken(&job, schedule),
             };
-            let swept = sweep.run(|due| self.fate(&job, due, now));
+            let refused = |slot| refuses(&self.catch_up(&spec, schedule, slot, now));
+            let swept = sweep.run(|due| self.fate(&job, due, now), refused);
             budget -= swept.looked_at.saturating_sub(2).min(budget);
             if swept.next.is_some_and(|slot| slots::later(slot, sweep.share) <= now) {
                 self.place(&job, None);
@@ -169,6 +177,18 @@ impl Plan {
             self.pauses.forget_ended(now);
             self.release_after(now, out);
         }
+    }
+
+    /// The claim of a slot that was missed.
+    pub(super) fn catch_up(
+        &self,
+        spec: &JobSpec,
+        schedule: &Schedule,
+        slot: Timestamp,
+        now: Timestamp,
+    ) -> NewRow {
+        let epoch = self.epoch_of(schedule, slot);
+        NewRow { epoch, ..row(spec, Trigger::CatchUp, Some(slot), NewState::Started, now) }
     }
 
     /// Sorts a job's swept slots into rows and candidates.

@@ -20,6 +20,9 @@ const SINGLES: u64 = 1000;
 /// longer than anybody waits, and memory without bound.
 pub(super) const RUN_ALL_AT_MOST: usize = 10_000;
 
+/// So many slots that have their row already are passed over at most, in search of one that can still have its run.
+const REFUSED_AT_MOST: usize = 1000;
+
 /// The least distance between two instants.
 pub(super) const TICK: Duration = Duration::from_nanos(1);
 
@@ -65,14 +68,19 @@ pub(super) struct Stretch {
     first: Timestamp,
     last: Timestamp,
     count: u64,
-    /// All of them while they are few.
+    /// All of them while they are few; none of what was counted at once.
     singles: Vec<Timestamp>,
     last_index: u64,
 }
 
 impl Sweep<'_> {
-    /// `fate` tells the slots that nobody would have run whatever their lateness: paused, stopping, removed.
-    pub(super) fn run(&self, fate: impl Fn(Timestamp) -> Option<SkipReason>) -> Swept {
+    /// `fate` tells the slots that nobody would have run whatever their lateness: paused, stopping, removed; `refused`
+    /// those that had their row before, whose run would be refused now.
+    pub(super) fn run(
+        &self,
+        fate: impl Fn(Timestamp) -> Option<SkipReason>,
+        refused: impl Fn(Timestamp) -> bool,
+    ) -> Swept {
         let policy = self.missed.policy;
         let keep = if self.missed.policy == MissedPolicy::RunAll { RUN_ALL_AT_MOST } else { 1 };
         let mut skipped = Skipped { taken: &self.taken, list: vec![] };
@@ -135,6 +143,16 @@ impl Sweep<'_> {
             let superseded = self.superseded(self.newest_may_run());
             return Swept { skipped: skipped.named(superseded), next, looked_at, policy, ..Swept::default() };
         }
+        if self.missed.policy == MissedPolicy::RunOnce && eligible > 1 {
+            // The others would have no run at all: the newest that can still have one takes its place.
+            for _ in 0..REFUSED_AT_MOST {
+                if !kept.back().is_some_and(|(_, newest)| refused(*newest)) {
+                    break;
+                }
+                kept.pop_back();
+                kept.extend(skipped.take_back(|last| self.before(last)));
+            }
+        }
         let punctual = eligible == 1 && kept.iter().all(|(_, slot)| self.lateness(*slot) <= PUNCTUAL);
         let trigger = if punctual { Trigger::Schedule } else { Trigger::CatchUp };
         let mut runs = Vec::new();
@@ -148,6 +166,22 @@ impl Sweep<'_> {
         }
         let superseded = self.superseded(!runs.is_empty());
         Swept { skipped: skipped.named(superseded), runs, trigger: Some(trigger), policy, next, looked_at }
+    }
+
+    /// The slot before this one, of those that are swept.
+    fn before(&self, slot: Timestamp) -> Option<Timestamp> {
+        let first = self.first?;
+        let mut step = Duration::from_secs(1);
+        loop {
+            let from = earlier(earlier(slot, step), TICK).max(earlier(first, TICK));
+            let found =
+                std::iter::successors(self.schedule.next_after(from), |at| self.schedule.next_after(*at));
+            let last = found.take_while(|at| *at < slot).last();
+            if last.is_some() || from < first {
+                return last;
+            }
+            step = step.saturating_mul(2);
+        }
     }
 
     /// The last instant up to which slots have the fate of this one.
@@ -223,6 +257,22 @@ impl Skipped<'_> {
         }
     }
 
+    /// The newest slot that a later one superseded, with its index. `before`: the slot before this one.
+    fn take_back(&mut self, before: impl Fn(Timestamp) -> Option<Timestamp>) -> Option<(u64, Timestamp)> {
+        let place = self.list.iter().rposition(|(fate, _)| *fate == Fate::Superseded)?;
+        let (_, stretch) = &mut self.list[place];
+        let newest = (stretch.last_index, stretch.last);
+        if stretch.count == 1 {
+            self.list.remove(place);
+            return Some(newest);
+        }
+        stretch.singles.pop();
+        stretch.last = stretch.singles.last().copied().or_else(|| before(stretch.last))?;
+        stretch.count -= 1;
+        stretch.last_index -= 1;
+        Some(newest)
+    }
+
     fn named(self, superseded: SkipReason) -> Vec<Stretch> {
         let mut merged: Vec<Stretch> = Vec::new();
         for (fate, mut stretch) in self.list {
@@ -240,8 +290,8 @@ impl Skipped<'_> {
 impl Stretch {
     /// The rows that it takes: first slot, last slot of a range row, number of slots.
     pub(super) fn rows(&self) -> Vec<(Timestamp, Option<Timestamp>, u64)> {
-        if self.count > SINGLES {
-            return vec![(self.first, Some(self.last), self.count)];
+        if self.singles.is_empty() {
+            return vec![(self.first, Some(self.last).filter(|last| *last > self.first), self.count)];
         }
         self.singles.iter().map(|slot| (*slot, None, 1)).collect()
     }

@@ -20,7 +20,9 @@ const MARKER_CLIENT: &str = "PUNK_ECO_CLIENT";
 
 /// What the engine is given to say whether a program runs: less than our own end leaves.
 const LOOK: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at what was told to end. The engine has no wait for the programs in a container, and it may be dead
+/// or hang; of what a program starts meanwhile nobody tells either.
+const NEXT_LOOK: Duration = Duration::from_millis(50);
 /// How long KILL may take.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -114,7 +116,7 @@ impl Exec {
             if tokio::time::Instant::now() >= until {
                 return Ok(false);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(NEXT_LOOK).await;
         }
     }
 }
@@ -181,7 +183,7 @@ impl Docker {
             told => told?,
         }
         while tokio::time::Instant::now() < until && self.running(found).await? > 0 {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(NEXT_LOOK).await;
         }
         self.signal_inside(found, &mark, Signal::KILL).await?;
         Ok(vec![])

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::query_parameters::WaitContainerOptions;
 use futures_util::{Stream, StreamExt};
 use tokio::io::AsyncWrite;
 
@@ -23,7 +24,10 @@ const ENDING: Duration = Duration::from_secs(2);
 const KEPT: usize = 64 << 10;
 /// How long the engine may need to notice that a program has ended whose output has.
 const SETTLING: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two questions about that: the engine has a wait for containers, and none for the programs in them.
+const NEXT_QUESTION: Duration = Duration::from_millis(20);
+/// How much later than of a program's end the engine may hear of its container's.
+const FALLING: Duration = Duration::from_secs(1);
 /// Docker hands on 32 KiB at a time.
 const CHUNK: usize = 256 << 10;
 
@@ -224,7 +228,7 @@ impl Exec {
                 (true, _) if tokio::time::Instant::now() >= settled => {
                     return Err(unknown("its output has ended, but it runs".to_owned()));
                 }
-                (true, _) => tokio::time::sleep(PAUSE).await,
+                (true, _) => tokio::time::sleep(NEXT_QUESTION).await,
             }
         }
     }
@@ -254,21 +258,24 @@ impl Exec {
 
     /// Whether a program that was killed was so with its whole container, which ran since `since` when it began.
     pub(super) async fn fell_with_container(&self, since: &str) -> Option<DockerError> {
-        // The engine hears of the program's end before it hears of the container's.
-        let until = tokio::time::Instant::now() + Duration::from_secs(1);
-        loop {
-            let container = self.docker.inspect(&self.container).await.ok()?;
-            let state = container.as_ref().and_then(|container| container.state.as_ref());
-            let same = state.and_then(|state| state.started_at.as_deref()) == Some(since);
-            if !same || super::state::trouble(state, NEVER).is_some() {
-                let (name, program) = (self.name.clone(), self.program.clone());
-                return Some(DockerError::Fell { name, program, why: self.what_of_the_container().await });
-            }
-            if tokio::time::Instant::now() >= until {
+        if !self.container_fell(since).await? {
+            let mut stopped = self.docker.api.wait_container(&self.container, None::<WaitContainerOptions>);
+            // Whatever it answers: the state tells more.
+            let _ = tokio::time::timeout(FALLING, stopped.next()).await;
+            if !self.container_fell(since).await? {
                 return None;
             }
-            tokio::time::sleep(PAUSE).await;
         }
+        let (name, program) = (self.name.clone(), self.program.clone());
+        Some(DockerError::Fell { name, program, why: self.what_of_the_container().await })
+    }
+
+    /// `None` where the engine can't be asked.
+    async fn container_fell(&self, since: &str) -> Option<bool> {
+        let container = self.docker.inspect(&self.container).await.ok()?;
+        let state = container.as_ref().and_then(|container| container.state.as_ref());
+        let same = state.and_then(|state| state.started_at.as_deref()) == Some(since);
+        Some(!same || super::state::trouble(state, NEVER).is_some())
     }
 
     async fn what_of_the_container(&self) -> String {

@@ -106,19 +106,11 @@ impl From<DockerError> for PostgresError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Connection, Tls};
+    use super::super::tests::connection;
 
     #[test]
     fn what_psql_says_of_both_addresses_is_told_whole() {
-        let connection = Connection {
-            host: "localhost".into(),
-            port: 5432,
-            database: "shop".into(),
-            user: "me".into(),
-            password: None,
-            container: None,
-            tls: Tls::Prefer,
-        };
+        let connection = connection("localhost");
         let said = "psql: error: connection to server at \"localhost\" (127.0.0.1), port 5432 failed: Connection refused\n\
                     \tIs the server running there?\nconnection to server at \"localhost\" (::1), port 5432 failed: \
                     Cannot assign requested address\n\tIs the server running there?\n";

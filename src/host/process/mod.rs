@@ -4,6 +4,7 @@
 //! Nothing started here outlives its attempt, except a program with [`Keep`] when the daemon itself ends; such a one
 //! outlives its spawner as well, and is watched to its end without it.
 
+mod ends;
 mod environment;
 mod mark;
 mod one;

@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::time::Instant;
 
+use super::ends;
+use super::orphans::Leader;
 use crate::host::procfs::{self, ProcessStat};
 
-const PAUSE: Duration = Duration::from_millis(20);
 /// How long KILL may take before what is left counts as unkillable.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -34,14 +36,14 @@ struct Tree {
 impl Tree {
     /// Whether none is left.
     async fn signal_until_gone(&mut self, signal: Signal, bound: Duration) -> bool {
-        let mut waited = Duration::ZERO;
+        let until = Instant::now() + bound;
         let mut told = HashSet::new();
         loop {
             let left = self.find();
             if left.is_empty() {
                 return true;
             }
-            if waited >= bound {
+            if Instant::now() >= until {
                 return false;
             }
             // TERM once each, since a second one may mean something else.
@@ -50,8 +52,7 @@ impl Tree {
                     send(one, signal);
                 }
             }
-            tokio::time::sleep(PAUSE).await;
-            waited += PAUSE;
+            ends::of_all(left.iter().map(Leader::of), until).await;
         }
     }
 

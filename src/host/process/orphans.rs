@@ -14,17 +14,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 pub(crate) use look::{Processes, Shared};
 pub(crate) use search::{Recorded, Search};
 pub(super) use watch::Watch;
 
-use super::{Process, Swept, send};
+use super::{Process, Swept, ends, send};
 use crate::host::cgroup::RunCgroup;
 use crate::host::procfs::{self, ProcessStat};
 use crate::model::RunId;
 
-const PAUSE: Duration = Duration::from_millis(50);
 const BOUND: Duration = Duration::from_secs(5);
 
 /// A run whose processes have no spawner that could be asked.
@@ -109,11 +109,11 @@ impl Orphan {
         signal: Signal,
         bound: Duration,
     ) -> Vec<ProcessStat> {
-        let mut waited = Duration::ZERO;
+        let until = Instant::now() + bound;
         let mut told = HashSet::new();
         loop {
             let left = self.left(known).await;
-            if left.is_empty() || waited >= bound {
+            if left.is_empty() || Instant::now() >= until {
                 return left;
             }
             if let Some(cgroup) = self.cgroup.as_ref().filter(|_| signal == Signal::KILL) {
@@ -125,13 +125,11 @@ impl Orphan {
                     send(one, signal);
                 }
             }
-            tokio::time::sleep(PAUSE).await;
-            waited += PAUSE;
+            ends::of_all(left.iter().map(Leader::of), until).await;
         }
     }
 
-    /// All processes of the run. `known`: what was ever seen of it, which
-    /// stays its own when its parents have ended.
+    /// All processes of the run. `known`: what was ever seen of it, which stays its own when its parents have ended.
     async fn left(self: &Arc<Self>, known: &mut HashSet<Leader>) -> Vec<ProcessStat> {
         let processes = self.looks.get(Processes::look).await;
         let (orphan, seen) = (self.clone(), known.clone());

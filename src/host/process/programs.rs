@@ -41,6 +41,24 @@ pub struct ProgramContext {
     pub log: Arc<dyn OutputLog>,
 }
 
+impl ProgramContext {
+    /// Of a run that gives its programs nothing but its name.
+    pub fn new(job: JobName, run: RunId, attempt: u32, log: Arc<dyn OutputLog>) -> Self {
+        Self {
+            job,
+            run,
+            attempt,
+            slot: None,
+            origin: None,
+            account: None,
+            env: vec![],
+            nice: 0,
+            io: None,
+            log,
+        }
+    }
+}
+
 /// Starts the programs of one attempt. Cheap to clone. The spawner keeps their exits, for a daemon after this one,
 /// until [`Programs::forget`].
 #[derive(Clone)]
@@ -250,23 +268,25 @@ impl Programs {
         };
         let mut started = self.started();
         let leaders = started.pids.iter().map(leader).collect();
-        let context = &self.inner.context;
-        let mark = mark(self.inner.spawner.state(), context.run.0, context.job.as_str());
-        let fresh = || {
-            Arc::new(Orphan {
-                run: context.run,
-                job: context.job.to_string(),
-                slot: None,
-                deadline: None,
-                leaders,
-                spawner,
-                trouble: DIED.to_owned(),
-                mark,
-                cgroup: self.inner.spawner.cgroup_of(context.run, mark, spawner),
-                looks: self.inner.spawner.looks().clone(),
-            })
-        };
-        started.orphan.get_or_insert_with(fresh).clone()
+        started.orphan.get_or_insert_with(|| Arc::new(self.orphan(spawner, leaders))).clone()
+    }
+
+    /// This run without its spawner, which has died.
+    fn orphan(&self, spawner: i32, leaders: Vec<Leader>) -> Orphan {
+        let (context, owner) = (&self.inner.context, &self.inner.spawner);
+        let mark = mark(owner.state(), context.run.0, context.job.as_str());
+        Orphan {
+            run: context.run,
+            job: context.job.to_string(),
+            slot: None,
+            deadline: None,
+            leaders,
+            spawner,
+            trouble: DIED.to_owned(),
+            mark,
+            cgroup: owner.cgroup_of(context.run, mark, spawner),
+            looks: owner.looks().clone(),
+        }
     }
 
     /// The spawner has died under a program that goes on.

@@ -14,7 +14,8 @@ use crate::host::tls::Endpoint;
 const HANDSHAKE: Duration = Duration::from_secs(4);
 /// nginx takes its new certificates a moment after the reload has returned. Longer than one look takes.
 const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at what is served: nobody tells when a server has taken its new certificates.
+const NEXT_LOOK: Duration = Duration::from_millis(100);
 /// Looks in a row that must be fine: for a tenth of a second nginx's old workers take connections beside the new ones.
 const IN_A_ROW: u32 = 4;
 /// Connections.
@@ -93,7 +94,7 @@ pub(super) async fn wait(endpoints: &[Endpoint], live: &Live, before: Vec<Seen>)
             if fine == IN_A_ROW {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(NEXT_LOOK).await;
         }
     };
     let _ = tokio::time::timeout(PATIENCE, waiting).await;

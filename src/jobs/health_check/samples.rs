@@ -22,9 +22,10 @@ const FOLDER: &str = "health_check";
 const PARTS: u32 = 60;
 /// A file beyond this is none of ours.
 const LARGEST: u64 = 1 << 20;
-/// For the other process that has the files for the moment that a write takes.
+/// For the other process that has the files for the moment that a write takes. flock(2) waits without a limit or not at
+/// all: a thread that waits in it could not be called back from a holder that hangs, and each run would leave another.
 const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(10);
+const NEXT_TRY: Duration = Duration::from_millis(10);
 
 /// The counters at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ fn lock(folder: &Path) -> io::Result<Held> {
     for _ in 1..TRIES {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Held(folder)),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(NEXT_TRY),
             Err(error) => return Err(error.into()),
         }
     }

@@ -6,7 +6,6 @@ use anyhow::anyhow;
 use jiff::Timestamp;
 
 use super::options::PgDump;
-use super::room::Room;
 use crate::backup::codec::Compression;
 use crate::backup::count::Counted;
 use crate::backup::manifest::{FORMAT_VERSION, Manifest, Proof, Properties, RolesFile, Server};
@@ -15,6 +14,7 @@ use crate::backup::postgres::{
     Call, Custom, Failure, Format, Tools, cant, end_sessions, incomplete, through, unwritable,
 };
 use crate::backup::publish::{self, Directory, Partial};
+use crate::backup::room::{Expected, Room};
 use crate::backup::stream::{self, Encoding, Stored, StreamError};
 use crate::backup::work::{Trouble, Work};
 use crate::backup::{earlier, suspect};
@@ -138,7 +138,10 @@ impl Dump<'_> {
 
     fn room(&self, directory: impl AsFd, earlier: &[Manifest]) -> std::io::Result<Room> {
         let data = self.tools.data_directory(self.connection, &self.facts);
-        Room::of(self.options, directory, earlier, data.as_deref())
+        let options = self.options;
+        let bytes = earlier::predicted(earlier, options.format.word(), options.compression);
+        let expected = Expected { what: "dump", bytes, seen: earlier.len() };
+        Room::of(options.min_free, expected, directory, data.as_deref())
     }
 
     async fn roles(&self, partial: &Partial, room: &Room) -> Result<RolesFile, Trouble> {

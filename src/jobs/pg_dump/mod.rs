@@ -6,7 +6,6 @@
 mod attempt;
 mod copying;
 mod options;
-mod room;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +22,7 @@ use crate::host::postgres::{Connection, Container, PostgresError};
 use crate::model::Report;
 use crate::policy::Retries;
 
-use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
+use super::{Backs, HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use attempt::Dump;
 use copying::Copying;
 pub use options::PgDump;
@@ -108,8 +107,8 @@ impl Job for PgDump {
     }
 
     fn keeps(&self, name: &str) -> Option<Kept> {
-        let (directory, connection) = (self.directory.clone(), self.connection.clone());
-        Some(Kept { job: name.to_owned(), directory, connection })
+        let (directory, of) = (self.directory.clone(), Backs::Database(self.connection.clone()));
+        Some(Kept { job: name.to_owned(), directory, of })
     }
 
     fn copies_to(&self) -> Vec<Destination> {
@@ -140,7 +139,7 @@ impl PgDump {
 async fn lacking_inside(mut connection: Connection, container: &Container, now: Timestamp) -> Option<Lack> {
     let looked = async {
         let inside = Inside::find(&mut connection, container, now).await?;
-        let version = inside.version().await?;
+        let version = inside.version("pg_dump").await?;
         let facts = inside.facts(&connection).await?;
         Ok::<_, PostgresError>((version, facts))
     };

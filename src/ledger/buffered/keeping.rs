@@ -11,6 +11,9 @@ impl<L: Ledger> Buffered<L> {
     pub(super) fn keep(&mut self, batch: &[Write], error: &LedgerError) -> Vec<Applied> {
         if self.kept.is_none() {
             tracing::error!("{error}; changes are kept in memory until it can be written");
+            // A claim that was refused took a number in the file all the same.
+            let given = self.store.as_ref().and_then(|store| store.last_run().ok().flatten());
+            self.highest = given.map_or(self.highest, |given| given.max(self.highest));
             self.kept = self.begin_keeping(error);
             self.set_patience(PATIENCE_IN_TROUBLE);
             self.news.push(StoreNews::Failing { reason: error.to_string() });

@@ -27,8 +27,7 @@ pub(super) fn check(ledger: &Ledger, timeline: &[Entry], problems: &mut Vec<Stri
     // about, under the time of its start.
     let lost = |entry: &Entry| matches!(&entry.what, What::Down { how, .. } if how.contains("full"));
     let rows_were_lost = timeline.iter().any(lost);
-    let set_back = set_back(timeline);
-    missed(ledger, &jobs, &set_back, rows_were_lost, problems);
+    missed(ledger, &jobs, rows_were_lost, problems);
     after(ledger, &jobs, problems);
     if !rows_were_lost {
         by_hand(ledger, timeline, problems);
@@ -72,45 +71,23 @@ fn pauses(ledger: &Ledger, timeline: &[Entry], problems: &mut Vec<String>) {
     }
 }
 
-/// Whenever somebody set the clock back: what it showed before, and then.
-fn set_back(timeline: &[Entry]) -> Vec<(i64, i64)> {
-    let back = |entry: &Entry| match entry.what {
-        What::Jumped { to, .. } if to < entry.wall => Some((entry.wall, to)),
-        _ => None,
-    };
-    timeline.iter().filter_map(back).collect()
-}
-
-/// Whether a slot behind this one, up to `row`'s look, was skipped before the clock was set back. A fixed time keeps its
-/// row when it comes again, so it can't be run for those before it; it is the newest all the same, and its row says why
-/// nothing ran. (An interval's slot has a row in each pass, which `slots` sees to.)
-fn was_settled_before(ledger: &Ledger, set_back: &[(i64, i64)], row: &Row, last: i64) -> bool {
-    let came_again = |at: i64| set_back.iter().any(|(before, then)| *then < at && at <= *before);
-    ledger.rows.iter().take_while(|other| other.id < row.id).any(|other| {
-        other.job == row.job
-            && other.outcome == "skipped"
-            && other.slot.is_some_and(|slot| last < slot && slot <= row.claimed_at)
-            && came_again(other.claimed_at)
-    })
-}
-
 /// What one look of the daemon at a job's slots has made of them.
 fn missed(
     ledger: &Ledger,
     jobs: &HashMap<&str, Vec<&Job>>,
-    set_back: &[(i64, i64)],
     rows_were_lost: bool,
     problems: &mut Vec<String>,
 ) {
     let mut looks: BTreeMap<(&str, i64), Vec<&Row>> = BTreeMap::new();
-    let mut chosen: HashMap<&str, Vec<i64>> = HashMap::new();
+    // By job: slots that were to run, and when that was decided.
+    let mut chosen: HashMap<&str, Vec<(i64, i64)>> = HashMap::new();
     for row in ledger.rows.iter().filter(|row| row.slot.is_some()) {
         if !row.is(&["paused", "removed", "stopping"]) {
             looks.entry((&row.job, row.claimed_at)).or_default().push(row);
         }
         // One that waited for its turn may have been dropped later, whatever for.
         if row.trigger == "catch_up" || !row.is(&["paused", "removed", "missed", "coalesced"]) {
-            chosen.entry(&row.job).or_default().extend(row.slot);
+            chosen.entry(&row.job).or_default().extend(row.slot.map(|slot| (slot, row.claimed_at)));
         }
     }
     for ((name, at), rows) in &looks {
@@ -124,17 +101,18 @@ fn missed(
             let late = at - slot - job.jitter * SECOND;
             let wrong = if row.is(&["coalesced"]) {
                 let last = row.slot_last.unwrap_or(slot);
-                // It may have run before the clock was set back.
-                let later =
-                    chosen.get(name).is_some_and(|slots| slots.iter().any(|one| last < *one && one <= at));
+                // By the same look: what had run before the clock was set back did not run for this one. A run whose
+                // row was lost was found again.
+                let stands = |(slot, decided): &(i64, i64)| {
+                    last < *slot && slot <= at && (decided == at || rows_were_lost && decided <= at)
+                };
+                let later = chosen.get(name).is_some_and(|all| all.iter().any(stands));
                 match &*job.missed {
                     "skip" => Some("coalesced, though its job skips what it missed"),
                     "run_all" if at - oldest < FAR => {
                         Some("coalesced, though its job runs all that it missed")
                     }
-                    _ if !later && !was_settled_before(ledger, set_back, row, last) => {
-                        Some("coalesced, and no later slot ran in its place")
-                    }
+                    _ if !later => Some("coalesced, and no later slot ran in its place"),
                     _ => None,
                 }
             } else if row.is(&["missed"]) {

@@ -198,9 +198,19 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
             problems.push(format!("{}: two attempts beside each other", named()));
         }
     }
-    // Where the one witness of its exit was killed, a rerun after it is all that can be done.
-    for pair in starts.windows(2) {
-        let done = pair[0].end.is_some_and(|end| end.code == 0 && !around.daemon_ended_all_at(end.steady));
+    // Where the one witness of its exit was killed, a rerun after it is all that can be done. One that was told to end by
+    // its timeout, and took its time for that, has not ended by itself.
+    for (pair, attempt) in starts.windows(2).zip(&row.attempts) {
+        let timed_out = |end: &End| {
+            let timeout = around.shortest_timeout(&row.job);
+            let stubborn = around.any(&row.job, |job| job.behaviour == "stubborn");
+            stubborn
+                && attempt.outcome == "timed_out"
+                && around.may_have_timed_out(&pair[0], end, attempt.started_at, timeout)
+        };
+        let done = pair[0]
+            .end
+            .is_some_and(|end| end.code == 0 && !around.daemon_ended_all_at(end.steady) && !timed_out(&end));
         if done && !around.spawner_died_between(pair[0].born, pair[1].born) {
             problems.push(format!("{} was done and ran again", named()));
         }

@@ -54,8 +54,8 @@ async fn archives_of_other_programs_are_restored_with_a_warning() {
     make_tree(&bench.path("media"));
     let before = look(&bench.path("media"));
     let top = bench.folder.path().to_str().unwrap();
-    for (format, more) in [("gnu", "-S"), ("posix", "--xattrs"), ("gnu", "-z")] {
-        let file = bench.path(&format!("foreign-{format}.tar"));
+    for (format, more) in [("gnu", "-S"), ("posix", "-S"), ("posix", "--xattrs"), ("gnu", "-z")] {
+        let file = bench.path(&format!("foreign-{format}{more}.tar"));
         gnu_tar(&["-C", top, "--format", format, more, "-cf", file.to_str().unwrap(), "media"]);
         let (code, said, errors) = restore(&bench, &file, "into", &[]);
         assert_eq!(code, 0, "{errors}");
@@ -71,6 +71,48 @@ async fn archives_of_other_programs_are_restored_with_a_warning() {
             .collect()
         };
         assert_eq!(bare(look(&bench.path("into/media"))), bare(before.clone()), "{format}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sparse_files_of_other_programs_keep_their_holes_or_are_refused_with_a_way_out() {
+    let bench = bench().await;
+    let path = bench.path("media/sparse");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(64 << 20).unwrap();
+    // As many pieces as need more than one block of the map.
+    for at in 0..200_u64 {
+        std::os::unix::fs::FileExt::write_all_at(&file, b"content", at * (256 << 10) + 5).unwrap();
+    }
+    let before = look(&bench.path("media"));
+    assert!(before.iter().any(|seen| seen.has_holes), "this file system has no holes");
+    let top = bench.folder.path().to_str().unwrap();
+    let pack = |version: &str| {
+        let file = bench.path(&format!("sparse-{version}.tar"));
+        let version = format!("--sparse-version={version}");
+        gnu_tar(&["-C", top, "--format=posix", "-S", &version, "-cf", file.to_str().unwrap(), "media"]);
+        file
+    };
+    let file = pack("1.0");
+    let (code, _, errors) = restore(&bench, &file, "into", &[]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(look(&bench.path("into/media")), before);
+    let whole = std::fs::read(&file).unwrap();
+    // The map lies: one piece is longer than what follows of it.
+    let at = whole.windows(8).position(|window| window == b"\n262144\n").unwrap();
+    let mut wrong = whole.clone();
+    wrong[at + 1] = b'9';
+    std::fs::write(&file, &wrong).unwrap();
+    let (code, _, errors) = restore(&bench, &file, "wrong", &[]);
+    assert!(code == 1 && errors.contains("a map of holes leads outside of its file"), "{errors}");
+    assert!(!bench.path("wrong").exists());
+    for version in ["0.0", "0.1"] {
+        let (code, _, errors) = restore(&bench, &pack(version), "old", &[]);
+        assert!(
+            code == 1 && errors.contains("in an old form of PAX, which only GNU tar reads: unpack it"),
+            "{errors}"
+        );
+        assert!(!bench.path("old").exists());
     }
 }
 

@@ -100,29 +100,49 @@ async fn a_file_goes_there_whole_and_comes_back_the_same() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// The upload of a file to a network that lets so much of it through.
+struct CutUpload {
+    store: Store,
+    network: Network,
+    s3: S3,
+    error: ObjectError,
+    path: PathBuf,
+    content: Content,
+    uploads: PathBuf,
+    scratch: tempfile::TempDir,
+}
+
+impl CutUpload {
+    async fn of(bytes: usize, passes: u64) -> Self {
+        let s3 = S3::start();
+        let scratch = tempfile::tempdir().unwrap();
+        let uploads = scratch.path().join("uploads");
+        let (path, content) = file(scratch.path(), bytes);
+        let network = Network::to(s3.port, passes);
+        let store = Store::open(&bucket("shop", network.port)).await.unwrap();
+        let error = store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap_err();
+        Self { s3, network, store, error, path, content, uploads, scratch }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_cut_network_has_let_through_is_not_sent_again() {
     if s3::missing() {
         return;
     }
-    let s3 = S3::start();
-    let scratch = tempfile::tempdir().unwrap();
-    let uploads = scratch.path().join("uploads");
-    let (path, content) = file(scratch.path(), 60 * MIB);
-    let network = Network::to(s3.port, 36 * MIB as u64);
-    let store = Store::open(&bucket("shop", network.port)).await.unwrap();
-    let error = store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap_err();
+    let cut = CutUpload::of(60 * MIB, 36 * MIB as u64).await;
+    let CutUpload { s3, network, store, error, path, content, uploads, .. } = &cut;
     assert!(network.is_cut() && !error.is_lasting(), "{error}");
     assert!(error.to_string().starts_with("s3://backups/shop/a.sql.gz can't be reached: "), "{error}");
     assert_eq!((s3.keys().len(), s3.uploads().len()), (0, 1));
 
     network.mend();
     let before = network.passed();
-    store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap();
+    store.put("a.sql.gz", open(path), content, uploads).await.unwrap();
     let again = network.passed() - before;
     assert!(again < 44 * MIB as u64, "{again} bytes were sent again");
-    assert!(s3.object("shop/a.sql.gz").unwrap() == std::fs::read(&path).unwrap());
-    assert_eq!((s3.uploads(), names(&uploads)), (vec![], vec![]));
+    assert!(s3.object("shop/a.sql.gz").unwrap() == std::fs::read(path).unwrap());
+    assert_eq!((s3.uploads(), names(uploads)), (vec![], vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,19 +150,14 @@ async fn an_upload_that_nobody_goes_on_with_is_ended() {
     if s3::missing() {
         return;
     }
-    let s3 = S3::start();
-    let scratch = tempfile::tempdir().unwrap();
-    let uploads = scratch.path().join("uploads");
-    let (path, content) = file(scratch.path(), 20 * MIB);
-    let network = Network::to(s3.port, 10 * MIB as u64);
-    let store = Store::open(&bucket("shop", network.port)).await.unwrap();
-    store.put("a.sql.gz", open(&path), &content, &uploads).await.unwrap_err();
-    assert_eq!((s3.uploads().len(), names(&uploads).len()), (1, 1));
+    let cut = CutUpload::of(20 * MIB, 10 * MIB as u64).await;
+    let CutUpload { s3, network, store, uploads, scratch, .. } = &cut;
+    assert_eq!((s3.uploads().len(), names(uploads).len()), (1, 1));
     network.mend();
-    assert_eq!(store.clear(&["a.sql.gz".into()], &uploads).await.unwrap(), [""; 0]);
-    let said = store.clear(&["b.sql.gz".into()], &uploads).await.unwrap();
+    assert_eq!(store.clear(&["a.sql.gz".into()], uploads).await.unwrap(), [""; 0]);
+    let said = store.clear(&["b.sql.gz".into()], uploads).await.unwrap();
     assert_eq!(said, ["ended the upload of s3://backups/shop/a.sql.gz, which was left half-done"]);
-    assert_eq!((s3.uploads(), names(&uploads)), (vec![], vec![]));
+    assert_eq!((s3.uploads(), names(uploads)), (vec![], vec![]));
 
     // In a folder it is a hidden file whose process is gone.
     let share = scratch.path().join("share");
@@ -150,7 +165,7 @@ async fn an_upload_that_nobody_goes_on_with_is_ended() {
     std::fs::write(share.join(".a.sql.gz.copying"), "half").unwrap();
     let store = Store::open(&folder(&share)).await.unwrap();
     assert_eq!(store.list().await.unwrap(), []);
-    assert_eq!(store.clear(&[], &uploads).await.unwrap().len(), 1);
+    assert_eq!(store.clear(&[], uploads).await.unwrap().len(), 1);
     assert_eq!(names(&share), [""; 0]);
 }
 

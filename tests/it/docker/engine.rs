@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::{Shop, last_error, outcomes};
-use crate::support::daemon::wait_until;
+use crate::support::daemon::{Daemon, wait_until};
 use crate::support::docker::docker_says;
 use crate::support::engine::Engine;
 use crate::support::postgres::PASSWORD;
@@ -30,18 +30,28 @@ fn lives(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "pg_dump\n")
 }
 
+fn spawn_daemon<'a>(shop: &'a Shop, engine: &Engine) -> Daemon<'a> {
+    shop.host.spawn_daemon_with(|daemon| {
+        daemon.env("DOCKER_HOST", engine.url());
+    })
+}
+
+/// A daemon whose dump waits for a lock in the container, and that dump's pid.
+fn begin_a_dump<'a>(shop: &'a Shop, engine: &Engine) -> (Daemon<'a>, i32) {
+    let daemon = spawn_daemon(shop, engine);
+    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
+    lock(shop);
+    shop.begin();
+    shop.wait_until_it_waits();
+    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    (daemon, left)
+}
+
 #[test]
 fn an_engine_that_is_killed_under_a_dump_leaves_no_pg_dump_behind() {
     let Some(mut engine) = Engine::start() else { return };
     let shop = Shop::new();
-    let daemon = shop.host.spawn_daemon_with(|daemon| {
-        daemon.env("DOCKER_HOST", engine.url());
-    });
-    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
-    lock(&shop);
-    shop.begin();
-    shop.wait_until_it_waits();
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let (daemon, left) = begin_a_dump(&shop, &engine);
     engine.kill();
     let row = shop.host.wait_for_outcome("db-backup", "failed");
     assert!(!lives(left), "pg_dump {left} goes on, though its run has failed");
@@ -65,14 +75,7 @@ fn an_engine_that_hangs_under_a_dump_doesn_t_keep_it_alive() {
     let Some(engine) = Engine::start() else { return };
     let shop = Shop::new();
     shop.table("", ", stall: 10s", "");
-    let daemon = shop.host.spawn_daemon_with(|daemon| {
-        daemon.env("DOCKER_HOST", engine.url());
-    });
-    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
-    lock(&shop);
-    shop.begin();
-    shop.wait_until_it_waits();
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let (daemon, left) = begin_a_dump(&shop, &engine);
     engine.signal(Signal::STOP);
     let row = shop.host.wait_for_outcome("db-backup", "failed");
     assert!(last_error(&row).contains("no byte came for 10s"), "{row:#}");
@@ -92,14 +95,7 @@ fn what_a_killed_client_left_is_ended_also_when_the_engine_has_forgotten_it() {
     let shop = Shop::new();
     // It would give up by itself.
     shop.table("", ", lock_wait: 10m", "");
-    let first = shop.host.spawn_daemon_with(|daemon| {
-        daemon.env("DOCKER_HOST", engine.url());
-    });
-    wait_until("the daemon answers", || shop.host.cli(&["status"]).status.success());
-    lock(&shop);
-    shop.begin();
-    shop.wait_until_it_waits();
-    let [left] = shop.dumping()[..] else { panic!("one pg_dump: {:?}", shop.dumping()) };
+    let (first, left) = begin_a_dump(&shop, &engine);
     // A host whose processes fall all at once: nobody has the time to end anything.
     engine.signal(Signal::STOP);
     first.signal(Signal::STOP);
@@ -111,9 +107,7 @@ fn what_a_killed_client_left_is_ended_also_when_the_engine_has_forgotten_it() {
     assert!(lives(left));
     engine.restart();
     assert!(lives(left));
-    let second = shop.host.spawn_daemon_with(|daemon| {
-        daemon.env("DOCKER_HOST", engine.url());
-    });
+    let second = spawn_daemon(&shop, &engine);
     wait_until("what was left is ended", || !lives(left));
     unlock(&shop);
     let row = shop.host.wait_for_outcome("db-backup", "succeeded");

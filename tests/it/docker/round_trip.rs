@@ -6,7 +6,7 @@ use std::path::Path;
 use punk_eco_sched::host::postgres::Connection;
 use punk_eco_sched::jobs::Job;
 
-use crate::pg_dump::{SHOP, gunzip, manifest, options};
+use crate::pg_dump::{FORMATS, SHOP, gunzip, manifest, options};
 use crate::support::docker::{Inside, no_engine, processes_in};
 use crate::support::job::{Bench, names};
 use crate::support::postgres::{Postgres, feed};
@@ -57,15 +57,7 @@ async fn every_format_restores_to_the_same_database_from_a_server_without_a_netw
     inside.sql("shop", &SHOP.replace("generate_series(1, 1000000)", "generate_series(1, 100000)"));
     let original = dump_of(&inside, "shop");
     let bench = bench(inside.connection("shop")).await;
-    for (number, more) in [
-        "",
-        r#", "compression": "zstd""#,
-        r#", "compression": "none""#,
-        r#", "format": "custom", "level": 1"#,
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, more) in FORMATS.into_iter().enumerate() {
         let directory = bench.path(&format!("dumps/{number}"));
         let report = bench.run(&options(&directory, more)).await.unwrap();
         let manifest = manifest(&directory);

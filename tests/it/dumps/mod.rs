@@ -35,21 +35,22 @@ impl Shop {
     /// Begins a dump and stops the server's side of it once a part has been written.
     fn hold_in_the_middle(&self) -> Held {
         self.begin();
+        // Asked first: under load that takes longer than a part of a dump.
+        let mut pid = String::new();
+        wait_until("the dump has its session", || {
+            pid = self.server.sql(
+                "shop",
+                "SELECT min(pid) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'",
+            );
+            !pid.is_empty()
+        });
         wait_until("a part is written", || {
             self.names().iter().any(|name| {
                 let part = std::fs::metadata(self.directory().join(name)).map_or(0, |data| data.len());
-                name.contains(".sql.gz.partial-") && !name.contains(".roles.") && part > 0
+                name.contains(".partial-") && name.contains(".sql") && !name.contains(".roles.") && part > 0
             })
         });
-        let pid: i32 = self
-            .server
-            .sql(
-                "shop",
-                "SELECT min(pid) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'",
-            )
-            .parse()
-            .unwrap();
-        let pid = Pid::from_raw(pid).unwrap();
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
         kill_process(pid, Signal::STOP).unwrap();
         Held(pid)
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Shop;
+use crate::support::daemon::processes_of;
 use crate::support::postgres::{PASSWORD, Postgres};
 
 /// Every process of the machine by its arguments, as `ps` shows them to anybody.
@@ -64,5 +65,44 @@ fn the_password_shows_nowhere_while_a_dump_runs_fails_and_succeeds() {
     shop.server.sql("postgres", "ALTER DATABASE shop RENAME TO gone");
     assert_eq!(shop.run()["outcome"], "failed");
     check("after it failed");
+    assert!(daemon.stop().success());
+}
+
+/// The files below, and those that a process of this host holds open under no name any more, that have the text in them.
+fn holding(folder: &Path, text: &str) -> Vec<String> {
+    let named = files(folder).into_iter();
+    let held = processes_of(folder).into_iter().flat_map(|(pid, _)| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        descriptors.filter_map(|one| Some(one.ok()?.path())).collect::<Vec<_>>()
+    });
+    let held = held.filter(|path| path.metadata().is_ok_and(|about| about.is_file())).filter_map(|path| {
+        let content = std::fs::read(&path).ok()?;
+        Some((path.display().to_string(), String::from_utf8_lossy(&content).into_owned()))
+    });
+    named.chain(held).filter(|(_, content)| content.contains(text)).map(|(path, _)| path).collect()
+}
+
+#[test]
+fn while_an_encrypted_dump_is_made_nothing_of_it_is_on_the_disk_in_another_form() {
+    const MARK: &str = "a-row-that-nobody-else-may-read";
+    let shop = Shop::new();
+    shop.server.sql(
+        "shop",
+        &format!(
+            "CREATE TABLE t AS SELECT n, repeat('{MARK} ', 20) AS body FROM generate_series(1, 300000) n"
+        ),
+    );
+    let daemon = shop.host.daemon();
+    let recipient = age::x25519::Identity::generate().to_public();
+    // The second shows that it would be seen.
+    for (encrypt, seen) in [(format!(", encrypt_to: [{recipient}]"), false), (String::new(), true)] {
+        shop.table("", &format!(", compression: none, stall: 10m, roles: false{encrypt}"), "");
+        assert!(shop.host.cli(&["reload"]).status.success());
+        let held = shop.hold_in_the_middle();
+        let found = holding(shop.host.dir.path(), MARK);
+        assert_eq!(!found.is_empty(), seen, "{found:?}");
+        drop(held);
+        shop.host.wait_for_outcome("db-backup", "succeeded");
+    }
     assert!(daemon.stop().success());
 }

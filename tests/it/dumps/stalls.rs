@@ -48,12 +48,14 @@ fn a_daemon_that_is_killed_leaves_a_session_that_its_next_attempt_ends() {
 fn a_server_that_stands_still_ends_the_dump_and_is_told_to_end_its_session() {
     let shop = Shop::new();
     shop.fill();
-    shop.table("", ", stall: 500ms, roles: false", "");
+    // Slow to compress, so that it is still under way when it is stopped, however busy the machine is; and patient enough
+    // for pg_dump to say its first word there.
+    shop.table("", ", level: 9, stall: 5s, roles: false", "");
     let daemon = shop.host.daemon();
     let held = shop.hold_in_the_middle();
     let row = shop.host.wait_for_outcome("db-backup", "failed");
     let error = row["attempts"][0]["error"].as_str().unwrap();
-    assert!(error.contains(" was ended: no byte came for 500ms, which is the limit (stall:)"), "{error}");
+    assert!(error.contains(" was ended: no byte came for 5s, which is the limit (stall:)"), "{error}");
     assert_eq!(shop.names(), [""; 0]);
     let log = shop.host.log("db-backup");
     assert!(log.contains("the server was told to end 1 session of this run (pid "), "{log}");

@@ -1,5 +1,6 @@
 //! What the product dumps is restored by it: `restore db` and `verify_backup` against a real PostgreSQL.
 
+mod bare;
 mod encodings;
 mod everything;
 mod forms;

@@ -61,6 +61,40 @@ fn a_backup_that_is_only_to_be_read_is_read_and_not_verified() {
 }
 
 #[test]
+fn what_fell_is_found_when_it_is_proven_too_where_the_dump_could_not_see_it() {
+    for verify in ["", ", restore: false"] {
+        let shop = Shop::new();
+        shop.server.sql("shop", "INSERT INTO sales SELECT n FROM generate_series(11, 2000) n");
+        shop.table_with("", verify);
+        let before = shop.dumped();
+        let name = punk_eco_sched::backup::names::manifest_of(before.file_name().unwrap().to_str().unwrap());
+        let aside = shop.host.path("aside");
+        std::fs::rename(before.with_file_name(name), &aside).unwrap();
+        shop.server.sql("shop", "DELETE FROM sales WHERE id > 10");
+        let file = shop.dumped();
+        assert_eq!(manifest(&file).proof.suspect, [""; 0]);
+        std::fs::rename(&aside, file.with_file_name("shop-20200101T000000Z.manifest.json")).unwrap();
+
+        let row = shop.prove();
+        assert_eq!(row["outcome"], "succeeded", "{row:#}");
+        let proof = manifest(&file).proof;
+        let fell = "its rows fell to 10, from 2000 in the dump before";
+        assert!(proof.suspect.iter().any(|why| why == fell), "{:?}", proof.suspect);
+        assert!(!proof.is_verified());
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let finding =
+            serde_json::json!({"severity": "warning", "message": format!("{name} is suspect: {fell}")});
+        assert!(row["findings"].as_array().unwrap().contains(&finding), "{row:#}");
+        let state = if verify.is_empty() { "verified, suspect" } else { "read back, suspect" };
+        let shown = text(&shop.host.cli(&["backups"]).stdout);
+        assert!(shown.contains(state) && shown.contains(&format!("{name} is suspect: {fell}")), "{shown}");
+        // Once is enough.
+        shop.prove();
+        assert_eq!(manifest(&file).proof.suspect, proof.suspect);
+    }
+}
+
+#[test]
 fn no_backup_at_all_is_a_failure_and_so_is_a_job_that_makes_none() {
     let shop = Shop::new();
     shop.table_with("", "");
@@ -77,9 +111,9 @@ fn no_backup_at_all_is_a_failure_and_so_is_a_job_that_makes_none() {
     let checked = shop.host.cli(&["check", "--no-host"]);
     assert_eq!(checked.status.code(), Some(2));
     let said = text(&checked.stdout) + &text(&checked.stderr);
-    let expected = "job `db-verify` is of the kind `verify_backup`, which makes no backup of a database";
+    let expected = "job `db-verify` is of the kind `verify_backup`, which makes no backup";
     assert!(said.contains(expected), "{said}");
-    assert!(said.contains("name a job of the kind `pg_dump`"), "{said}");
+    assert!(said.contains("name a job of the kind `pg_dump` or `archive`"), "{said}");
     assert!(said.contains("unknown job `db-bakup`") && said.contains("did you mean `db-backup`?"), "{said}");
 }
 

@@ -157,18 +157,7 @@ impl Host {
 }
 
 fn context(log: Arc<Log>, job: &str) -> ProgramContext {
-    ProgramContext {
-        job: JobName::new(job).unwrap(),
-        run: RunId(7),
-        attempt: 1,
-        slot: None,
-        origin: None,
-        account: None,
-        env: vec![],
-        nice: 0,
-        io: None,
-        log,
-    }
+    ProgramContext::new(JobName::new(job).unwrap(), RunId(7), 1, log)
 }
 
 fn shell(script: &str) -> Program {

@@ -110,6 +110,8 @@ pub(crate) struct Network {
     pub(crate) port: u16,
     /// What may still pass.
     left: Arc<AtomicU64>,
+    /// The same, on the way back.
+    back: Arc<AtomicU64>,
     passed: Arc<AtomicU64>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -120,10 +122,12 @@ impl Network {
         let network = Self {
             port: listener.local_addr().unwrap().port(),
             left: Arc::new(AtomicU64::new(bytes)),
+            back: Arc::new(AtomicU64::new(u64::MAX)),
             passed: Arc::default(),
             open: Arc::default(),
         };
         let (left, passed, open) = (network.left.clone(), network.passed.clone(), network.open.clone());
+        let back = network.back.clone();
         // Ends with the process of the test.
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -134,11 +138,9 @@ impl Network {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (left, passed) = (left.clone(), passed.clone());
+                let (left, passed, back) = (left.clone(), passed.clone(), back.clone());
                 std::thread::spawn(move || carry(from, to, &left, &passed));
-                std::thread::spawn(move || {
-                    carry(server, client, &AtomicU64::new(u64::MAX), &AtomicU64::new(0))
-                });
+                std::thread::spawn(move || carry(server, client, &back, &AtomicU64::new(0)));
             }
         });
         network
@@ -146,6 +148,11 @@ impl Network {
 
     pub(crate) fn mend(&self) {
         self.left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// After so many more bytes, nothing comes back.
+    pub(crate) fn answers_with(&self, bytes: u64) {
+        self.back.store(bytes, Ordering::SeqCst);
     }
 
     pub(crate) fn cut(&self) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use punk_eco_sched::backup::crypt::Identities;
 use punk_eco_sched::backup::manifest::{Manifest, State};
 use punk_eco_sched::backup::names;
+use punk_eco_sched::backup::postgres::Readers;
 use punk_eco_sched::backup::read::Progress;
 use punk_eco_sched::backup::verify::{self, Verdict};
 use sha2::{Digest, Sha256};
@@ -79,7 +80,9 @@ impl Kept {
     }
 
     async fn judge_file(&self, file: &Path, keys: Option<&Identities>) -> Verdict {
-        verify::judge(&self.bench.context().work(), file, keys, Progress::default()).await.unwrap()
+        verify::judge(&self.bench.context().work(), file, keys, &Readers::default(), Progress::default())
+            .await
+            .unwrap()
     }
 
     /// Of these bytes, which must be refused.

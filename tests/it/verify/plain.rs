@@ -4,6 +4,7 @@ use std::io::Write;
 
 use punk_eco_sched::backup::codec::Compression;
 use punk_eco_sched::backup::manifest::{Manifest, State};
+use punk_eco_sched::backup::postgres::Readers;
 use punk_eco_sched::backup::read::Progress;
 use punk_eco_sched::backup::verify;
 
@@ -231,7 +232,10 @@ async fn a_manifest_that_is_missing_or_another_s_is_refused() {
     );
     assert_eq!(verdict.reasons(), [missing.as_str()]);
     let work = kept.bench.context().work();
-    let error = verify::check(&work, &kept.file(), None, Progress::default()).await.err().unwrap();
+    let error = verify::check(&work, &kept.file(), None, &Readers::default(), Progress::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.to_string(), format!("{} can't be checked: {missing}", kept.file().display()));
 
     let check = async |bytes: &[u8], changed: &Manifest, expected: &[String]| {

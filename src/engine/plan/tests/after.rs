@@ -38,7 +38,9 @@ fn the_claim_comes_with_the_success_before_time_passes() {
     );
     world.play("10:01 manual a");
     let decisions =
-        world.plan.handle(Event::Ended { run: RunId(1), outcome: Outcome::Succeeded }, at("10:02"));
+        world
+            .plan
+            .handle(Event::Ended { run: RunId(1), outcome: Outcome::Succeeded }, at("10:02"), &|_| false);
     let [Decision::Claim { row, .. }] = &decisions[..] else { panic!("{decisions:?}") };
     assert_eq!(
         (row.job.as_str(), row.trigger, row.slot, row.state),

@@ -402,3 +402,75 @@ fn a_boot_in_1970_replays_nothing_once_the_clock_is_right() {
         ]
     );
 }
+
+/// Its only slot would have no run at all.
+#[test]
+fn a_missed_slot_is_not_left_to_one_that_had_its_row_before_the_clock_was_set_back() {
+    let before = || table(64, [job("a", "8 10 * * *")]);
+    let after = || table(64, [job("a", "4,8 10 * * *")]);
+    let script = |first: &str| {
+        format!(
+            "{first}
+             10:01 back
+             10:01 reload 1
+             10:12 jump"
+        )
+    };
+    check_from(
+        vec![before(), after()],
+        Recovered::default(),
+        "10:00",
+        &script("10:09 tick"),
+        "10:08 a 10:08 schedule started as 1
+         10:12 a 10:04 skipped overlap",
+    );
+    check_from(
+        vec![before(), after()],
+        Recovered::default(),
+        "10:00",
+        &script("10:09 tick\n10:10 ok 1"),
+        "10:08 a 10:08 schedule started as 1
+         10:12 a 10:04 catch_up started as 2",
+    );
+    // Nor to several, and those before it are coalesced with it.
+    check_from(
+        vec![table(64, [job("a", "7-9 10 * * *")]), table(64, [job("a", "3-9 10 * * *")])],
+        Recovered::default(),
+        "10:00",
+        "10:06 pause a
+         10:09 tick
+         10:10 resume a
+         10:01 back
+         10:01 reload 1
+         10:12 jump",
+        "10:07 a 10:07 skipped paused
+         10:08 a 10:08 skipped paused
+         10:09 a 10:09 skipped paused
+         10:12 a 10:03 skipped coalesced
+         10:12 a 10:04 skipped coalesced
+         10:12 a 10:05 skipped coalesced
+         10:12 a 10:06 catch_up started as 1",
+    );
+}
+
+/// They are counted at once, and the range row ends before the one that runs.
+#[test]
+fn the_last_of_a_range_of_missed_slots_runs_for_those_that_had_their_rows() {
+    let every_second = "* 0-59 10 * * *";
+    check_from(
+        vec![table(64, [job("a", "58-59 59 10 * * *")]), table(64, [job("a", every_second)])],
+        Recovered::default(),
+        "10:59:50",
+        "10:59:59 jump
+         10:59:59.5 ok 1
+         10:05 back
+         10:05 reload 1
+         10:05:00.5 ok 2
+         10:59:59.9 jump",
+        "10:59:59 a 10:59:58 skipped coalesced
+         10:59:59 a 10:59:59 catch_up started as 1
+         10:05 a 10:05 schedule started as 2
+         10:59:59.9 a 10:05:01..10:59:56 (3296) skipped coalesced
+         10:59:59.9 a 10:59:57 catch_up started as 3",
+    );
+}

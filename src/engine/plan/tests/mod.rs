@@ -178,13 +178,21 @@ fn open(run: i64, job: &str, slot: Option<&str>, queued: bool) -> OpenRun {
     }
 }
 
+type Rows = HashMap<(JobName, Timestamp), BTreeMap<u32, (bool, Timestamp)>>;
+
+fn refuses(ledger: &Rows, row: &NewRow) -> bool {
+    let slot = row.slot.and_then(|slot| ledger.get(&(row.job.clone(), slot)));
+    let stands = |(skipped, claimed_at): &(bool, Timestamp)| !skipped || *claimed_at <= row.at;
+    slot.is_some_and(|rows| rows.contains_key(&row.epoch) && rows.values().any(stands))
+}
+
 /// A plan, and the ledger and loop around it.
 struct World {
     plan: Plan,
     now: Timestamp,
     tables: Vec<Arc<JobTable>>,
     /// By job and slot: the rows' epochs, whether each was skipped, and when it was claimed.
-    ledger: HashMap<(JobName, Timestamp), BTreeMap<u32, (bool, Timestamp)>>,
+    ledger: Rows,
     rows: Vec<NewRow>,
     /// Runs that have not ended.
     runs: BTreeMap<RunId, Playing>,
@@ -223,7 +231,7 @@ impl World {
             )
         };
         let runs: BTreeMap<RunId, Playing> = recovered.open.iter().map(playing).collect();
-        let (plan, decisions) = Plan::new(tables[0].clone(), recovered, now, "host");
+        let (plan, decisions) = Plan::new(tables[0].clone(), recovered, now, "host", &|_| false);
         let mut world = Self {
             plan,
             now,
@@ -245,8 +253,22 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        let decisions = self.plan.handle(event, self.now);
+        let reloads = matches!(event, Event::Reload(_));
+        let ledger = &self.ledger;
+        let decisions = self.plan.handle(event, self.now, &|row| refuses(ledger, row));
         self.carry_out(decisions);
+        if reloads {
+            self.regroup();
+        }
+    }
+
+    /// What runs holds the group that the table gives it, and keeps that when its job is gone.
+    fn regroup(&mut self) {
+        for playing in self.runs.values_mut().filter(|playing| playing.started) {
+            if let Some(spec) = self.plan.table().job(playing.job.as_str()) {
+                playing.group.clone_from(&spec.group);
+            }
+        }
     }
 
     /// Time passes; the alarm rings when the plan asked for it.
@@ -306,14 +328,13 @@ impl World {
         let epoch = if row.epoch > 0 { format!(" epoch {}", row.epoch) } else { String::new() };
         let mut what = format!("{}{slot}{range}{epoch}", row.job);
         if let Some(slot) = row.slot {
+            if refuses(&self.ledger, &row) {
+                self.say(format!("{what} already"));
+                return Event::AlreadyClaimed { token };
+            }
             let rows = self.ledger.entry((row.job.clone(), slot)).or_default();
-            let stands = |(skipped, claimed_at): &(bool, Timestamp)| !skipped || *claimed_at <= row.at;
             let mut epoch = row.epoch;
             if rows.contains_key(&epoch) {
-                if rows.values().any(stands) {
-                    self.say(format!("{what} already"));
-                    return Event::AlreadyClaimed { token };
-                }
                 epoch = rows.keys().max().unwrap() + 1;
                 what.push_str(&format!(" taken as epoch {epoch}"));
             }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::policy::PUNCTUAL;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -229,7 +230,9 @@ impl World {
             epochs: self.epochs.clone().into_iter().collect(),
             ..past
         };
-        let (plan, decisions) = Plan::new(to.clone(), recovered, self.now, "host");
+        let ledger = &self.ledger;
+        let (plan, decisions) =
+            Plan::new(to.clone(), recovered, self.now, "host", &|row| super::refuses(ledger, row));
         self.plan = plan;
         // The plan can't know any more how they came about, but for the policy of today, nor the groups of jobs
         // that are gone.
@@ -244,6 +247,7 @@ impl World {
             playing.serial &= runs_all.contains(run);
             playing.started &= !again.contains(run);
         });
+        self.regroup();
         self.carry_out(decisions);
     }
 
@@ -290,7 +294,7 @@ fn slots_between(spec: &JobSpec, from: Timestamp, until: Timestamp) -> impl Iter
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Each slot has one row by the table of its time, through reloads, restarts, sleep, pauses and jitter.
     #[test]
@@ -371,7 +375,7 @@ fn check_pieces(mut tables: Vec<Arc<JobTable>>, steps: &[Step], most: usize) -> 
         world.step(step, pieces[last].from);
         let now = world.now;
         // Measured by itself, or added up.
-        let cut = matches!(step, Step::Back(11..)) || latest.duration_since(now).as_secs() > 10;
+        let cut = matches!(step, Step::Back(11..)) || latest > now + PUNCTUAL;
         pieces[last].until = if cut { latest } else { latest.max(now) };
         latest = if cut { now } else { latest.max(now) };
         let table = world.plan.table().clone();

@@ -251,8 +251,8 @@ fn a_new_ledger_starts_from_now() {
 #[test]
 fn ten_thousand_jobs_due_at_one_instant_are_claimed_by_one_call() {
     let jobs = (0..10_000).map(|n| job(&format!("job-{n:05}"), "*/5 * * * *"));
-    let (mut plan, _) = Plan::new(table(64, jobs), Recovered::default(), at("10:00:01"), "host");
-    let decisions = plan.handle(Event::Tick, at("10:05"));
+    let (mut plan, _) = Plan::new(table(64, jobs), Recovered::default(), at("10:00:01"), "host", &|_| false);
+    let decisions = plan.handle(Event::Tick, at("10:05"), &|_| false);
     let claims = decisions.iter().filter(|decision| matches!(decision, Decision::Claim { .. })).count();
     assert_eq!((claims, decisions.len(), plan.running()), (10_000, 10_001, 64));
     assert_eq!(decisions.last(), Some(&Decision::Accounted { until: at("10:05") }));
@@ -287,5 +287,23 @@ fn a_table_that_came_long_after_what_is_accounted_for_is_of_a_clock_that_was_set
          10:01 a 09:50 skipped removed
          10:01 a 09:55 skipped removed
          10:01 a 10:00 skipped removed",
+    );
+}
+
+#[test]
+fn a_run_whose_job_is_gone_keeps_the_group_that_the_last_table_gave_it() {
+    let grouped = |name| job(name, "").group("g");
+    let check = |tables: Vec<Arc<JobTable>>, expected| {
+        let script = "10:00 manual a\n10:01 reload 1\n10:02 reload 2\n10:03 manual b";
+        check_from(tables, Recovered::default(), "10:00", script, expected);
+    };
+    let last = || table(64, [grouped("b")]);
+    check(
+        vec![table(64, [job("a", "")]), table(64, [grouped("a")]), last()],
+        "10:00 a manual started as 1\n10:03 b manual queued as 2",
+    );
+    check(
+        vec![table(64, [grouped("a")]), table(64, [job("a", "")]), last()],
+        "10:00 a manual started as 1\n10:03 b manual started as 2",
     );
 }

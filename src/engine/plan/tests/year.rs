@@ -20,7 +20,7 @@ impl Year {
     fn take(&mut self, event: Event, now: Timestamp, writes: &mut Vec<Write>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for decision in self.plan.handle(event, now) {
+            for decision in self.plan.handle(event, now, &|_| false) {
                 match decision {
                     Decision::Claim { token, row, .. } => {
                         assert_eq!(row.state, NewState::Started);
@@ -66,7 +66,7 @@ fn check_year(zone: &str) {
     let path = folder.path().join("ledger.db");
     let owner = Owner { role: "daemon".into(), boot: String::new(), pid: 1, start_time: 1 };
     let ledger = SqliteLedger::open(&path, owner, "web1").unwrap();
-    let (plan, _) = Plan::new(table(64, jobs), Recovered::default(), start, "web1");
+    let (plan, _) = Plan::new(table(64, jobs), Recovered::default(), start, "web1", &|_| false);
     let mut year = Year { plan, ledger, last_run: 0, ending: vec![] };
     let (mut writes, mut next) = (vec![], 1);
     while let Some(now) = year.plan.next_wake().filter(|wake| *wake <= end) {

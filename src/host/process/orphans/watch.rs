@@ -7,21 +7,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
-use super::super::OutputLog;
+use super::super::{OutputLog, ends};
 use super::{DIED, Leader, Orphan};
 use crate::clock::Clock;
+use crate::host::procfs;
 use crate::logs::Stream;
-
-/// Between two looks at a process for which the kernel gives no descriptor.
-const WITHOUT_DESCRIPTOR: Duration = Duration::from_secs(1);
 
 /// What a process that has hung up may take until it is gone.
 const DYING: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(10);
 
 pub(in super::super) struct Watch {
     orphan: Arc<Orphan>,
@@ -83,10 +78,9 @@ impl Watch {
 
     /// The kernel closes a dying process's connections first: for a moment it still holds the other end of the output.
     async fn let_the_spawner_die(&self) {
-        let mut waited = Duration::ZERO;
-        while self.orphan.trouble == DIED && !self.orphan.spawner_is_dead() && waited < DYING {
-            tokio::time::sleep(PAUSE).await;
-            waited += PAUSE;
+        let dying = procfs::stat(self.orphan.spawner).filter(|_| self.orphan.trouble == DIED);
+        if let Some(dying) = dying {
+            let _ = tokio::time::timeout(DYING, ends::of(Leader::of(&dying))).await;
         }
     }
 
@@ -170,33 +164,13 @@ fn our_pipe(leader: Leader, number: u8) -> io::Result<OwnedFd> {
 /// Returns when all programs of the run have ended; where it isn't known which they are, when all its processes have.
 async fn gone(orphan: &Arc<Orphan>) {
     for leader in &orphan.leaders {
-        end_of(*leader).await;
+        ends::of(*leader).await;
     }
     if !orphan.leaders.is_empty() {
         return;
     }
     let mut known = std::collections::HashSet::new();
     while let Some(one) = orphan.left(&mut known).await.first() {
-        end_of(Leader::of(one)).await;
+        ends::of(Leader::of(one)).await;
     }
-}
-
-/// The kernel tells; nobody looks again and again.
-async fn end_of(leader: Leader) {
-    while leader.is_alive() {
-        let handle = Pid::from_raw(leader.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let Some(handle) = handle.and_then(|handle| wakes_us(handle).ok()) else {
-            tokio::time::sleep(WITHOUT_DESCRIPTOR).await;
-            continue;
-        };
-        // Now the handle names one process for ever: is it the one that is meant?
-        if leader.is_alive() && handle.readable().await.is_err() {
-            tokio::time::sleep(WITHOUT_DESCRIPTOR).await;
-        }
-    }
-}
-
-#[expect(deprecated, reason = "what replaces it is unsafe; an OwnedFd keeps what that one asks for")]
-fn wakes_us(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(handle)
 }

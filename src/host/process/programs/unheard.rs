@@ -6,8 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::super::mark::mark;
-use super::super::orphans::{DIED, Leader};
+use super::super::orphans::Leader;
 use super::super::{Orphan, Recorded};
 use super::{Ended, Programs, Running};
 use crate::spawner::Link;
@@ -29,19 +28,7 @@ impl Programs {
         };
         let leaders =
             written_down.iter().filter(ours).map(|one| Leader { pid: one.pid, start: one.start }).collect();
-        let mark = mark(self.inner.spawner.state(), context.run.0, context.job.as_str());
-        let mut orphan = Orphan {
-            run: context.run,
-            job: context.job.to_string(),
-            slot: None,
-            deadline: None,
-            leaders,
-            spawner,
-            trouble: DIED.to_owned(),
-            mark,
-            cgroup: self.inner.spawner.cgroup_of(context.run, mark, spawner),
-            looks: self.inner.spawner.looks().clone(),
-        };
+        let mut orphan = self.orphan(spawner, leaders);
         if orphan.leaders.is_empty() {
             orphan = orphan.with_leaders().await?;
         }

@@ -1,60 +1,61 @@
-//! Whether there is room for a dump, before it begins and while it runs.
+//! Whether there is room for a backup, before it begins and while it runs.
 //!
 //! Before: what is predicted must leave `min_free`. While it runs: when less than half of that is left, whoever has
-//! used up the rest, the dump is stopped, so that its file can go before the disk is full. Where PostgreSQL has its
+//! used up the rest, the backup is stopped, so that its file can go before the disk is full. Where PostgreSQL has its
 //! data on the same file system, some of it stays free whatever `min_free` says: a server without room for its log
-//! stops, and no dump is worth that.
+//! stops, and no backup is worth that.
 
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::anyhow;
 
-use crate::backup::earlier;
-use crate::backup::manifest::Manifest;
-use crate::backup::work::Trouble;
+use super::work::Trouble;
 use crate::host::files::Space;
 use crate::units::{Percent, Size};
-
-use super::options::PgDump;
 
 /// What stays free where PostgreSQL's data is: what its log may grow by between two checkpoints (`max_wal_size`, by
 /// default), and on a small disk a twentieth of it.
 const FOR_POSTGRES: u64 = 1 << 30;
 
-/// The room for one dump.
+/// What a backup will take, as far as those before it say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// `dump` or `archive`
+    pub what: &'static str,
+    pub bytes: Option<u64>,
+    /// So many were looked at.
+    pub seen: usize,
+}
+
+/// The room for one backup.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Room {
-    pub(super) space: Space,
+pub struct Room {
+    pub space: Space,
     min_free: Percent,
-    predicted: Option<u64>,
-    /// Of how many dumps.
-    seen: usize,
+    expected: Expected,
     with_postgres: bool,
 }
 
 impl Room {
     /// `directory`: open, of the backups or of where they will be. `data`: of the server, as this host sees it.
-    pub(super) fn of(
-        options: &PgDump,
+    ///
+    /// # Errors
+    /// Where the file system can't be asked.
+    pub fn of(
+        min_free: Percent,
+        expected: Expected,
         directory: impl AsFd,
-        earlier: &[Manifest],
         data: Option<&Path>,
     ) -> std::io::Result<Self> {
         let space = Space::of(&directory)?;
         let device = rustix::fs::fstat(&directory)?.st_dev;
         let data = data.and_then(|data| rustix::fs::stat(data).ok());
-        Ok(Self {
-            space,
-            min_free: options.min_free,
-            predicted: earlier::predicted(earlier, options.format.word(), options.compression),
-            seen: earlier.len(),
-            with_postgres: data.is_some_and(|data| data.st_dev == device),
-        })
+        Ok(Self { space, min_free, expected, with_postgres: data.is_some_and(|data| data.st_dev == device) })
     }
 
-    /// Bytes that stay free while the dump runs.
-    pub(super) fn floor(&self) -> u64 {
+    /// Bytes that stay free while the backup is made.
+    pub fn floor(&self) -> u64 {
         self.of_total(self.min_free.0 / 2.0).max(self.for_postgres())
     }
 
@@ -67,17 +68,19 @@ impl Room {
     }
 
     /// # Errors
-    /// What is free, what the dump would take, what must be left.
-    pub(super) fn enough(&self, directory: &Path) -> Result<(), Trouble> {
+    /// What is free, what the backup would take, what must be left.
+    pub fn enough(&self, directory: &Path) -> Result<(), Trouble> {
         let Space { free, total } = self.space;
-        let left = free.saturating_sub(self.predicted.unwrap_or(0));
+        let Expected { what, bytes: predicted, .. } = self.expected;
+        let left = free.saturating_sub(predicted.unwrap_or(0));
         let spared = left >= self.for_postgres();
-        if self.share(left).0 >= self.min_free.0 && spared && (left > 0 || self.predicted.is_none()) {
+        if self.share(left).0 >= self.min_free.0 && spared && (left > 0 || predicted.is_none()) {
             return Ok(());
         }
-        let after = self.predicted.map_or(String::new(), |bytes| {
-            let like = if self.seen == 1 { "the last one" } else { "the last ones" };
-            format!(", and a dump like {like} ({}) would leave {}", Size(bytes), self.share(left))
+        let after = predicted.map_or(String::new(), |bytes| {
+            let like = if self.expected.seen == 1 { "the last one" } else { "the last ones" };
+            let article = if what.starts_with('a') { "an" } else { "a" };
+            format!(", and {article} {what} like {like} ({}) would leave {}", Size(bytes), self.share(left))
         });
         let beside = if spared {
             String::new()
@@ -95,17 +98,18 @@ impl Room {
         )))
     }
 
-    /// Of a dump that was stopped after so many bytes, when so many were free.
-    pub(super) fn stopped(&self, written: u64, free: u64, directory: &Path, needed: &str) -> Trouble {
+    /// Of a backup that was stopped after so many bytes, when so many were free.
+    pub fn stopped(&self, written: u64, free: u64, directory: &Path, needed: &str) -> Trouble {
         let why = if self.floor() > self.of_total(self.min_free.0 / 2.0) {
             "which PostgreSQL, whose data is on it too, must not lack".to_owned()
         } else {
             format!("half of min_free ({})", self.min_free)
         };
         Trouble::Passing(anyhow!(
-            "stopped before the disk was full: after {written} bytes of the dump the file system of {} has {} free of {}, \
+            "stopped before the disk was full: after {written} bytes of the {} the file system of {} has {} free of {}, \
              and to write on would leave less than {}, {why}; {needed}. The unfinished file was removed: make room, and \
              the next run will do",
+            self.expected.what,
             directory.display(),
             Size(free),
             Size(self.space.total),
@@ -113,10 +117,12 @@ impl Room {
         ))
     }
 
-    /// What the dump will take, as far as earlier ones say.
-    pub(super) fn needed(&self) -> Option<String> {
-        let bytes = self.predicted?;
-        let like = if self.seen == 1 { "the last dump" } else { "the largest of the last dumps" };
+    /// What the backup will take, as far as earlier ones say.
+    pub fn needed(&self) -> Option<String> {
+        let Expected { what, bytes, seen } = self.expected;
+        let bytes = bytes?;
+        let like =
+            if seen == 1 { format!("the last {what}") } else { format!("the largest of the last {what}s") };
         Some(format!("{like} took {bytes} bytes ({})", Size(bytes)))
     }
 
@@ -131,7 +137,8 @@ mod tests {
 
     fn room(free: u64, min_free: f64, predicted: Option<u64>, with_postgres: bool) -> Room {
         let space = Space { free, total: 1000 << 20 };
-        Room { space, min_free: Percent(min_free), predicted, seen: 7, with_postgres }
+        let expected = Expected { what: "dump", bytes: predicted, seen: 7 };
+        Room { space, min_free: Percent(min_free), expected, with_postgres }
     }
 
     #[test]
@@ -151,6 +158,14 @@ mod tests {
             Some(
                 "300 MiB free of 1000 MiB (30%), and a dump like the last ones (201 MiB) would leave 9.9%; \
                  min_free is 10%",
+            ),
+        );
+        let archive = Expected { what: "archive", bytes: Some(90 << 20), seen: 1 };
+        check(
+            Room { expected: archive, ..room(100 << 20, 10.0, None, false) },
+            Some(
+                "100 MiB free of 1000 MiB (10%), and an archive like the last one (90.0 MiB) would leave 1%; min_free \
+                 is 10%",
             ),
         );
         check(room(1, 0.0, None, false), None);

@@ -1,0 +1,52 @@
+//! What waits to be told and why, by contact and channel, as `status` shows it. Sends nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use super::Lane;
+
+/// What waits to be told, as `status` shows it.
+#[derive(Clone, Default)]
+pub struct Waiting(Arc<Mutex<BTreeMap<Lane, Trouble>>>);
+
+struct Trouble {
+    reason: String,
+    since: Timestamp,
+    notices: usize,
+}
+
+impl Waiting {
+    /// A sentence for each contact who can't be reached.
+    pub fn problems(&self) -> Vec<String> {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sentence = |((contact, channel), trouble): (&Lane, &Trouble)| {
+            let alerts = match trouble.notices {
+                1 => "1 alert waits".to_owned(),
+                many => format!("{many} alerts wait"),
+            };
+            let (reason, since) = (&trouble.reason, trouble.since);
+            format!("{alerts} for {contact} ({channel}): {reason} since {since:.0}")
+        };
+        lanes.iter().map(sentence).collect()
+    }
+
+    /// Whether this reason is new.
+    pub(super) fn note(&self, lane: &Lane, reason: &str, notices: usize, now: Timestamp) -> bool {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = lanes.entry(lane.clone()).or_insert_with(|| Trouble {
+            reason: String::new(),
+            since: now,
+            notices,
+        });
+        trouble.notices = notices;
+        let is_new = trouble.reason != reason;
+        reason.clone_into(&mut trouble.reason);
+        is_new
+    }
+
+    pub(super) fn clear(&self, lane: &Lane) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+    }
+}

@@ -1,0 +1,157 @@
+use super::*;
+use crate::ledger::Incident;
+use crate::model::{Channel, JobName, RunId};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn notice(kind: NoticeKind) -> Notice {
+    Notice {
+        id: "1-2-3".into(),
+        at: at("2026-11-22T23:01:00Z"),
+        job: JobName::new("db-backup").unwrap(),
+        run: RunId(812),
+        contact: "infra".into(),
+        channel: Channel::Email,
+        kind,
+        story: serde_json::Value::Null,
+    }
+}
+
+fn story(outcome: Outcome, failures: u64) -> Story {
+    let incident = Incident {
+        job: JobName::new("db-backup").unwrap(),
+        opened_at: at("2026-11-22T23:01:00Z"),
+        run: RunId(812),
+        failures,
+        told: true,
+    };
+    Story::new("web1", &incident, outcome, at("2026-11-22T23:01:00.5Z"))
+}
+
+fn message(notice: &Notice, story: &Story, log: &[&str]) -> (String, String, serde_json::Value) {
+    let log: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
+    let zone = TimeZone::get("Africa/Lagos").unwrap();
+    let message = Message { notice, story, log: &log, zone: &zone };
+    (message.subject(), message.text(), message.json())
+}
+
+#[test]
+fn a_failure_whole() {
+    let story = Story {
+        description: Some("Nightly dump of the shop's database, en français é".into()),
+        attempts: 3,
+        started_at: Some(at("2026-11-22T23:00:00Z")),
+        ..story(Outcome::Failed, 1)
+    };
+    let story = story
+        .reason(Some("pg_dump: error: the server said\nFATAL: no"))
+        .findings(&[Finding::warning("the disk is nearly full")]);
+    let (subject, text, json) = message(&notice(NoticeKind::Failed), &story, &["23:00:00 stderr| FATAL: no"]);
+    assert_eq!(subject, "[punk-eco-sched] db-backup failed on web1");
+    let expected = "\
+db-backup failed on web1.
+Nightly dump of the shop's database, en français é
+
+  reason    pg_dump: error: the server said
+            FATAL: no
+  run       812, 3 attempts
+  began     2026-11-23 00:00:00+01:00
+  ended     2026-11-23 00:01:00+01:00
+
+What it found:
+
+  warning: the disk is nearly full
+
+The last lines of its log:
+
+  23:00:00 stderr| FATAL: no
+
+What to type next:
+
+  punk-eco-sched show 812
+  punk-eco-sched logs db-backup --run 812
+  punk-eco-sched run-now db-backup
+
+Nothing more is sent while it goes on failing; its recovery will be told.
+";
+    assert_eq!(text, expected);
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "id": "1-2-3",
+            "event": "failed",
+            "job": "db-backup",
+            "host": "web1",
+            "run": 812,
+            "outcome": "failed",
+            "reason": "pg_dump: error: the server said\nFATAL: no",
+            "attempts": 3,
+            "started_at": "2026-11-22T23:00:00Z",
+            "ended_at": "2026-11-22T23:01:00.5Z",
+            "since": "2026-11-22T23:01:00Z",
+            "failures": 1,
+            "findings": [{ "severity": "warning", "message": "the disk is nearly full" }],
+            "log": ["23:00:00 stderr| FATAL: no"],
+            "next": [
+                "punk-eco-sched show 812",
+                "punk-eco-sched logs db-backup --run 812",
+                "punk-eco-sched run-now db-backup"
+            ],
+            "text": format!("[punk-eco-sched] db-backup failed on web1\n\n{expected}"),
+        })
+    );
+}
+
+#[test]
+fn a_recovery_says_since_when_it_failed() {
+    let notice = Notice { run: RunId(815), ..notice(NoticeKind::Recovered) };
+    let story = story(Outcome::Succeeded, 3).reason(Some("dumped punk_eco"));
+    let (subject, text, json) = message(&notice, &story, &[]);
+    assert_eq!(subject, "[punk-eco-sched] db-backup recovered on web1");
+    assert_eq!(
+        text,
+        "\
+db-backup recovered on web1.
+
+  done      dumped punk_eco
+  run       815
+  ended     2026-11-23 00:01:00+01:00
+  failing   since 2026-11-23 00:01:00+01:00: 3 runs failed, the first was run 812
+
+What to type next:
+
+  punk-eco-sched show 815
+  punk-eco-sched logs db-backup --run 815
+  punk-eco-sched history db-backup
+"
+    );
+    assert_eq!((&json["event"], &json["failures"]), (&"recovered".into(), &3.into()));
+}
+
+#[test]
+fn the_headline_tells_how_it_ended() {
+    let check = |outcome, expected: &str| {
+        let (subject, _, _) = message(&notice(NoticeKind::Failed), &story(outcome, 1), &[]);
+        assert_eq!(subject, expected);
+    };
+    check(Outcome::TimedOut, "[punk-eco-sched] db-backup timed out on web1");
+    check(Outcome::Interrupted, "[punk-eco-sched] db-backup was interrupted on web1");
+}
+
+#[test]
+fn a_job_that_says_much_is_cut() {
+    let findings: Vec<Finding> = (0..1000).map(|_| Finding::warning("é".repeat(5000))).collect();
+    let described = Story {
+        description: Some(format!("\u{1b}[31m{}", "x".repeat(1 << 20))),
+        ..story(Outcome::Failed, 1)
+    };
+    let story = described.reason(Some(&"x".repeat(1 << 20))).findings(&findings);
+    assert_eq!((story.findings.len(), story.more_findings), (20, 980));
+    assert!(story.findings[0].message.ends_with("é […]"));
+    let (_, text, _) = message(&notice(NoticeKind::Failed), &story, &[]);
+    assert!(text.len() < 20_000, "{}", text.len());
+    assert!(text.contains("\n  and 980 more\n"), "{text}");
+    assert!(text.starts_with("db-backup failed on web1.\n\\x1b[31mxxx"), "{text}");
+}
