@@ -27,12 +27,14 @@ pub struct Fetched {
 /// then.
 struct Scratch {
     path: PathBuf,
+    /// Where the copy lies: not in the locked folder itself, which whoever records a proof in its manifest locks.
+    files: PathBuf,
     _lock: std::os::fd::OwnedFd,
 }
 
 impl Fetched {
     pub fn folder(&self) -> &Path {
-        &self.folder.path
+        &self.folder.files
     }
 }
 
@@ -83,18 +85,18 @@ pub async fn fetch(work: &Work, destination: &Destination, name: &str) -> Result
 
     let folder = Scratch::make(&work.state.join("fetched"))?;
     let bytes = wanted.iter().map(|listed| listed.bytes).sum::<u64>();
-    let space = files::open_directory(&folder.path).and_then(Space::of);
-    let free = space.map_err(|error| cant(&folder.path, &error))?.free;
+    let space = files::open_directory(&folder.files).and_then(Space::of);
+    let free = space.map_err(|error| cant(&folder.files, &error))?.free;
     if bytes > free.saturating_sub(free / 20) {
         return Err(Trouble::lasting(anyhow!(
             "{url} is not fetched: it takes {}, and the file system of {} has {} free",
             Size(bytes),
-            folder.path.display(),
+            folder.files.display(),
             Size(free)
         )));
     }
     for listed in wanted {
-        let path = folder.path.join(&listed.name);
+        let path = folder.files.join(&listed.name);
         let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = made.map_err(|error| cant(&path, &error))?;
         let got =
@@ -105,8 +107,8 @@ pub async fn fetch(work: &Work, destination: &Destination, name: &str) -> Result
             return Err(trouble(ObjectError::Failed { url, reason }));
         }
     }
-    work.note(&format!("fetched {url} ({}) into {}", Size(bytes), folder.path.display()));
-    Ok(Fetched { path: folder.path.join(name), folder })
+    work.note(&format!("fetched {url} ({}) into {}", Size(bytes), folder.files.display()));
+    Ok(Fetched { path: folder.files.join(name), folder })
 }
 
 impl Scratch {
@@ -117,12 +119,14 @@ impl Scratch {
         Self::clear(parent);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{}-{number}", std::process::id()));
+        let files = path.join("copy");
         let opened = std::fs::DirBuilder::new().mode(0o700).create(&path).and_then(|()| {
             let fd = files::open_directory(&path)?;
             rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+            std::fs::DirBuilder::new().mode(0o700).create(&files)?;
             Ok(fd)
         });
-        Ok(Self { _lock: opened.map_err(|error| cant(&path, &error))?, path })
+        Ok(Self { _lock: opened.map_err(|error| cant(&path, &error))?, path, files })
     }
 
     fn clear(parent: &Path) {

@@ -59,9 +59,7 @@ impl<L: Ledger> Buffered<L> {
         let known = write.run().and_then(|run| self.store.as_ref()?.run(run).ok()?);
         let (full, written) = (self.limit, self.written);
         if let Some(kept) = self.kept.as_mut() {
-            let at = instant_of(&write);
-            kept.since = kept.since.or(at);
-            kept.newest = kept.newest.max(at);
+            kept.since = kept.since.or(instant_of(&write));
             // Where the claim was lost, so is what follows it.
             let has_row = |run: RunId| {
                 known.is_some() || run <= written || matches!(kept.rows.run(run), Ok(Some(_)) | Err(_))

@@ -223,7 +223,7 @@ fn what_waited_is_written_as_if_nothing_had_been() {
     let events = kept.events(at(0)).unwrap();
     assert_eq!(
         serde_json::to_string(&events).unwrap(),
-        r#"[{"at":"2026-11-22T23:01:10Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
+        r#"[{"at":"2026-11-22T23:00:00Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
             .to_owned()
             + r#""reason":"/state/ledger.db: the ledger can't be written: the disk is full","written":7,"lost":0,"lost_runs":0,"lost_skipped":0,"lost_events":0}}]"#
     );

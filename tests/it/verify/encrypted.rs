@@ -6,7 +6,7 @@ use age::secrecy::ExposeSecret;
 use punk_eco_sched::backup::crypt::{Identities, Recipients};
 use punk_eco_sched::backup::manifest::{Manifest, State};
 
-use super::{Kept, shop};
+use super::{Kept, sha256, shop};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_key_all_of_it_is_read_and_without_it_nothing_is_recorded_as_good() {
@@ -51,6 +51,29 @@ async fn with_the_key_all_of_it_is_read_and_without_it_nothing_is_recorded_as_go
         let found = kept.reasons(&kept.bytes, &plain).await;
         assert_eq!(found, ["it is not encrypted, and was written encrypted"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_nobody_here_can_read_are_compared_by_their_bytes() {
+    let postgres = shop();
+    let (key, keys) = new_key();
+    let kept = Kept::of(&postgres, "shop", &format!(r#", "encrypt_to": ["{key}"]"#)).await;
+    let roles = kept.manifest.roles.clone().unwrap();
+    let file = kept.directory.join(&roles.file);
+    let whole = std::fs::read(&file).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, &flipped).unwrap();
+    let what = format!("its roles file {}", roles.file);
+    let differs =
+        format!("{what} is not what was written: its SHA-256 is {}, not {}", sha256(&flipped), roles.sha256);
+    let without = kept.judge_file(&kept.file(), None).await;
+    assert_eq!(without.damage, std::slice::from_ref(&differs));
+    let with = kept.judge_file(&kept.file(), Some(&keys)).await;
+    assert_eq!(with.damage[0], differs);
+    assert!(with.damage[1].starts_with(&format!("{what} breaks after ")), "{:?}", with.damage);
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(kept.judge_file(&kept.file(), Some(&keys)).await.reasons(), [""; 0]);
 }
 
 fn new_key() -> (String, Identities) {
