@@ -23,7 +23,7 @@ use crate::units::HumanDuration;
 /// Of connecting, and again of the handshake.
 const LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
     /// The server that shows it: `NAME:PORT`, whose name is asked for, `ADDRESS:PORT` or `[ADDRESS]:PORT`.

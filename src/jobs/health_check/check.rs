@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::CheckSeverity;
 use super::recent::Tolerance;
-use crate::document::Invalid;
-use crate::jobs::{HostContext, JobContext, Lack};
+use crate::document::{Invalid, JobRef};
+use crate::jobs::{HostContext, JobContext, Kept, Lack};
 
 /// One thing to look at.
 #[async_trait]
@@ -22,6 +22,14 @@ pub(super) trait Check: Debug + Send + Sync {
     fn invalid(&self) -> Vec<Invalid> {
         vec![]
     }
+
+    /// The job on whose backups it looks.
+    fn works_on(&self) -> Option<&JobRef> {
+        None
+    }
+
+    /// Where that job keeps them.
+    fn hand(&mut self, _kept: Kept) {}
 
     /// Looks, once. Must end by itself, whatever it looks at: each check has its own bound in time.
     async fn look(&self, ctx: &JobContext) -> Measured;

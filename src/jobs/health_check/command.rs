@@ -26,7 +26,7 @@ const TAIL: usize = 4096;
 const LINES: usize = 3;
 const SHOWN: usize = 500;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Command {
     /// The program and its arguments, started without a shell; exit code 0 means that all is well.

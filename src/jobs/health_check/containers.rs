@@ -18,7 +18,7 @@ use crate::units::HumanDuration;
 /// The engine answers within milliseconds, for all of them together.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Containers {
     /// The Compose project: `name:` of its file, `-p`, or the name of its folder.

@@ -22,7 +22,7 @@ use crate::units::{HumanDuration, Percent, Size};
 /// A file system of this machine answers in microseconds; one of a dead server never does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Disk {
     /// Anything on the file system.

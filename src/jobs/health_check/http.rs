@@ -27,7 +27,7 @@ const REDIRECTS: usize = 10;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     /// Where to ask, of http or https; may hold `${env:…}`, `${file:…}` and `${credential:…}`.

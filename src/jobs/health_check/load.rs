@@ -11,7 +11,7 @@ use crate::document::Invalid;
 use crate::host::load::LoadAverage;
 use crate::jobs::JobContext;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Load {
     /// The load average over five minutes, divided by the cores of the machine, must be below this.

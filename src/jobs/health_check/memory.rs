@@ -11,7 +11,7 @@ use crate::host::load::Memory as Reading;
 use crate::jobs::JobContext;
 use crate::units::{Percent, Size};
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Memory {
     /// The share in use must be below this. In use is what isn't available: caches that can be dropped don't count.

@@ -5,6 +5,7 @@
 //! side, and the verdict.
 
 mod access_log;
+mod backup;
 mod causes;
 mod certificate;
 mod check;
@@ -27,8 +28,9 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
@@ -40,14 +42,14 @@ use self::causes::Node;
 use self::check::{Check, Measured};
 use self::recent::{Recent, Tolerance};
 use self::verdict::{Judged, Look, Standing, judge, verdict};
-use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
-use crate::document::Invalid;
+use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
+use crate::document::{Invalid, JobRef};
 use crate::model::{CheckState, Report, Severity};
 
 /// Looks that are under way at once, so that no number of checks is too many; sockets have a bound of their own.
 const AT_ONCE: usize = 1000;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// What is looked at, side by side.
@@ -59,7 +61,7 @@ pub struct HealthCheck {
 macro_rules! checks {
     ($($(#[$doc:meta])* $key:ident: $options:ty,)+) => {
         /// One check: exactly one key that says what is looked at, and how much it matters when.
-        #[derive(Debug, Deserialize, JsonSchema)]
+        #[derive(Clone, Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         struct Entry {
             /// How findings and alerts call the check; default: what it looks at.
@@ -78,6 +80,14 @@ macro_rules! checks {
         const NAMES: &[&str] = &[$(stringify!($key)),+];
 
         impl Entry {
+            fn all_mut(&mut self) -> Vec<&mut dyn Check> {
+                let mut all: Vec<&mut dyn Check> = vec![];
+                $(if let Some(options) = &mut self.$key {
+                    all.push(options);
+                })+
+                all
+            }
+
             fn all(&self) -> Vec<(&'static str, &dyn Check)> {
                 let mut all: Vec<(&'static str, &dyn Check)> = vec![];
                 $(if let Some(options) = &self.$key {
@@ -114,6 +124,8 @@ checks! {
     certificate: certificate::Certificate,
     /// What a web server's log says of the last minutes: errors, and how long requests took.
     access_log: access_log::AccessLog,
+    /// The newest backup of a job is young enough, and proven.
+    backup: backup::Backup,
 }
 
 /// `- memory:` asks for its defaults, as `certbot_renew:` does, and is no missing check.
@@ -369,6 +381,30 @@ impl Job for HealthCheck {
     /// Looking changes nothing.
     fn can_dry_run(&self) -> bool {
         true
+    }
+
+    fn works_on(&self) -> Vec<(String, &JobRef)> {
+        let mut found = vec![];
+        for (at, entry) in self.checks.iter().enumerate() {
+            if let Some((kind, check)) = entry.one()
+                && let Some(of) = check.works_on()
+            {
+                found.push((format!("checks.{at}.{kind}.of"), of));
+            }
+        }
+        found
+    }
+
+    fn handed(&self, kept: &BTreeMap<String, Kept>) -> Option<Arc<dyn Job>> {
+        let mut told = self.clone();
+        let mut is_any = false;
+        for check in told.checks.iter_mut().flat_map(Entry::all_mut) {
+            if let Some(kept) = check.works_on().and_then(|of| kept.get(&**of)) {
+                is_any = true;
+                check.hand(kept.clone());
+            }
+        }
+        is_any.then(|| Arc::new(told) as Arc<dyn Job>)
     }
 }
 

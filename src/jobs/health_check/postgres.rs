@@ -21,7 +21,7 @@ use crate::units::HumanDuration;
 /// Of Docker, the container and the server together.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Postgres {
     /// Which of the connections under `postgres:` is tried.

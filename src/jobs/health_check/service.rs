@@ -35,7 +35,7 @@ const SUFFIXES: &[&str] = &[
     "device",
 ];
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Service {
     /// The unit that must be active; `nginx` is `nginx.service`.

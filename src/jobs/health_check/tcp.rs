@@ -18,7 +18,7 @@ use crate::host::{names, sockets};
 use crate::jobs::JobContext;
 use crate::units::HumanDuration;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tcp {
     /// `NAME:PORT`, `ADDRESS:PORT` or `[ADDRESS]:PORT`.

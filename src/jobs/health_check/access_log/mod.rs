@@ -31,7 +31,7 @@ const HOW_TO_TIME: &str = "the log says nothing of how long they took: in nginx,
                            $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \
                            \"$http_user_agent\" $request_time';` and `access_log FILE timed;`";
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccessLog {
     /// The log in nginx's combined format with $request_time added; rotated files beside it are read too.
