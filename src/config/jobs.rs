@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
 use super::{Alerts, ByName, Contact, Environment, JobSpec, JobTable, order, references};
-use crate::document::{JobRef, 
-    Collected, Entry, Invalid, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
+use crate::document::{
+    Collected, Entry, Invalid, JobRef, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
     unknown_hint,
 };
 use crate::jobs::{Job, Kept, Kind};

@@ -166,7 +166,7 @@ mod tests {
         let damaged = r#"{"state": "damaged"}"#;
         let suspect =
             r#"{"state": "verified", "suspect": ["it has 3 rows, the last seven had 900 and more"]}"#;
-        let young = "shop-20261122T000000Z.sql.gz is 23h old, 1MiB";
+        let young = "shop-20261122T000000Z.sql.gz is 23h old, 1.0 MiB";
         check(
             plain,
             &[("22T00", verified), ("21T00", written)],
@@ -204,14 +204,14 @@ mod tests {
             plain,
             &[("21T00", verified)],
             Found::Failing,
-            "shop-20261121T000000Z.sql.gz is 1d23h old, 1MiB, verified; asked for: newer than 1d2h, verified",
+            "shop-20261121T000000Z.sql.gz is 1d23h old, 1.0 MiB, verified; asked for: newer than 1d2h, verified",
         );
         // A clock that was wrong has dated one in the future: it would be young for years.
         check(
             plain,
             &[("29T00", verified), ("21T00", verified)],
             Found::Failing,
-            "shop-20261121T000000Z.sql.gz is 1d23h old, 1MiB, verified; asked for: newer than 1d2h, verified",
+            "shop-20261121T000000Z.sql.gz is 1d23h old, 1.0 MiB, verified; asked for: newer than 1d2h, verified",
         );
         check(plain, &[], Found::Failing, "none");
     }

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn names_are_completed_as_systemctl_does_and_checked() {
-        let service = |unit: &str| Service { unit: unit.into(), name: None, severity: None };
+        let service = |unit: &str| Service { unit: unit.into(), name: None, severity: None, tolerance: None };
         let check = |unit: &str, expected: Result<&str, &str>| {
             let wrong = service(unit).invalid().into_iter().next().map(|invalid| invalid.message);
             let found = wrong.map_or_else(|| Ok(service(unit).unit()), Err);
