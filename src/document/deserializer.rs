@@ -33,6 +33,15 @@ impl<'a> ValueDeserializer<'a> {
         Failed::new(format!("expected {expected}, found {}", self.node.found()))
     }
 
+    /// Of a map, or of the nothing that stands where one may.
+    fn entries(&self, expected: impl fmt::Display) -> Result<&'a [Entry<'a>], Failed> {
+        match &self.node.value {
+            Value::Map(entries) => Ok(entries),
+            _ if self.node.is_nothing() => Ok(&[]),
+            _ => Err(self.wrong(expected)),
+        }
+    }
+
     fn text(&self) -> Result<&'a str, Failed> {
         let text = match &self.node.value {
             Value::Text(text) => text,
@@ -214,11 +223,8 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failed> {
-        match &self.node.value {
-            Value::Map(entries) => self.map(entries, visitor),
-            _ if self.node.is_nothing() => self.map(&[], visitor),
-            _ => Err(self.wrong("a map")),
-        }
+        let entries = self.entries("a map")?;
+        self.map(entries, visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -228,11 +234,7 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, Failed> {
         let (node, key, path, session) = (self.node, self.key, self.path, self.session);
-        let entries = match &node.value {
-            Value::Map(entries) => entries.as_slice(),
-            _ if node.is_nothing() => &[],
-            _ => return Err(self.wrong(format_args!("a map with {}", fields.join(", ")))),
-        };
+        let entries = self.entries(format_args!("a map with {}", fields.join(", ")))?;
         session.unknown_keys(node, entries, fields, path);
         let result = self.map(entries, visitor);
         result.map_err(|failed| session.missing_keys(failed, name, node, key, path))

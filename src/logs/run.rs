@@ -88,7 +88,7 @@ impl RunLog {
     pub fn lines_logged(&self, stream: Stream) -> u64 {
         let mut count = 0;
         let mut add = |line: &LogLine| {
-            if line.stream == Stream::Note && line.text.starts_with("attempt ") {
+            if line.stream == Stream::Note && begins_attempt(&line.text) {
                 count = 0;
             } else if line.stream == stream {
                 count += 1;
@@ -172,4 +172,10 @@ impl State {
             Stream::Note => None,
         }
     }
+}
+
+/// `attempt 2 of 3 (retry)`; other notes tell of attempts too, that one goes on or why it failed.
+fn begins_attempt(note: &str) -> bool {
+    let rest = note.strip_prefix("attempt ").unwrap_or_default();
+    rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" of ")
 }

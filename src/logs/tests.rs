@@ -302,6 +302,8 @@ fn an_adopted_programs_output_goes_on_where_the_file_ends() {
     logs.run(&job("a"), RunId(2)).output(Stream::Stdout, at(0), b"another run\n");
     before.output(Stream::Stdout, at(0), &output.as_bytes()[..17]);
     drop(before);
+    // As the engine says it before it takes the program's output over.
+    logs.run(&job("a"), RunId(1)).note(at(1), "attempt 2 goes on: pid 812 was adopted");
     let after = logs.run(&job("a"), RunId(1));
     let logged = after.lines_logged(Stream::Stdout);
     assert_eq!((logged, after.lines_logged(Stream::Stderr)), (8, 1));

@@ -13,6 +13,8 @@ use punk_eco_sched::model::{JobName, Report, RunId, Trigger};
 use punk_eco_sched::spawner::{Settings, Spawner};
 use serde_json::{Value, json};
 
+use crate::support::job::kill_all_of;
+
 async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Report, JobError> {
     let mut settings = Settings::new(folder.join("control.sock"), folder.to_owned());
     settings.executable = env!("CARGO_BIN_EXE_punk-eco-sched").into();
@@ -40,7 +42,10 @@ async fn run(folder: &Path, options: Value, env: &[(&str, &str)]) -> Result<Repo
         cancel: tokio_util::sync::CancellationToken::new(),
     };
     let command: Command = serde_json::from_value(options).unwrap();
-    command.run(&ctx).await
+    let ended = command.run(&ctx).await;
+    // The spawner holds the exit, which nobody here puts on record, for a next daemon.
+    kill_all_of(folder);
+    ended
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What becomes of runs when the daemon stops, is killed, or comes back.
 
+use punk_eco_sched::host::procfs;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -80,8 +81,11 @@ fn a_command_that_ended_while_no_daemon_lived_is_told_with_its_true_exit_by_the_
     wait_until("the job has begun", || host.log("gated").contains("begun"));
     daemon.kill();
     std::fs::write(host.path("go"), "").unwrap();
+    // One that has ended is a child until the spawner has heard of it.
+    let spawner =
+        host.processes().into_iter().find(|(_, command)| command.contains(" __spawner ")).unwrap().0;
     wait_until("the job's shell has ended", || {
-        !host.processes().iter().any(|(_, command)| command.contains("echo begun"))
+        !procfs::all().iter().any(|one| one.parent.unsigned_abs() == spawner)
     });
     let daemon = host.daemon();
     let row = host.wait_for("gated", "ends", |row| row["outcome"] != "running");

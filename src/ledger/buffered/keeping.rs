@@ -11,6 +11,9 @@ impl<L: Ledger> Buffered<L> {
     pub(super) fn keep(&mut self, batch: &[Write], error: &LedgerError) -> Vec<Applied> {
         if self.kept.is_none() {
             tracing::error!("{error}; changes are kept in memory until it can be written");
+            // A claim that was refused took a number in the file all the same.
+            let given = self.store.as_ref().and_then(|store| store.last_run().ok().flatten());
+            self.highest = given.map_or(self.highest, |given| given.max(self.highest));
             self.kept = self.begin_keeping(error);
             self.set_patience(PATIENCE_IN_TROUBLE);
             self.news.push(StoreNews::Failing { reason: error.to_string() });
@@ -56,9 +59,7 @@ impl<L: Ledger> Buffered<L> {
         let known = write.run().and_then(|run| self.store.as_ref()?.run(run).ok()?);
         let (full, written) = (self.limit, self.written);
         if let Some(kept) = self.kept.as_mut() {
-            let at = instant_of(&write);
-            kept.since = kept.since.or(at);
-            kept.newest = kept.newest.max(at);
+            kept.since = kept.since.or(instant_of(&write));
             // Where the claim was lost, so is what follows it.
             let has_row = |run: RunId| {
                 known.is_some() || run <= written || matches!(kept.rows.run(run), Ok(Some(_)) | Err(_))

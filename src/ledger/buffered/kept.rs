@@ -20,7 +20,6 @@ pub(super) struct Kept {
     /// How far every slot has its row, once the changes are written.
     pub(super) accounted: Option<Timestamp>,
     pub(super) since: Option<Timestamp>,
-    pub(super) newest: Option<Timestamp>,
     pub(super) reason: String,
     pub(super) lost: Lost,
     pub(super) written: u64,
@@ -89,7 +88,6 @@ impl Kept {
             rows,
             accounted: None,
             since: None,
-            newest: None,
             reason,
             lost: Lost::default(),
             written: 0,

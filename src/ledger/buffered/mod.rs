@@ -125,7 +125,9 @@ impl<L: Ledger> Buffered<L> {
         let (lost, changes) = (kept.lost, kept.written);
         let mut last: Vec<Write> =
             kept.accounted.map(|until| Write::Accounted { until }).into_iter().collect();
-        if let Some(at) = kept.newest {
+        if kept.since.is_some() {
+            // The present, whatever the clock showed when that was written which waited.
+            let at = self.clock.now();
             let detail = serde_json::json!({
                 "since": kept.since,
                 "reason": kept.reason,

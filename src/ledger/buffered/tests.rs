@@ -134,6 +134,24 @@ fn conforms_without_a_store() {
     });
 }
 
+/// A number that the file has given already would not tell a lost row from one that was there.
+#[test]
+fn what_waits_has_numbers_above_those_of_refused_claims() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ledger, full) = flaky(&folder.path().join("ledger.db"));
+    let first = claim("a", Some(0), NewState::Started);
+    assert_eq!(ledger.apply(std::slice::from_ref(&first)).unwrap(), [Applied::Claimed(RunId(1))]);
+    for _ in 0..2 {
+        assert_eq!(ledger.apply(std::slice::from_ref(&first)).unwrap(), [Applied::AlreadyClaimed(RunId(1))]);
+    }
+    let given = open(&folder.path().join("ledger.db")).unwrap().last_run().unwrap().unwrap();
+    full.store(true, Ordering::SeqCst);
+    let Applied::Claimed(waits) = ledger.apply(&[claim("a", Some(60), NewState::Started)]).unwrap()[0] else {
+        panic!("it is kept")
+    };
+    assert!(waits > given, "{waits} after {given}");
+}
+
 #[test]
 fn what_waited_is_written_as_if_nothing_had_been() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +226,7 @@ fn what_waited_is_written_as_if_nothing_had_been() {
     let events = kept.events(at(0)).unwrap();
     assert_eq!(
         serde_json::to_string(&events).unwrap(),
-        r#"[{"at":"2026-11-22T23:01:10Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
+        r#"[{"at":"2026-11-22T23:00:00Z","kind":"ledger_recovered","detail":{"since":"2026-11-22T23:00:10Z","#
             .to_owned()
             + r#""reason":"/state/ledger.db: the ledger can't be written: the disk is full","written":7,"lost":0,"lost_runs":0,"lost_skipped":0,"lost_events":0}}]"#
     );

@@ -88,6 +88,8 @@ struct Around {
     spawner_killed: Vec<i64>,
     /// From the last sign of life of a daemon to the end of it, and how.
     deaths: Vec<(i64, String)>,
+    /// Between these a daemon that was told to end everything did so, for as long as its programs took.
+    ended_all: Vec<(i64, i64)>,
     full: Vec<(i64, i64)>,
     jobs: HashMap<String, Vec<Job>>,
     asked_to_end: Vec<i64>,
@@ -101,13 +103,18 @@ impl Around {
         let mut around = Self {
             spawner_killed: vec![],
             deaths: vec![],
+            ended_all: vec![],
             full: vec![],
             jobs: HashMap::new(),
             asked_to_end: vec![],
             jumps: vec![],
             end: timeline.last().map_or(0, |entry| entry.steady),
         };
-        for entry in timeline {
+        let before = |index: usize| timeline[index.saturating_sub(1)].steady;
+        for (index, entry) in timeline.iter().enumerate() {
+            if matches!(&entry.what, What::Down { how, .. } if how == "interrupted") {
+                around.ended_all.push((before(index), entry.steady));
+            }
             match &entry.what {
                 What::SpawnerKilled => around.spawner_killed.push(entry.steady),
                 What::Down { how, .. } => around.deaths.push((entry.steady, how.clone())),
@@ -142,10 +149,11 @@ impl Around {
         self.spawner_killed.iter().any(|killed| (from - 10_000..=to).contains(killed))
     }
 
-    /// A daemon that was told to end everything did so just then: what had written its last line may not have ended.
+    /// A daemon that was told to end everything did so just then: what had written its last line may not have ended, and
+    /// what is stubborn may have ended later than it was told to.
     fn daemon_ended_all_at(&self, steady: i64) -> bool {
-        let just_then = |at: i64| (steady..=steady + 1_000_000).contains(&at);
-        self.deaths.iter().any(|(at, how)| how == "interrupted" && just_then(*at))
+        let just_then = |told: i64| (steady..=steady + 1_000_000).contains(&told);
+        self.ended_all.iter().any(|(told, ended)| just_then(*told) || (*told..=*ended).contains(&steady))
     }
 
     fn spawner_died_after(&self, steady: i64) -> bool {
@@ -200,13 +208,13 @@ fn started(row: &Row, starts: &[Start], around: &Around, problems: &mut Vec<Stri
     }
     // Where the one witness of its exit was killed, a rerun after it is all that can be done. One that was told to end by
     // its timeout, and took its time for that, has not ended by itself.
-    for (pair, attempt) in starts.windows(2).zip(&row.attempts) {
+    let stubborn = around.any(&row.job, |job| job.behaviour == "stubborn");
+    let timeout = around.shortest_timeout(&row.job);
+    for pair in starts.windows(2) {
         let timed_out = |end: &End| {
-            let timeout = around.shortest_timeout(&row.job);
-            let stubborn = around.any(&row.job, |job| job.behaviour == "stubborn");
-            stubborn
-                && attempt.outcome == "timed_out"
-                && around.may_have_timed_out(&pair[0], end, attempt.started_at, timeout)
+            let began = row.attempts.iter().filter(|attempt| attempt.outcome == "timed_out");
+            let mut began = began.map(|attempt| attempt.started_at);
+            stubborn && began.any(|began| around.may_have_timed_out(&pair[0], end, began, timeout))
         };
         let done = pair[0]
             .end

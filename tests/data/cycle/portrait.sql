@@ -28,21 +28,23 @@ SELECT 'column', attrelid::regclass, attname, format_type(atttypid, atttypmod), 
   pg_get_expr(adbin, adrelid), col_description(attrelid, attnum)
 FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON (adrelid, adnum) = (attrelid, attnum)
 WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p', 'v', 'm', 'f') AND c.oid >= 16384 AND relnamespace::regnamespace::text NOT LIKE 'pg\_%' ORDER BY attrelid::regclass::text COLLATE "C", attname COLLATE "C";
-SELECT 'index', indexrelid::regclass, pg_get_indexdef(indexrelid), indisvalid, indisclustered, indisreplident FROM pg_index WHERE indexrelid >= 16384 AND indrelid >= 16384 ORDER BY indexrelid::regclass::text COLLATE "C";
+SELECT 'index', indexrelid::regclass, pg_get_indexdef(indexrelid), indisvalid, indisclustered, indisreplident FROM pg_index JOIN pg_class c ON c.oid = indrelid WHERE indexrelid >= 16384 AND c.relkind <> 't' ORDER BY indexrelid::regclass::text COLLATE "C";
 SELECT 'constraint', conrelid::regclass, contypid::regtype, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE oid >= 16384 ORDER BY conrelid::regclass::text COLLATE "C", conname COLLATE "C", 4;
 SELECT 'trigger', pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 2;
 SELECT 'event trigger', evtname, evtevent, evtowner::regrole, evtfoid::regproc, evtenabled, evttags FROM pg_event_trigger ORDER BY 2;
 SELECT 'rule', pg_get_ruledef(oid) FROM pg_rewrite WHERE rulename <> '_RETURN' AND oid >= 16384 ORDER BY 2;
-SELECT 'function', oid::regprocedure, proowner::regrole, proacl, prokind, md5(CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(oid) END), obj_description(oid, 'pg_proc') FROM pg_proc WHERE oid >= 16384 AND pronamespace::regnamespace::text NOT LIKE 'pg\_%' ORDER BY oid::regprocedure::text COLLATE "C";
-SELECT 'policy', polrelid::regclass, polname, polcmd, polpermissive, (SELECT array_agg(r::regrole ORDER BY 1) FROM unnest(polroles) r), pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy ORDER BY polrelid::regclass::text COLLATE "C", polname;
+-- What a type of ranges brings with it has no rights of its own in a dump.
+SELECT 'function', oid::regprocedure, proowner::regrole, proacl, prokind, md5(CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(oid) END), obj_description(oid, 'pg_proc') FROM pg_proc p WHERE oid >= 16384 AND pronamespace::regnamespace::text NOT LIKE 'pg\_%'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i') ORDER BY oid::regprocedure::text COLLATE "C";
+SELECT 'policy', polrelid::regclass, polname, polcmd, polpermissive, (SELECT array_agg(r::regrole::text ORDER BY r::regrole::text) FROM unnest(polroles) r), pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy ORDER BY polrelid::regclass::text COLLATE "C", polname;
 SELECT 'type', oid::regtype, typtype, typowner::regrole, typacl, (SELECT array_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid), typdefault FROM pg_type t WHERE oid >= 16384 AND typtype IN ('e', 'd', 'r', 'c') AND typnamespace::regnamespace::text NOT LIKE 'pg\_%' ORDER BY oid::regtype::text COLLATE "C";
 SELECT 'schema', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' ORDER BY nspname COLLATE "C";
 SELECT 'extension', extname, extversion, extnamespace::regnamespace FROM pg_extension ORDER BY 2;
 SELECT 'default privileges', defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype, defaclacl FROM pg_default_acl ORDER BY 2, 3, 4;
 SELECT 'statistics', stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext ORDER BY 2;
-SELECT 'publication', pubname, puballtables, pubinsert, pubdelete, (SELECT array_agg(prrelid::regclass ORDER BY 1) FROM pg_publication_rel WHERE prpubid = p.oid) FROM pg_publication p ORDER BY 2;
+SELECT 'publication', pubname, puballtables, pubinsert, pubdelete, (SELECT array_agg(prrelid::regclass::text ORDER BY prrelid::regclass::text) FROM pg_publication_rel WHERE prpubid = p.oid) FROM pg_publication p ORDER BY 2;
 SELECT 'subscription', subname, subowner::regrole, subenabled, subslotname, subpublications FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 2;
-SELECT 'foreign', srvname, srvoptions, (SELECT array_agg(u.umoptions) FROM pg_user_mappings u WHERE u.srvid = s.oid) FROM pg_foreign_server s ORDER BY 2;
+SELECT 'foreign', srvname, srvoptions, (SELECT array_agg(option ORDER BY option) FROM pg_user_mappings u, unnest(u.umoptions) option WHERE u.srvid = s.oid) FROM pg_foreign_server s ORDER BY 2;
 SELECT 'collation', collname, collowner::regrole FROM pg_collation WHERE oid >= 16384;
 SELECT 'database', datdba::regrole, datacl, datconnlimit, datallowconn, datistemplate, pg_encoding_to_char(encoding), datcollate, datctype, dattablespace, to_jsonb(d) ->> 'datlocprovider', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale'), shobj_description(oid, 'pg_database'),
   (SELECT array_agg((setrole::regrole::text, setconfig) ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)

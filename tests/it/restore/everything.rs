@@ -3,7 +3,6 @@
 
 use super::{Restoring, Shop, beginning, manifest};
 use crate::support::docker::{Inside, no_engine};
-use crate::support::postgres::Postgres;
 use crate::support::shop::{self, Server};
 
 const FILL: &str = include_str!("../../data/cycle/fill.sql");

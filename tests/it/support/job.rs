@@ -117,10 +117,15 @@ impl Bench {
 impl Drop for Bench {
     /// A spawner that holds an exit which nobody has asked for waits for a next daemon; here none comes.
     fn drop(&mut self) {
-        for (pid, _) in processes_of(self.folder.path()) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        kill_all_of(self.folder.path());
+    }
+}
+
+/// Every process that names this folder.
+pub(crate) fn kill_all_of(folder: &Path) {
+    for (pid, _) in processes_of(folder) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 }

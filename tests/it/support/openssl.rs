@@ -35,6 +35,25 @@ pub(crate) fn make(folder: &Path, subject: &str, names: &[&str], days: i64) {
     }
 }
 
+/// A certificate for 127.0.0.1 that only signs itself, with what `more` says of it beside that.
+pub(crate) fn sign_itself(key: &Path, certificate: &Path, more: &[&str]) {
+    let mut openssl = program("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]).args(more);
+    let output = openssl.arg("-keyout").arg(key).arg("-out").arg(certificate).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 pub(crate) fn serial(certificate: &Path) -> String {
     let mut openssl = program("openssl");
     let output = openssl.args(["x509", "-noout", "-serial", "-in"]).arg(certificate).output().unwrap();

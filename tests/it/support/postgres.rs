@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use punk_eco_sched::host::postgres::{Connection, Tls};
 use punk_eco_sched::host::secret::SecretText;
 
+use super::openssl::sign_itself;
+
 /// The superuser of every test server, and its password where one is asked for.
 pub(crate) const USER: &str = "postgres";
 pub(crate) const PASSWORD: &str = "s3cret of the test";
@@ -140,20 +142,7 @@ impl Drop for Postgres {
 /// Puts the files that `ssl = on` looks for in the data directory: valid for 127.0.0.1, signed by nobody else.
 fn certify(data: &Path) {
     let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
-    let mut openssl = command(Path::new("/usr/bin/openssl"));
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    done(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().unwrap());
+    sign_itself(&key, &certificate, &[]);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     if let Some((uid, gid)) = account() {
         chown(&key, Some(uid), Some(gid)).unwrap();

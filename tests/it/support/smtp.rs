@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::daemon::wait_until;
 use super::missing::skipped;
+use super::openssl::sign_itself;
 
 /// What the test says of its server, as JSON: `refuse` (reply by recipient), `data` (reply to each mail), `login` (user and password), `tls`
 /// (`starttls` or `tls`), `silent` (takes connections and never says a word).
@@ -96,7 +97,8 @@ impl Smtp {
         let mut all = json!({ "refuse": {}, "data": null, "login": null, "tls": null, "silent": false });
         all.as_object_mut().unwrap().extend(wish.as_object().unwrap().clone());
         if !all["tls"].is_null() {
-            certify(folder.path());
+            let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));
+            sign_itself(&key, &certificate, &["-addext", "basicConstraints=critical,CA:FALSE"]);
         }
         Self { folder, server: None, port, wish: all }
     }
@@ -168,27 +170,6 @@ impl Drop for Smtp {
 
 fn log_of(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("log")).unwrap_or_default()
-}
-
-/// A certificate for 127.0.0.1 that only signs itself.
-fn certify(folder: &Path) {
-    let mut openssl = command("/usr/bin/openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    openssl.arg("-keyout").arg(folder.join("key.pem")).arg("-out").arg(folder.join("certificate.pem"));
-    let output = openssl.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own server is no job's program")]
