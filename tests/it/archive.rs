@@ -71,6 +71,9 @@ async fn every_kind_of_file_survives_and_gnu_tar_reads_the_archive() {
             [format!("{STEM}.manifest.json"), format!("{STEM}{suffix}")]
         );
         assert!(report.findings.is_empty(), "{:?}", report.findings);
+        let mode =
+            |path: &Path| std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap()) & 0o777;
+        assert_eq!((mode(&bench.path("archives")), mode(&archive)), (0o700, 0o600));
 
         let manifest = manifest(&archive);
         assert_eq!(manifest.entries.len(), before.len());
