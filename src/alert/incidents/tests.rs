@@ -173,13 +173,11 @@ fn looks(incidents: &mut Incidents, at: i64, outcome: Outcome, words: &str) -> S
     let checks: Vec<Checked> = words.split_whitespace().map(one).collect();
     let ended = end(at, outcome, minute(at));
     let changes = incidents.ended(&End { checks: &checks, ..of(&ended) });
-    let say = |change: &Change| match &change.tell {
-        Some((_, incident)) => Some(format!(
-            "{}{}",
-            incident.check.as_deref().unwrap_or("job "),
-            told(Some(change)).trim_end_matches(char::is_numeric)
-        )),
-        None => None,
+    let say = |change: &Change| {
+        let (_, incident) = change.tell.as_ref()?;
+        let told = told(Some(change));
+        let what = told.trim_end_matches(char::is_numeric);
+        Some(format!("{}{what}", incident.check.as_deref().unwrap_or("job ")))
     };
     changes.iter().filter_map(say).collect::<Vec<_>>().join(" ")
 }
