@@ -2,6 +2,7 @@
 
 mod bad_nights;
 mod bad_servers;
+mod checks;
 mod ends;
 mod mail;
 
@@ -200,7 +201,7 @@ fn each_job_is_told_to_its_own_contacts() {
         body,
         serde_json::json!({
             "event": "failed", "job": "secret", "host": name, "run": 2, "outcome": "failed",
-            "reason": "exit code 1", "attempts": 1, "failures": 1, "findings": [],
+            "reason": "exit code 1", "attempts": 1, "failures": 1, "findings": [], "checks": [],
             "next": ["punk-eco-sched show 2", "punk-eco-sched logs secret --run 2", "punk-eco-sched run-now secret"],
         })
     );
