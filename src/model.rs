@@ -189,9 +189,19 @@ pub enum NoticeKind {
     Recovered,
     /// It is not started any more until somebody resumes it.
     Held,
+    /// It was told before, and still fails.
+    Reminder,
+    /// It fails and recovers by turns: no more of that is told until it is one or the other for a while.
+    Flapping,
 }
 
-words!(NoticeKind { Failed = "failed", Recovered = "recovered", Held = "held" });
+words!(NoticeKind {
+    Failed = "failed",
+    Recovered = "recovered",
+    Held = "held",
+    Reminder = "reminder",
+    Flapping = "flapping",
+});
 
 /// By which way a contact is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -210,6 +220,10 @@ pub struct Report {
     /// Numbers and short texts by name; units are part of the name or the kind's documentation.
     pub facts: serde_json::Map<String, serde_json::Value>,
     pub findings: Vec<Finding>,
+    /// What the run looked at, each with a state of its own: their incidents open and close by it, and the run's
+    /// outcome opens none. Not kept in the ledger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checked>,
 }
 
 impl Report {
@@ -243,6 +257,34 @@ pub enum Severity {
     Warning,
     Critical,
 }
+
+words!(Severity { Info = "info", Warning = "warning", Critical = "critical" });
+
+/// One thing that a run looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The same from run to run, and no other check's of the job.
+    pub name: String,
+    pub state: CheckState,
+    pub severity: Severity,
+    /// The measured value against its threshold, in words.
+    pub text: String,
+    /// The failing check of the same run that explains this one's failure: nobody is told of this one on its own.
+    pub because_of: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    Ok,
+    /// Bad, but not as often as it takes to fail.
+    Pending,
+    Failing,
+    /// Not measured: says nothing about what is looked at.
+    Unknown,
+}
+
+words!(CheckState { Ok = "ok", Pending = "pending", Failing = "failing", Unknown = "unknown" });
 
 /// One try within a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

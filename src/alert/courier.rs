@@ -232,6 +232,8 @@ fn what(notice: &Notice) -> String {
         NoticeKind::Failed => "failed",
         NoticeKind::Recovered => "recovered",
         NoticeKind::Held => "is held",
+        NoticeKind::Reminder => "still fails",
+        NoticeKind::Flapping => "fails and recovers by turns",
     };
     if !notice.job.is_job() {
         return format!("the ledger {happened}");

@@ -7,9 +7,10 @@ use jiff::tz::TimeZone;
 
 use super::Story;
 use super::story::LONGEST_REASON;
+use super::story::StoryCheck;
 use crate::ledger::Notice;
 use crate::logs::harmless;
-use crate::model::{Finding, NoticeKind, Outcome};
+use crate::model::{NoticeKind, Outcome, Severity};
 
 /// A notice with all that is said in it.
 pub struct Message<'a> {
@@ -38,10 +39,19 @@ impl Message<'_> {
             let value = value.trim_end().replace('\n', "\n            ");
             text += &format!("  {what:<8}  {value}\n");
         }
+        if !story.checks.is_empty() {
+            text += "\n";
+            for check in &story.checks {
+                text += &self.check(check);
+            }
+            if story.more_checks > 0 {
+                text += &format!("  and {} more\n", story.more_checks);
+            }
+        }
         if !story.findings.is_empty() {
             text += "\nWhat it found:\n\n";
             for finding in &story.findings {
-                text += &format!("  {}: {}\n", word(finding), finding.message.replace('\n', "\n    "));
+                text += &format!("  {}: {}\n", finding.severity, finding.message.replace('\n', "\n    "));
             }
             if story.more_findings > 0 {
                 text += &format!("  and {} more\n", story.more_findings);
@@ -59,11 +69,15 @@ impl Message<'_> {
         }
         text += match (self.notice.kind, self.notice.job.is_job()) {
             (NoticeKind::Failed, true) => {
-                "\nNothing more is sent while it goes on failing; its recovery will be told.\n"
+                "\nFurther failures are not told, but for a reminder now and then; its recovery will be.\n"
             }
             (NoticeKind::Failed, false) => "\nThe jobs go on. The end of this trouble will be told.\n",
             (NoticeKind::Held, _) => {
                 "\nIts slots are recorded as skipped until it is resumed; `run-now` starts it all the same.\n"
+            }
+            (NoticeKind::Reminder, _) => "\nThis is told again while it lasts; its recovery will be told.\n",
+            (NoticeKind::Flapping, _) => {
+                "\nNothing more is told until it has been well, or not, for half an hour.\n"
             }
             (NoticeKind::Recovered, _) => "",
         };
@@ -87,15 +101,57 @@ impl Message<'_> {
             "since": story.since,
             "failures": story.failures,
             "findings": story.findings,
+            "checks": story.checks,
             "log": self.log,
             "next": self.next(),
             "text": format!("{}\n\n{}", self.subject(), self.text()),
         })
     }
 
+    /// One check of several, with all that is known of it.
+    fn check(&self, check: &StoryCheck) -> String {
+        let Message { notice, zone, .. } = self;
+        let warning = if check.severity == Severity::Warning { " (warning)" } else { "" };
+        let mut text = format!("  {}{warning}: {}\n", check.name, check.text.replace('\n', "\n    "));
+        let since = check.since.to_zoned((*zone).clone()).strftime("%Y-%m-%d %H:%M:%S%:z");
+        text += &match (notice.kind, check.failures) {
+            (NoticeKind::Recovered, 1) => format!("    it failed in 1 run, since {since}\n"),
+            (NoticeKind::Recovered, many) => format!("    it failed in {many} runs, since {since}\n"),
+            (_, 1) => format!("    since {since}\n"),
+            (_, many) => format!("    since {since}, in {many} runs\n"),
+        };
+        if !check.consequences.is_empty() {
+            text += &format!("    therefore also: {}\n", check.consequences.join(", "));
+        }
+        text
+    }
+
+    /// `monitoring: page fails on web1`, `monitoring: 3 checks recovered on web1`
+    fn headline_of_checks(&self) -> Option<String> {
+        let Self { notice, story, .. } = self;
+        let (subject, many) = match &story.checks[..] {
+            [] => return None,
+            [one] if story.more_checks == 0 => (one.name.clone(), false),
+            all => (format!("{} checks", all.len() + story.more_checks), true),
+        };
+        let what = match (notice.kind, many) {
+            (NoticeKind::Recovered, _) => "recovered",
+            (NoticeKind::Reminder, false) => "still fails",
+            (NoticeKind::Reminder, true) => "still fail",
+            (NoticeKind::Flapping, false) => "fails and recovers by turns",
+            (NoticeKind::Flapping, true) => "fail and recover by turns",
+            (_, false) => "fails",
+            (_, true) => "fail",
+        };
+        Some(format!("{}: {subject} {what} on {}", notice.job, story.host))
+    }
+
     /// `db-backup timed out on web1`
     fn headline(&self) -> String {
         let Self { notice, story, .. } = self;
+        if let Some(headline) = self.headline_of_checks() {
+            return headline;
+        }
         if !notice.job.is_job() {
             let what = match notice.kind {
                 NoticeKind::Recovered => "is in order again",
@@ -106,6 +162,8 @@ impl Message<'_> {
         let what = match (notice.kind, story.outcome) {
             (NoticeKind::Recovered, _) => "recovered",
             (NoticeKind::Held, _) => "is held",
+            (NoticeKind::Reminder, _) => "still fails",
+            (NoticeKind::Flapping, _) => "fails and recovers by turns",
             (NoticeKind::Failed, Outcome::TimedOut) => "timed out",
             (NoticeKind::Failed, Outcome::Interrupted) => "was interrupted",
             (NoticeKind::Failed, _) => "failed",
@@ -126,6 +184,11 @@ impl Message<'_> {
             if recovered {
                 facts.push(("until", at(story.ended_at)));
             }
+            return facts;
+        }
+        if !story.checks.is_empty() {
+            facts.push(("run", notice.run.to_string()));
+            facts.push(("at", at(story.ended_at)));
             return facts;
         }
         let attempts = match story.attempts {
@@ -160,8 +223,10 @@ impl Message<'_> {
         let mut next =
             vec![format!("punk-eco-sched show {run}"), format!("punk-eco-sched logs {job} --run {run}")];
         match kind {
-            NoticeKind::Failed => next.push(format!("punk-eco-sched run-now {job}")),
-            NoticeKind::Recovered => next.push(format!("punk-eco-sched history {job}")),
+            NoticeKind::Failed | NoticeKind::Reminder => next.push(format!("punk-eco-sched run-now {job}")),
+            NoticeKind::Recovered | NoticeKind::Flapping => {
+                next.push(format!("punk-eco-sched history {job}"))
+            }
             NoticeKind::Held => {
                 let at = self.story.started_at.unwrap_or(self.story.ended_at);
                 next.push(format!("punk-eco-sched why {job} {at:.0}"));
@@ -169,14 +234,6 @@ impl Message<'_> {
             }
         }
         next
-    }
-}
-
-fn word(finding: &Finding) -> &'static str {
-    match finding.severity {
-        crate::model::Severity::Info => "info",
-        crate::model::Severity::Warning => "warning",
-        crate::model::Severity::Critical => "critical",
     }
 }
 

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::message::cut;
 use crate::ledger::Incident;
-use crate::model::{Finding, Outcome, RunId};
+use crate::model::{Checked, Finding, Outcome, RunId, Severity};
 
 /// A reason is a sentence; what is longer is in the log.
 pub(super) const LONGEST_REASON: usize = 2000;
 const LONGEST_FINDING: usize = 500;
 const FINDINGS: usize = 20;
+const CHECKS: usize = 20;
 
 /// What the end of a run leaves to be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,26 @@ pub struct Story {
     pub findings: Vec<Finding>,
     /// Findings that there was no room for.
     pub more_findings: usize,
+    /// The checks of the job that this is about; none: it is about the job itself.
+    #[serde(default)]
+    pub checks: Vec<StoryCheck>,
+    /// Checks that there was no room for.
+    #[serde(default)]
+    pub more_checks: usize,
+}
+
+/// What is told of one check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoryCheck {
+    pub name: String,
+    pub severity: Severity,
+    /// The measured value against its threshold.
+    pub text: String,
+    pub since: Timestamp,
+    /// Runs in which it failed.
+    pub failures: u64,
+    /// Checks that fail because of this one.
+    pub consequences: Vec<String>,
 }
 
 impl Story {
@@ -49,7 +70,32 @@ impl Story {
             failures: incident.failures,
             findings: vec![],
             more_findings: 0,
+            checks: vec![],
+            more_checks: 0,
         }
+    }
+
+    /// These incidents of the job's checks, as `seen` by the run.
+    #[must_use]
+    pub fn about(mut self, incidents: &[Incident], seen: &[Checked]) -> Self {
+        let one = |incident: &Incident| {
+            let name = incident.check.clone().unwrap_or_default();
+            let now = seen.iter().find(|check| check.name == name);
+            let text =
+                now.map(|check| check.text.as_str()).or(incident.reason.as_deref()).unwrap_or_default();
+            let caused = seen.iter().filter(|check| check.because_of.as_ref() == Some(&name));
+            StoryCheck {
+                severity: incident.severity,
+                text: cut(text, LONGEST_FINDING),
+                since: incident.opened_at,
+                failures: incident.failures,
+                consequences: caused.map(|check| check.name.clone()).take(CHECKS).collect(),
+                name,
+            }
+        };
+        self.checks = incidents.iter().take(CHECKS).map(one).collect();
+        self.more_checks = incidents.len() - self.checks.len();
+        self
     }
 
     #[must_use]

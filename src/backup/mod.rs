@@ -10,6 +10,7 @@ pub mod earlier;
 pub mod keys;
 pub mod manifest;
 pub mod names;
+pub mod newest;
 pub mod pattern;
 pub mod postgres;
 pub mod publish;

@@ -10,7 +10,7 @@ use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
 use super::{Alerts, ByName, Contact, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
-    Collected, Entry, Invalid, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
+    Collected, Entry, Invalid, JobRef, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
     unknown_hint,
 };
 use crate::jobs::{Job, Kept, Kind};
@@ -111,11 +111,6 @@ impl<'a> Loading<'a> {
 
     /// What nobody will hear, although somebody is named.
     fn unheard(&mut self, alerts: Option<&Alerts>, contacts: &BTreeMap<String, Contact>) {
-        let written = self.root.get("alerts").and_then(|alerts| alerts.node.get("remind_every"));
-        if let Some(entry) = written {
-            let message = "reminders are not sent by this version: a failure is told once, and so is its end";
-            self.report(ProblemSeverity::Warning, entry.place, "alerts.remind_every", message, None);
-        }
         if alerts.is_some_and(|alerts| alerts.smtp.is_some()) {
             return;
         }
@@ -176,24 +171,28 @@ impl<'a> Loading<'a> {
             .iter()
             .map(|spec| (spec.name.to_string(), (spec.kind.name, spec.job.keeps(spec.name.as_str()))))
             .collect();
+        let kept: BTreeMap<String, Kept> =
+            keepers.iter().filter_map(|(name, (_, kept))| Some((name.clone(), kept.clone()?))).collect();
         let handed = |spec: Arc<JobSpec>| {
             // One that isn't there is reported as every name that is used and not defined.
-            let Some((of, (kind, kept))) = spec.job.works_on().and_then(|of| Some((of, keepers.get(&**of)?)))
-            else {
-                return spec;
-            };
-            if let Some(job) = kept.clone().and_then(|kept| spec.job.handed(kept)) {
-                return Arc::new(JobSpec { job, ..JobSpec::clone(&spec) });
-            }
-            let entry = entries.iter().find(|entry| *entry.key == *spec.name.as_str());
-            if let Some(key) = entry.and_then(|entry| entry.node.get(spec.kind.name)) {
-                let path = format!("jobs.{}.{}", spec.name, spec.kind.name);
+            let wrong = |(key, of): (String, &JobRef)| {
+                let (kind, kept) = keepers.get(&**of)?;
                 let message = format!("job `{of}` is of the kind `{kind}`, which makes no backup");
                 let hint = Some("name a job of the kind `pg_dump` or `archive`".to_owned());
-                let problem = Invalid { key: "of".to_owned(), message, hint };
-                Reader::new(key, path, self.collected).invalid(&[problem]);
+                kept.is_none().then_some(Invalid { key, message, hint })
+            };
+            let wrong: Vec<Invalid> = spec.job.works_on().into_iter().filter_map(wrong).collect();
+            let entry = entries.iter().find(|entry| *entry.key == *spec.name.as_str());
+            if let Some(key) =
+                entry.and_then(|entry| entry.node.get(spec.kind.name)).filter(|_| !wrong.is_empty())
+            {
+                let path = format!("jobs.{}.{}", spec.name, spec.kind.name);
+                Reader::new(key, path, self.collected).invalid(&wrong);
             }
-            spec
+            match spec.job.handed(&kept) {
+                Some(job) => Arc::new(JobSpec { job, ..JobSpec::clone(&spec) }),
+                None => spec,
+            }
         };
         jobs.into_iter().map(handed).collect()
     }

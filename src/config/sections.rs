@@ -316,6 +316,10 @@ impl TopKeys {
             let message = format!("`{}` is not an e-mail address", smtp.from);
             wrong(!is_email(&smtp.from), "alerts.smtp.from".into(), message);
         }
+        let every = self.alerts.as_ref().and_then(|alerts| alerts.remind_every);
+        let message = "reminders can't come more often than each minute";
+        let is_too_often = every.is_some_and(|every| every.0 < Duration::from_secs(60));
+        wrong(is_too_often, "alerts.remind_every".into(), message.into());
         if let Some(dashboard) = &self.dashboard {
             let message =
                 format!("`{}` is not an address and a port, such as 127.0.0.1:9180", dashboard.listen);

@@ -154,11 +154,7 @@ fn the_whole_file_of_the_contract_is_read() {
     let (table, warnings) = read_text(include_str!("tests/contract.yaml")).unwrap();
     assert_eq!(
         told(&warnings),
-        [
-            "warning 26:3 alerts.remind_every: reminders are not sent by this version: a failure is told once, and so \
-             is its end",
-            "warning 28:1 dashboard: there is no dashboard in this version: nothing listens",
-        ]
+        ["warning 28:1 dashboard: there is no dashboard in this version: nothing listens",]
     );
     assert_eq!(table.timezone.iana_name(), Some("Africa/Casablanca"));
     assert_eq!(

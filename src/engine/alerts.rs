@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Engine, Message, Turn, event};
-use crate::alert::{Change, Desk, End, Story, routes};
-use crate::ledger::{Notice, Write};
-use crate::model::{JobName, NoticeKind, Outcome, Report, RunId};
+use super::{Engine, Message, Turn, event, is_hold};
+use crate::alert::{Change, Desk, End, Story, own_routes, routes};
+use crate::ledger::{Incident, Notice, PauseRecord, Write};
+use crate::model::{Channel, JobName, NoticeKind, Outcome, Report, RunId};
 
 /// What the courier is given for what waits when we stop: the daemon after us goes on where there is one.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 const LAST_DELIVERIES_OF_ONE_RUN: Duration = Duration::from_secs(10);
+
+/// Where the table doesn't say; nobody is told then either, but what was told before lasts.
+const REMIND_EVERY: Duration = Duration::from_secs(86_400);
 
 /// What became of a notice.
 pub(super) enum News {
@@ -44,7 +47,9 @@ impl Engine {
         for write in &turn.writes {
             if let Write::Finished { run, at, outcome, error, report } = write
                 && !self.dry_run_of(*run)
-                && (!self.incidents.is_neutral(*outcome) || !self.keeps_account)
+                && (!self.incidents.is_neutral(*outcome)
+                    || report.as_ref().is_some_and(|report| !report.checks.is_empty())
+                    || !self.keeps_account)
             {
                 self.hear_of(*run, *at, *outcome, error.as_deref(), report.as_ref(), now, &mut follows);
             }
@@ -70,33 +75,124 @@ impl Engine {
             self.look_up_incident(&job);
         }
         let routes = routes(&self.table, &spec);
-        let end = End { job: &job, run, outcome, at, heard: !routes.is_empty() };
-        let Some(Change { write, tell }) = self.incidents.ended(&end) else { return };
+        let checks = report.map_or(&[][..], |report| &report.checks);
+        let end = End {
+            job: &job,
+            run,
+            outcome,
+            at,
+            reason: error.or(report.map(|report| report.summary.as_str())),
+            checks,
+            heard: !routes.is_empty(),
+            quiet: self.is_quiet(&job),
+        };
+        let changes = self.incidents.ended(&end);
         let held = self.held.remove(&run);
-        let tell = match &write {
-            // Whoever heard that it was interrupted must hear this as well.
-            Write::Incident(incident) if held.is_some() => {
-                (!routes.is_empty()).then(|| (NoticeKind::Held, incident.clone()))
+        let mut told = vec![];
+        for Change { write, tell } in changes {
+            match &write {
+                // Whoever heard that it was interrupted must hear this as well.
+                Write::Incident(incident) if held.is_some() && incident.check.is_none() => {
+                    told.push((NoticeKind::Held, incident.clone()));
+                }
+                _ => told.extend(tell),
             }
-            _ => tell,
-        };
-        follows.push(write);
-        let Some((kind, incident)) = tell else { return };
-        let error = held.as_deref().or(error);
-        let said = error.or(report.map(|report| report.summary.as_str()));
-        let story = Story {
-            description: spec.description.clone(),
-            attempts,
-            started_at,
-            ..Story::new(&self.host, &incident, outcome, at)
-        };
-        let story = story.reason(said).findings(report.map_or(&[], |report| &report.findings));
+            follows.push(write);
+        }
+        let said = held.as_deref().or(end.reason);
+        for (kind, incidents) in by_message(told) {
+            let story = Story {
+                description: spec.description.clone(),
+                attempts,
+                started_at,
+                ..Story::new(&self.host, &incidents[0], outcome, at)
+            };
+            let findings = report.map_or(&[][..], |report| &report.findings);
+            let story = match incidents[0].check {
+                None => story.reason(said).findings(findings),
+                Some(_) => story.about(&incidents, checks),
+            };
+            self.tell(kind, &job, run, at, &story, &routes, now, follows);
+        }
+    }
+
+    /// The notices of one message, for each who is to hear of it.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a notice")]
+    fn tell(
+        &mut self,
+        kind: NoticeKind,
+        job: &JobName,
+        run: RunId,
+        at: Timestamp,
+        story: &Story,
+        routes: &[(String, Channel)],
+        now: Timestamp,
+        follows: &mut Vec<Write>,
+    ) {
         // Plain values always serialise.
-        let story = serde_json::to_value(&story).unwrap_or_default();
-        for (contact, channel) in routes {
+        let story = serde_json::to_value(story).unwrap_or_default();
+        for (contact, channel) in routes.iter().cloned() {
             let (id, job, story) = (self.next_notice_id(now), job.clone(), story.clone());
             follows.push(Write::Notice(Notice { id, at, job, run, contact, channel, kind, story }));
         }
+    }
+
+    /// When it has something to say although no run ends.
+    pub(super) fn next_reminder(&self) -> Option<Timestamp> {
+        self.keeps_account.then(|| self.incidents.due(self.remind_every())).flatten()
+    }
+
+    /// Tells again what lasts, and what has become of that which came and went.
+    pub(super) fn remind(&mut self, now: Timestamp, turn: &mut Turn) {
+        if self.next_reminder().is_none_or(|due| due > now) {
+            return;
+        }
+        let (table, remind_every) = (self.table.clone(), self.remind_every());
+        let routes = |job: &JobName| match table.job(job.as_str()) {
+            Some(spec) => routes(&table, spec),
+            None if !job.is_job() => own_routes(&table),
+            None => vec![],
+        };
+        let quiet: Vec<JobName> = self
+            .incidents
+            .open()
+            .map(|incident| &incident.job)
+            .filter(|job| self.is_quiet(job))
+            .cloned()
+            .collect();
+        let heard = |job: &JobName| !quiet.contains(job) && !routes(job).is_empty();
+        let changes = self.incidents.tick(now, remind_every, heard);
+        let mut told = vec![];
+        for Change { write, tell } in changes {
+            turn.writes.push(write);
+            told.extend(tell);
+        }
+        for (kind, incidents) in by_message(told) {
+            let first = &incidents[0];
+            let outcome = match kind {
+                NoticeKind::Recovered => Outcome::Succeeded,
+                _ => Outcome::Failed,
+            };
+            let description = table.job(first.job.as_str()).and_then(|spec| spec.description.clone());
+            let story = Story { description, ..Story::new(&self.host, first, outcome, now) };
+            let story = match first.check {
+                None => story.reason(first.reason.as_deref()),
+                Some(_) => story.about(&incidents, &[]),
+            };
+            let mut follows = vec![];
+            self.tell(kind, &first.job, first.run, now, &story, &routes(&first.job), now, &mut follows);
+            turn.writes.extend(follows);
+        }
+    }
+
+    fn remind_every(&self) -> Duration {
+        self.table.alerts.as_ref().map_or(REMIND_EVERY, |alerts| alerts.remind_every)
+    }
+
+    /// A person has paused the job, and expects it to fail. The daemon's own hold is no such pause.
+    fn is_quiet(&self, job: &JobName) -> bool {
+        let is_of = |pause: &PauseRecord| pause.job.as_deref().is_none_or(|name| name == job.as_str());
+        self.pauses_in_force().iter().any(|pause| is_of(pause) && !is_hold(pause))
     }
 
     pub(super) fn next_notice_id(&mut self, now: Timestamp) -> String {
@@ -127,8 +223,8 @@ impl Engine {
 
     /// What another process may have written.
     fn look_up_incident(&mut self, job: &JobName) {
-        match self.ledger.incident(job) {
-            Ok(incident) => self.incidents.replace(job, incident),
+        match self.ledger.incidents_of(job) {
+            Ok(incidents) => self.incidents.replace(job, incidents),
             Err(error) => tracing::warn!("{error}; whether {job} was failing is not known"),
         }
     }
@@ -193,6 +289,23 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is told in one message: a job by itself, and its checks together by what became of them, so that a storm in
+/// one run is one message.
+fn by_message(told: Vec<(NoticeKind, Incident)>) -> Vec<(NoticeKind, Vec<Incident>)> {
+    let mut messages: Vec<(NoticeKind, Vec<Incident>)> = vec![];
+    for (kind, incident) in told {
+        let same = messages.iter_mut().find(|(known, incidents)| {
+            let first = &incidents[0];
+            *known == kind && first.job == incident.job && first.check.is_some() && incident.check.is_some()
+        });
+        match same {
+            Some((_, incidents)) => incidents.push(incident),
+            None => messages.push((kind, vec![incident])),
+        }
+    }
+    messages
 }
 
 /// The courier's way to the engine.

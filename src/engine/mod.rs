@@ -274,6 +274,7 @@ impl Engine {
             }
             self.plan_event(Event::Tick, now, &mut turn);
             self.tell_of_the_clock(now, &mut turn);
+            self.remind(now, &mut turn);
             self.complete(turn, now);
             self.prune(now);
         }
@@ -284,7 +285,7 @@ impl Engine {
     /// be dropped.
     fn next_wake(&self) -> Option<Timestamp> {
         let prune = self.pruning.then_some(self.next_prune);
-        let planned = self.awaited.into_iter().chain(prune).min();
+        let planned = self.awaited.into_iter().chain(prune).chain(self.next_reminder()).min();
         if self.ledger.problem().is_none() {
             return planned;
         }

@@ -52,13 +52,13 @@ impl Engine {
 
     fn ledger_fails(&mut self, reason: &str, now: Timestamp, turn: &mut Turn) {
         let heard = !own_routes(&self.table).is_empty();
-        let change = self.incidents.failing(&JobName::ledger(), now, heard);
+        let change = self.incidents.failing(&JobName::ledger(), reason, now, heard);
         self.tell_of_ledger(change, Outcome::Failed, reason, now, turn);
     }
 
     fn ledger_works(&mut self, done: &str, now: Timestamp, turn: &mut Turn) {
         let heard = !own_routes(&self.table).is_empty();
-        if let Some(change) = self.incidents.recovered(&JobName::ledger(), heard) {
+        if let Some(change) = self.incidents.recovered(&JobName::ledger(), now, heard) {
             self.tell_of_ledger(change, Outcome::Succeeded, done, now, turn);
         }
     }
@@ -95,6 +95,6 @@ impl Engine {
             by: pause.by,
         });
         turn.writes.extend(pauses);
-        turn.writes.extend(self.incidents.open().cloned().map(Write::Incident));
+        turn.writes.extend(self.incidents.all().cloned().map(Write::Incident));
     }
 }

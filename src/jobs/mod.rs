@@ -106,13 +106,13 @@ pub trait Job: Debug + Send + Sync {
         None
     }
 
-    /// The job (`of:`) on whose backups it works.
-    fn works_on(&self) -> Option<&JobRef> {
-        None
+    /// The jobs (`of:`) on whose backups it works, each with its key among the options.
+    fn works_on(&self) -> Vec<(String, &JobRef)> {
+        vec![]
     }
 
-    /// The same job, told where those backups are; `None`: it works on none.
-    fn handed(&self, _kept: Kept) -> Option<Arc<dyn Job>> {
+    /// The same job, told where those backups are, by the jobs' names; `None`: it works on none.
+    fn handed(&self, _kept: &BTreeMap<String, Kept>) -> Option<Arc<dyn Job>> {
         None
     }
 

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Backs, HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
+use crate::backup::catalogue::Head;
 use crate::backup::crypt::Identities;
 use crate::backup::manifest::{Manifest, Proof, ProofEvent, State};
-use crate::backup::names::{self, MANIFEST_SUFFIX};
+use crate::backup::newest::{NewestError, newest};
 use crate::backup::postgres::Readers;
 use crate::backup::read::Progress;
 use crate::backup::restore::amount;
@@ -152,11 +152,12 @@ impl Job for VerifyBackup {
         true
     }
 
-    fn works_on(&self) -> Option<&JobRef> {
-        Some(&self.of)
+    fn works_on(&self) -> Vec<(String, &JobRef)> {
+        vec![("of".to_owned(), &self.of)]
     }
 
-    fn handed(&self, kept: Kept) -> Option<Arc<dyn Job>> {
+    fn handed(&self, kept: &BTreeMap<String, Kept>) -> Option<Arc<dyn Job>> {
+        let kept = kept.get(&*self.of)?.clone();
         Some(Arc::new(Self { kept: Some(kept), ..self.clone() }))
     }
 }
@@ -185,60 +186,21 @@ fn named<'c>(known: &'c BTreeMap<String, Connection>, name: &str) -> Result<&'c 
     known.get(name).ok_or_else(missing)
 }
 
-/// Of any kind of backup.
-#[derive(Deserialize)]
-struct Head {
-    job: String,
-    started_at: Timestamp,
-    file: String,
-}
-
-/// The newest backup of the job: by the time in its name, which is that of its manifest.
+/// The newest backup of the job.
 fn latest(work: &Work, kept: &Kept, of: &str) -> Result<PathBuf, JobError> {
     let path = &kept.directory;
-    let none = || {
-        JobError::permanent(anyhow!(
+    let future = |head: &Head| work.note(&format!("passed over {}, which is dated in the future", head.file));
+    match newest(path, of, &kept.job, work.now(), future) {
+        Ok(Some(head)) => Ok(path.join(head.file)),
+        Ok(None) => Err(JobError::permanent(anyhow!(
             "there is no backup of {} in {}: has it run? `punk-eco-sched history {}` tells",
             kept.job,
             path.display(),
             kept.job
-        ))
-    };
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(none()),
-        Err(error) => {
-            return Err(JobError::Retryable(anyhow!(
-                "the directory {} can't be read: {error}",
-                path.display()
-            )));
-        }
-    };
-    let begin = format!("{}-", names::file_safe(of));
-    let mut found: Vec<(Timestamp, String)> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(&begin) && name.ends_with(MANIFEST_SUFFIX))
-        .filter_map(|name| Some((names::time_in(&name)?, name)))
-        .collect();
-    found.sort_by(|a, b| b.cmp(a));
-    for (_, name) in found {
-        let text = std::fs::read(path.join(&name)).map_err(anyhow::Error::from);
-        let manifest = text.and_then(|text| Ok(serde_json::from_slice::<Head>(&text)?));
-        let manifest = manifest.map_err(|error| {
-            let name = path.join(&name);
-            JobError::permanent(anyhow!("the manifest {} can't be read: {error}", name.display()))
-        })?;
-        if manifest.job != kept.job {
-            continue;
-        }
-        if manifest.started_at > work.now() {
-            // By a clock that was wrong: else it would be the latest one for years.
-            work.note(&format!("passed over {}, which is dated in the future", manifest.file));
-            continue;
-        }
-        return Ok(path.join(manifest.file));
+        ))),
+        Err(error @ NewestError::Directory { .. }) => Err(JobError::Retryable(error.into())),
+        Err(error @ NewestError::Manifest { .. }) => Err(JobError::permanent(error)),
     }
-    Err(none())
 }
 
 fn report(file: &Path, checked: &Checked) -> Report {

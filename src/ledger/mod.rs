@@ -83,12 +83,14 @@ pub trait Ledger: Send {
     /// [`LedgerError::Read`]
     fn latest(&self) -> Result<Vec<RunRecord>, LedgerError>;
 
-    /// Of one job, where it is failing.
+    /// Of one job, and of its checks.
     ///
     /// # Errors
     /// [`LedgerError::Read`]
-    fn incident(&self, job: &JobName) -> Result<Option<Incident>, LedgerError> {
-        Ok(self.past()?.incidents.into_iter().find(|incident| incident.job == *job))
+    fn incidents_of(&self, job: &JobName) -> Result<Vec<Incident>, LedgerError> {
+        let mut incidents = self.past()?.incidents;
+        incidents.retain(|incident| incident.job == *job);
+        Ok(incidents)
     }
 
     /// What is still to be told, oldest first.

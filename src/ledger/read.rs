@@ -17,7 +17,7 @@ pub(super) use self::past::{accounted, jobs, open_runs, past, pauses};
 #[cfg(test)]
 pub(super) use self::proof::{RANGES_OVER, SLOT_ROWS};
 pub(super) use self::proof::{chronicle, events, newest_table, ranges_over, slot_rows, tables};
-pub(super) use self::told::{incident_of, notices, readable_incidents, readable_notices};
+pub(super) use self::told::{incidents_of, notices, readable_incidents, readable_notices};
 use super::write::micros;
 use super::{Filter, NewRow};
 use crate::model::{Attempt, Outcome, RunId, RunRecord, Trigger};

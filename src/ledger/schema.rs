@@ -9,7 +9,33 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7065_7363;
 
 /// One script a version; the version is how many were carried out (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
+const MIGRATIONS: &[&str] =
+    &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
+
+/// Checks have incidents of their own, which are reminded of, and may come and go.
+const VERSION_8: &str = "
+ALTER TABLE incidents RENAME TO incidents_of_jobs;
+CREATE TABLE incidents (
+    job        TEXT NOT NULL,
+    -- Empty: the job itself.
+    check_name TEXT NOT NULL,
+    severity   TEXT NOT NULL,
+    opened_at  INTEGER NOT NULL,
+    run        INTEGER NOT NULL,
+    failures   INTEGER NOT NULL,
+    reason     TEXT,
+    told_at    INTEGER,
+    -- A JSON array of instants.
+    openings   TEXT NOT NULL,
+    flapping   INTEGER NOT NULL,
+    closed_at  INTEGER,
+    PRIMARY KEY (job, check_name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO incidents
+    SELECT job, '', 'critical', opened_at, run, failures, NULL, iif(told, opened_at, NULL), json_array(opened_at), 0, NULL
+    FROM incidents_of_jobs;
+DROP TABLE incidents_of_jobs;
+";
 
 /// What comes `after` what, whatever the clock says: a success of a time that came twice must not count twice.
 const VERSION_7: &str = "

@@ -269,8 +269,8 @@ impl Ledger for SqliteLedger {
         self.snapshot(read::latest)
     }
 
-    fn incident(&self, job: &JobName) -> Result<Option<Incident>, LedgerError> {
-        self.snapshot(|connection| read::incident_of(connection, job.as_str()))
+    fn incidents_of(&self, job: &JobName) -> Result<Vec<Incident>, LedgerError> {
+        self.snapshot(|connection| read::incidents_of(connection, job.as_str()))
     }
 
     fn notices(&self) -> Result<Vec<Notice>, LedgerError> {

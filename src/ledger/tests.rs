@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::conformance::{self, at, claim, claimed, finished, owner};
 use super::*;
-use crate::model::{Channel, Outcome};
+use crate::model::{Channel, Outcome, Severity};
 
 fn open(path: &Path) -> SqliteLedger {
     SqliteLedger::open(path, owner("daemon"), "web1").unwrap()
@@ -83,9 +83,9 @@ fn what_cannot_be_opened_says_why() {
     check(
         &|| {
             drop(open(&path));
-            sql("PRAGMA user_version = 8");
+            sql("PRAGMA user_version = 9");
         },
-        "the ledger is of a later version (8; this program knows 7): use the newer program",
+        "the ledger is of a later version (9; this program knows 8): use the newer program",
     );
     check(&|| std::fs::create_dir(&path).unwrap(), "the ledger can't be opened: it is a directory");
     check(
@@ -262,6 +262,7 @@ const OF_OTHER_VERSIONS: &[(&str, i64)] = &[
     ("ledger-v4.db", 4),
     ("ledger-v5.db", 5),
     ("ledger-v6.db", 5),
+    ("ledger-v7.db", 5),
 ];
 
 /// A copy of such a file, which may be written.
@@ -311,7 +312,7 @@ fn all_that_version_5_held_is_read_before_and_after_it_is_brought_up() {
     check_what_version_5_held(&SqliteLedger::open_read_only(&path).unwrap());
     assert_eq!(version(), 5);
     check_what_version_5_held(&open(&path));
-    assert_eq!(version(), 7);
+    assert_eq!(version(), 8);
     check_what_version_5_held(&open(&path));
 }
 
@@ -383,9 +384,12 @@ fn check_what_version_5_held(ledger: &SqliteLedger) {
     let past = ledger.past().unwrap();
     let [incident] = &past.incidents[..] else { panic!("{:?}", past.incidents) };
     assert_eq!(
-        (incident.job.as_str(), incident.run, incident.failures, incident.told),
-        ("certificates", RunId(4), 2, true)
+        (incident.job.as_str(), incident.run, incident.failures, incident.told_at),
+        ("certificates", RunId(4), 2, Some(incident.opened_at))
     );
+    assert_eq!((incident.check.as_deref(), incident.severity), (None, Severity::Critical));
+    assert_eq!(incident.openings, [incident.opened_at]);
+    assert_eq!((incident.flapping, incident.closed_at), (false, None));
     let [notice] = &ledger.notices().unwrap()[..] else { panic!() };
     assert_eq!(
         (notice.id.as_str(), notice.contact.as_str(), notice.channel),

@@ -8,7 +8,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Lost, SetAside};
-use crate::model::{Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, SkipReason, Trigger};
+use crate::model::{
+    Channel, JobName, NoticeKind, Outcome, Report, RunId, RunRecord, Severity, SkipReason, Trigger,
+};
 use crate::schedule::{Schedule, recorded};
 
 /// Who executes a run: enough to tell later whether that process still lives.
@@ -123,10 +125,12 @@ pub enum Write {
     Resume {
         job: Option<JobName>,
     },
-    /// Opens the incident of its job, or replaces it.
+    /// Opens the incident of its job and check, or replaces it.
     Incident(Incident),
-    IncidentClosed {
+    /// It is forgotten.
+    IncidentGone {
         job: JobName,
+        check: Option<String>,
     },
     /// Somebody is to be told. One that is there already, by its `id`, stays as it is.
     Notice(Notice),
@@ -136,18 +140,48 @@ pub enum Write {
     },
 }
 
-/// A job that is failing now.
+/// A job that is failing, or one check of a job; kept for a while after its end, in case it comes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
     pub job: JobName,
+    /// The check of that job; none: the job itself.
+    pub check: Option<String>,
+    pub severity: Severity,
     /// When the first run of it ended.
     pub opened_at: Timestamp,
     /// That run.
     pub run: RunId,
     /// Runs that have failed since, the first one included.
     pub failures: u64,
-    /// Somebody was to be told of it.
-    pub told: bool,
+    /// Why the newest of them failed.
+    pub reason: Option<String>,
+    /// When somebody was last told that it fails; none: nobody was.
+    pub told_at: Option<Timestamp>,
+    /// When it opened of late, oldest first; this time is the last.
+    pub openings: Vec<Timestamp>,
+    /// It comes and goes: nobody is told of that until it is steady.
+    pub flapping: bool,
+    /// When it ended; none: it is open.
+    pub closed_at: Option<Timestamp>,
+}
+
+impl Incident {
+    /// That of a job, as its first failure opens it; nobody was told yet.
+    pub fn of_job(job: JobName, run: RunId, opened_at: Timestamp) -> Self {
+        Self {
+            job,
+            check: None,
+            severity: Severity::Critical,
+            opened_at,
+            run,
+            failures: 1,
+            reason: None,
+            told_at: None,
+            openings: vec![opened_at],
+            flapping: false,
+            closed_at: None,
+        }
+    }
 }
 
 /// What one contact is still to be told by one channel.

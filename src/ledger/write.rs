@@ -140,15 +140,11 @@ fn change_one(connection: &Connection, change: &Write) -> Result<()> {
             let name = job.as_ref().map_or("", |job| job.as_str());
             connection.prepare_cached("DELETE FROM pauses WHERE job = ?1")?.execute([name])?;
         }
-        Write::Incident(Incident { job, opened_at, run, failures, told }) => {
+        Write::Incident(incident) => open_incident(connection, incident)?,
+        Write::IncidentGone { job, check } => {
             connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO incidents (job, opened_at, run, failures, told) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![job.as_str(), micros(*opened_at), run.0, failures.cast_signed(), told])?;
-        }
-        Write::IncidentClosed { job } => {
-            connection.prepare_cached("DELETE FROM incidents WHERE job = ?1")?.execute([job.as_str()])?;
+                .prepare_cached("DELETE FROM incidents WHERE job = ?1 AND check_name = ?2")?
+                .execute([job.as_str(), check.as_deref().unwrap_or_default()])?;
         }
         Write::Notice(notice) => {
             connection
@@ -202,6 +198,30 @@ pub(super) fn owner_id(connection: &Connection, owner: &Owner) -> Result<i64> {
         .prepare_cached("INSERT INTO owners (role, boot, pid, start_time) VALUES (?1, ?2, ?3, ?4)")?
         .execute(key)?;
     Ok(connection.last_insert_rowid())
+}
+
+fn open_incident(connection: &Connection, incident: &Incident) -> Result<()> {
+    let openings: Vec<i64> = incident.openings.iter().copied().map(micros).collect();
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO incidents (job, check_name, severity, opened_at, run, failures, reason, told_at,
+                                               openings, flapping, closed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            incident.job.as_str(),
+            incident.check.as_deref().unwrap_or_default(),
+            incident.severity.word(),
+            micros(incident.opened_at),
+            incident.run.0,
+            incident.failures.cast_signed(),
+            incident.reason,
+            incident.told_at.map(micros),
+            as_json(&openings),
+            incident.flapping,
+            incident.closed_at.map(micros),
+        ])?;
+    Ok(())
 }
 
 pub(super) fn micros(at: Timestamp) -> i64 {

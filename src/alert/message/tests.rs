@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::Incident;
-use crate::model::{Channel, JobName, RunId};
+use crate::model::{Channel, CheckState, Checked, Finding, JobName, RunId, Severity};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -20,13 +20,9 @@ fn notice(kind: NoticeKind) -> Notice {
 }
 
 fn story(outcome: Outcome, failures: u64) -> Story {
-    let incident = Incident {
-        job: JobName::new("db-backup").unwrap(),
-        opened_at: at("2026-11-22T23:01:00Z"),
-        run: RunId(812),
-        failures,
-        told: true,
-    };
+    let first = at("2026-11-22T23:01:00Z");
+    let incident = Incident::of_job(JobName::new("db-backup").unwrap(), RunId(812), first);
+    let incident = Incident { failures, told_at: Some(first), ..incident };
     Story::new("web1", &incident, outcome, at("2026-11-22T23:01:00.5Z"))
 }
 
@@ -74,7 +70,7 @@ What to type next:
   punk-eco-sched logs db-backup --run 812
   punk-eco-sched run-now db-backup
 
-Nothing more is sent while it goes on failing; its recovery will be told.
+Further failures are not told, but for a reminder now and then; its recovery will be.
 ";
     assert_eq!(text, expected);
     assert_eq!(
@@ -93,6 +89,7 @@ Nothing more is sent while it goes on failing; its recovery will be told.
             "since": "2026-11-22T23:01:00Z",
             "failures": 1,
             "findings": [{ "severity": "warning", "message": "the disk is nearly full" }],
+            "checks": [],
             "log": ["23:00:00 stderr| FATAL: no"],
             "next": [
                 "punk-eco-sched show 812",
@@ -154,4 +151,77 @@ fn a_job_that_says_much_is_cut() {
     assert!(text.len() < 20_000, "{}", text.len());
     assert!(text.contains("\n  and 980 more\n"), "{text}");
     assert!(text.starts_with("db-backup failed on web1.\n\\x1b[31mxxx"), "{text}");
+}
+
+fn checked(name: &str, severity: Severity, because_of: Option<&str>) -> Checked {
+    let because_of = because_of.map(str::to_owned);
+    Checked {
+        name: name.into(),
+        state: CheckState::Failing,
+        severity,
+        text: format!("{name} is bad"),
+        because_of,
+    }
+}
+
+#[test]
+fn checks_that_begin_to_fail_in_one_run_are_one_message() {
+    let seen = [
+        checked("db", Severity::Critical, None),
+        checked("disk /", Severity::Warning, None),
+        checked("page", Severity::Critical, Some("db")),
+    ];
+    let monitoring = JobName::new("monitoring").unwrap();
+    let incident = |name: &str, severity, failures| Incident {
+        check: Some(name.into()),
+        severity,
+        failures,
+        ..Incident::of_job(monitoring.clone(), RunId(812), at("2026-11-22T23:01:00Z"))
+    };
+    let both = [incident("db", Severity::Critical, 1), incident("disk /", Severity::Warning, 2)];
+    let of = |kind| Notice { job: monitoring.clone(), ..notice(kind) };
+    let told = |incidents: &[Incident]| story(Outcome::Failed, 1).about(incidents, &seen);
+    let (subject, text, json) = message(&of(NoticeKind::Failed), &told(&both), &[]);
+    assert_eq!(subject, "[punk-eco-sched] monitoring: 2 checks fail on web1");
+    assert_eq!(
+        text,
+        "\
+monitoring: 2 checks fail on web1.
+
+  run       812
+  at        2026-11-23 00:01:00+01:00
+
+  db: db is bad
+    since 2026-11-23 00:01:00+01:00
+    therefore also: page
+  disk / (warning): disk / is bad
+    since 2026-11-23 00:01:00+01:00, in 2 runs
+
+What to type next:
+
+  punk-eco-sched show 812
+  punk-eco-sched logs monitoring --run 812
+  punk-eco-sched run-now monitoring
+
+Further failures are not told, but for a reminder now and then; its recovery will be.
+"
+    );
+    assert_eq!(json["checks"][0]["name"], "db");
+    assert_eq!(json["checks"][0]["consequences"], serde_json::json!(["page"]));
+    let subject = |kind, incidents: &[Incident]| message(&of(kind), &told(incidents), &[]).0;
+    assert_eq!(subject(NoticeKind::Failed, &both[..1]), "[punk-eco-sched] monitoring: db fails on web1");
+    assert_eq!(
+        subject(NoticeKind::Reminder, &both),
+        "[punk-eco-sched] monitoring: 2 checks still fail on web1"
+    );
+    assert_eq!(
+        subject(NoticeKind::Recovered, &both[1..]),
+        "[punk-eco-sched] monitoring: disk / recovered on web1"
+    );
+    assert_eq!(
+        subject(NoticeKind::Flapping, &both[..1]),
+        "[punk-eco-sched] monitoring: db fails and recovers by turns on web1"
+    );
+    let (_, text, _) = message(&of(NoticeKind::Recovered), &told(&both[1..]), &[]);
+    assert!(text.contains("\n    it failed in 2 runs, since 2026-11-23 00:01:00+01:00\n"), "{text}");
 }

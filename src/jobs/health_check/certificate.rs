@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::certificates;
 use crate::host::tls::Endpoint;
@@ -22,7 +23,7 @@ use crate::units::HumanDuration;
 /// Of connecting, and again of the handshake.
 const LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
     /// The server that shows it: `NAME:PORT`, whose name is asked for, `ADDRESS:PORT` or `[ADDRESS]:PORT`.
@@ -36,6 +37,9 @@ pub(super) struct Certificate {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn two_weeks() -> HumanDuration {
@@ -50,7 +54,7 @@ impl Check for Certificate {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

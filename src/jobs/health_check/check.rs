@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::CheckSeverity;
-use crate::document::Invalid;
-use crate::jobs::{HostContext, JobContext, Lack};
+use super::recent::Tolerance;
+use crate::document::{Invalid, JobRef};
+use crate::jobs::{HostContext, JobContext, Kept, Lack};
 
 /// One thing to look at.
 #[async_trait]
@@ -22,6 +23,14 @@ pub(super) trait Check: Debug + Send + Sync {
         vec![]
     }
 
+    /// The job on whose backups it looks.
+    fn works_on(&self) -> Option<&JobRef> {
+        None
+    }
+
+    /// Where that job keeps them.
+    fn hand(&mut self, _kept: Kept) {}
+
     /// Looks, once. Must end by itself, whatever it looks at: each check has its own bound in time.
     async fn look(&self, ctx: &JobContext) -> Measured;
 
@@ -31,11 +40,12 @@ pub(super) trait Check: Debug + Send + Sync {
     }
 }
 
-/// What every check may say of itself; both also stand beside the check's key.
+/// What every check may say of itself; each also stands beside the check's key.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Common<'a> {
     pub(super) name: Option<&'a String>,
     pub(super) severity: Option<CheckSeverity>,
+    pub(super) tolerance: Option<Tolerance>,
 }
 
 /// What came of a look.
@@ -56,6 +66,8 @@ pub(super) enum State {
     Failing,
     /// It can't be told: what was to be looked at doesn't let itself be measured. No better than failing.
     Unknown,
+    /// There is too little to judge by, as of a site without visitors. Neither good nor bad.
+    TooLittle,
 }
 
 impl State {
@@ -63,7 +75,7 @@ impl State {
         match self {
             Self::Ok => "ok",
             Self::Failing => "failing",
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::TooLittle => "unknown",
         }
     }
 }
@@ -76,6 +88,10 @@ impl Measured {
 
     pub(super) fn unknown(text: impl Into<String>) -> Self {
         Self { state: State::Unknown, ..Self::of(false, text) }
+    }
+
+    pub(super) fn too_little(text: impl Into<String>) -> Self {
+        Self { state: State::TooLittle, ..Self::of(true, text) }
     }
 
     /// With the numbers behind the text.

@@ -11,6 +11,7 @@ use tokio::net::unix::pipe;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Running, Status, find_program, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};
@@ -25,7 +26,7 @@ const TAIL: usize = 4096;
 const LINES: usize = 3;
 const SHOWN: usize = 500;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Command {
     /// The program and its arguments, started without a shell; exit code 0 means that all is well.
@@ -37,6 +38,9 @@ pub(super) struct Command {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn thirty_seconds() -> HumanDuration {
@@ -50,7 +54,7 @@ impl Check for Command {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::{Invalid, nearest};
 use crate::host::docker::{Docker, DockerError};
 use crate::jobs::{HostContext, JobContext, Lack};
@@ -17,7 +18,7 @@ use crate::units::HumanDuration;
 /// The engine answers within milliseconds, for all of them together.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Containers {
     /// The Compose project: `name:` of its file, `-p`, or the name of its folder.
@@ -29,6 +30,9 @@ pub(super) struct Containers {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 #[async_trait]
@@ -38,7 +42,7 @@ impl Check for Containers {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use super::samples::{Kept, Sample, Samples};
 use crate::document::Invalid;
 use crate::host::load::CpuTimes;
@@ -24,7 +25,7 @@ const OWN: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cpu {
     /// The busy share of all cores together must be below this. Waiting for a disk isn't busy; time that the
@@ -38,6 +39,9 @@ pub(super) struct Cpu {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn eighty_percent() -> Percent {
@@ -55,7 +59,7 @@ impl Check for Cpu {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

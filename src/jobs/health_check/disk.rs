@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::files::Usage;
 use crate::jobs::{HostContext, JobContext, Lack};
@@ -21,7 +22,7 @@ use crate::units::{HumanDuration, Percent, Size};
 /// A file system of this machine answers in microseconds; one of a dead server never does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Disk {
     /// Anything on the file system.
@@ -37,6 +38,9 @@ pub(super) struct Disk {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn root() -> PathBuf {
@@ -58,7 +62,7 @@ impl Check for Disk {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::http::{Answer, Redirects, Request, Target};
 use crate::host::secret::{ExposeSecret, SecretText};
@@ -26,7 +27,7 @@ const REDIRECTS: usize = 10;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     /// Where to ask, of http or https; may hold `${env:…}`, `${file:…}` and `${credential:…}`.
@@ -47,6 +48,9 @@ pub(super) struct Http {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn ok() -> Vec<u16> {
@@ -64,7 +68,7 @@ impl Check for Http {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

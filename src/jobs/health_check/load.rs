@@ -6,11 +6,12 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::load::LoadAverage;
 use crate::jobs::JobContext;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Load {
     /// The load average over five minutes, divided by the cores of the machine, must be below this.
@@ -20,6 +21,9 @@ pub(super) struct Load {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn one() -> f64 {
@@ -33,7 +37,7 @@ impl Check for Load {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -6,11 +6,12 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured, rounded, shown};
+use super::recent::Tolerance;
 use crate::host::load::Memory as Reading;
 use crate::jobs::JobContext;
 use crate::units::{Percent, Size};
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Memory {
     /// The share in use must be below this. In use is what isn't available: caches that can be dropped don't count.
@@ -20,6 +21,9 @@ pub(super) struct Memory {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn eighty_percent() -> Percent {
@@ -33,7 +37,7 @@ impl Check for Memory {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     async fn look(&self, _ctx: &JobContext) -> Measured {

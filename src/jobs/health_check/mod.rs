@@ -4,6 +4,9 @@
 //! A check is one file here: a struct of options and [`Check::look`]. This file owns their list, their running side by
 //! side, and the verdict.
 
+mod access_log;
+mod backup;
+mod causes;
 mod certificate;
 mod check;
 mod command;
@@ -11,38 +14,42 @@ mod containers;
 mod cpu;
 mod disk;
 mod http;
+mod kept;
 mod load;
 mod memory;
 mod network;
 mod postgres;
+mod recent;
 mod samples;
 mod service;
 mod tcp;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 
-use self::check::{Check, Measured, State};
-use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
-use crate::document::Invalid;
-use crate::model::{Finding, Report, Severity};
+use self::causes::Node;
+use self::check::{Check, Measured};
+use self::recent::{Recent, Tolerance};
+use self::verdict::{Judged, Look, Standing, judge, verdict};
+use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
+use crate::document::{Invalid, JobRef};
+use crate::model::{CheckState, Report, Severity};
 
-/// Failed checks that the summary names; the findings name all of them.
-const NAMED: usize = 3;
 /// Looks that are under way at once, so that no number of checks is too many; sockets have a bound of their own.
 const AT_ONCE: usize = 1000;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// What is looked at, side by side.
@@ -53,20 +60,34 @@ pub struct HealthCheck {
 /// The one table of checks: adding one is a file beside this one and a line here.
 macro_rules! checks {
     ($($(#[$doc:meta])* $key:ident: $options:ty,)+) => {
-        /// One check: exactly one key that says what is looked at, and how much it matters.
-        #[derive(Debug, Deserialize, JsonSchema)]
+        /// One check: exactly one key that says what is looked at, and how much it matters when.
+        #[derive(Clone, Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         struct Entry {
             /// How findings and alerts call the check; default: what it looks at.
             name: Option<String>,
             /// A failing check that is `critical` fails the run; one that is a `warning` is a finding. Default: critical.
             severity: Option<CheckSeverity>,
+            /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+            #[serde(rename = "for")]
+            tolerance: Option<Tolerance>,
+            /// The checks whose failure explains this one's, which is then not told on its own; default: for what is
+            /// served the services, containers and databases of the list. [] is none.
+            because_of: Option<Vec<String>>,
             $($(#[$doc])* #[serde(default, deserialize_with = "with_defaults")] $key: Option<$options>,)+
         }
 
         const NAMES: &[&str] = &[$(stringify!($key)),+];
 
         impl Entry {
+            fn all_mut(&mut self) -> Vec<&mut dyn Check> {
+                let mut all: Vec<&mut dyn Check> = vec![];
+                $(if let Some(options) = &mut self.$key {
+                    all.push(options);
+                })+
+                all
+            }
+
             fn all(&self) -> Vec<(&'static str, &dyn Check)> {
                 let mut all: Vec<(&'static str, &dyn Check)> = vec![];
                 $(if let Some(options) = &self.$key {
@@ -101,6 +122,10 @@ checks! {
     command: command::Command,
     /// A certificate, served or in a file, is valid for long enough.
     certificate: certificate::Certificate,
+    /// What a web server's log says of the last minutes: errors, and how long requests took.
+    access_log: access_log::AccessLog,
+    /// The newest backup of a job is young enough, and proven.
+    backup: backup::Backup,
 }
 
 /// `- memory:` asks for its defaults, as `certbot_renew:` does, and is no missing check.
@@ -163,6 +188,11 @@ impl Entry {
         self.severity.or(common).unwrap_or_default()
     }
 
+    fn tolerance(&self) -> Tolerance {
+        let common = self.one().and_then(|(_, check)| check.common().tolerance);
+        self.tolerance.or(common).unwrap_or_default()
+    }
+
     fn invalid(&self, at: usize) -> Vec<Invalid> {
         let say = |key: String, message: String, hint: Option<String>| vec![Invalid { key, message, hint }];
         let all = self.all();
@@ -197,6 +227,7 @@ impl Entry {
         for (key, twice) in [
             ("name", self.name.is_some() && common.name.is_some()),
             ("severity", self.severity.is_some() && common.severity.is_some()),
+            ("for", self.tolerance.is_some() && common.tolerance.is_some()),
         ] {
             if twice {
                 let message = format!("`{key}` stands beside `{kind}` and within it");
@@ -231,11 +262,43 @@ impl KindOptions for HealthCheck {
                 found.push(Invalid { key: format!("checks.{at}"), message, hint });
             }
         }
+        found.extend(self.wrong_causes());
         found
     }
 }
 
 impl HealthCheck {
+    fn wrong_causes(&self) -> Vec<Invalid> {
+        let names = self.names();
+        let mut found = vec![];
+        for (at, entry) in self.checks.iter().enumerate() {
+            for (place, name) in entry.because_of.iter().flatten().enumerate() {
+                if !names.contains(name) {
+                    let message = format!("there is no check called `{name}`");
+                    let hint = Some(format!("the checks are: {}", names.join(", ")));
+                    found.push(Invalid { key: format!("checks.{at}.because_of.{place}"), message, hint });
+                }
+            }
+        }
+        let circle = if found.is_empty() { causes::circle(&self.nodes(&names, |_| true)) } else { None };
+        found.extend(circle.map(|at| {
+            let message = format!("`{}` would be explained by itself in the end", names[at]);
+            let hint = Some("nobody would be told of it: leave one of the names out".to_owned());
+            Invalid { key: format!("checks.{at}.because_of"), message, hint }
+        }));
+        found
+    }
+
+    fn nodes<'a>(&'a self, names: &'a [String], fails: impl Fn(usize) -> bool) -> Vec<Node<'a>> {
+        let node = |(at, (entry, name)): (usize, (&'a Entry, &'a String))| Node {
+            name,
+            kind: entry.one().map_or("", |(kind, _)| kind),
+            fails: fails(at),
+            because_of: entry.because_of.as_deref(),
+        };
+        std::iter::zip(&self.checks, names).enumerate().map(node).collect()
+    }
+
     /// What each is called. The same thing may be looked at twice, say with a threshold to warn at and one to fail at:
     /// the second is then `disk / (2)`.
     fn names(&self) -> Vec<String> {
@@ -286,12 +349,12 @@ impl Job for HealthCheck {
                 () = ctx.cancel.cancelled() => break true,
             }
         };
-        let line =
-            |one: &Looked<'_>| format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text);
-        // In one write: a hundred of them cost as much as a few checks.
-        let lines: Vec<String> = looked.iter().flatten().map(line).collect();
-        ctx.log.note(ctx.clock.now(), &lines.join("\n"));
         if stopped {
+            let line = |one: &Looked<'_>| {
+                format!("{:<8}{}: {}", one.measured.state.word(), one.name, one.measured.text)
+            };
+            let lines: Vec<String> = looked.iter().flatten().map(line).collect();
+            ctx.log.note(ctx.clock.now(), &lines.join("\n"));
             let missing = names.iter().zip(&looked).filter(|(_, one)| one.is_none());
             let missing: Vec<&str> = missing.map(|(name, _)| name.as_str()).collect();
             let text = format!("stopped before these had a result: {}", missing.join(", "));
@@ -299,7 +362,15 @@ impl Job for HealthCheck {
             ctx.log.note(ctx.clock.now(), &text);
             return Err(JobError::Retryable(anyhow::Error::msg(text)));
         }
-        verdict(&looked.into_iter().flatten().collect::<Vec<_>>())
+        let looked: Vec<Looked<'_>> = looked.into_iter().flatten().collect();
+        let (states, problem) = self.remember(&looked, ctx).await;
+        let nodes =
+            self.nodes(&names, |at| states.get(at).is_some_and(|state| state.is(CheckState::Failing)));
+        let judged = judge(looked, states, &causes::explain(&nodes));
+        // In one write: a hundred of them cost as much as a few checks.
+        let lines: Vec<String> = judged.iter().map(Judged::line).chain(problem).collect();
+        ctx.log.note(ctx.clock.now(), &lines.join("\n"));
+        verdict(&judged)
     }
 
     async fn preflight(&self, ctx: &HostContext) -> Vec<Lack> {
@@ -311,6 +382,56 @@ impl Job for HealthCheck {
     fn can_dry_run(&self) -> bool {
         true
     }
+
+    fn works_on(&self) -> Vec<(String, &JobRef)> {
+        let mut found = vec![];
+        for (at, entry) in self.checks.iter().enumerate() {
+            if let Some((kind, check)) = entry.one()
+                && let Some(of) = check.works_on()
+            {
+                found.push((format!("checks.{at}.{kind}.of"), of));
+            }
+        }
+        found
+    }
+
+    fn handed(&self, kept: &BTreeMap<String, Kept>) -> Option<Arc<dyn Job>> {
+        let mut told = self.clone();
+        let mut is_any = false;
+        for check in told.checks.iter_mut().flat_map(Entry::all_mut) {
+            if let Some(kept) = check.works_on().and_then(|of| kept.get(&**of)) {
+                is_any = true;
+                check.hand(kept.clone());
+            }
+        }
+        is_any.then(|| Arc::new(told) as Arc<dyn Job>)
+    }
+}
+
+impl HealthCheck {
+    /// What each look makes of its check, with those before it; and why they could not be remembered.
+    async fn remember(&self, looked: &[Looked<'_>], ctx: &JobContext) -> (Vec<Standing>, Option<String>) {
+        let look = |one: &Looked<'_>| Look {
+            name: one.name.clone(),
+            tolerance: one.entry.tolerance(),
+            state: one.measured.state,
+        };
+        let looks: Vec<Look> = looked.iter().map(look).collect();
+        if looks.iter().all(|look| look.tolerance.is_one()) {
+            return (looks.iter().map(Standing::at_once).collect(), None);
+        }
+        let (path, dry_run) = (Recent::path(&ctx.state, &ctx.job), ctx.dry_run);
+        let remembered = tokio::task::spawn_blocking({
+            let looks = looks.clone();
+            move || verdict::remember(path, &looks, dry_run)
+        });
+        remembered.await.unwrap_or_else(|error| {
+            (
+                looks.iter().map(Standing::at_once).collect(),
+                Some(format!("earlier looks are not counted: {error}")),
+            )
+        })
+    }
 }
 
 /// A check with a bug in it must not take the others' results along.
@@ -320,40 +441,4 @@ async fn caught(look: impl Future<Output = Measured> + Send) -> Measured {
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Measured::of(false, format!("a bug: the check panicked: {words}"))
     })
-}
-
-fn verdict(looked: &[Looked<'_>]) -> Result<Report, JobError> {
-    let bad: Vec<&Looked<'_>> = looked.iter().filter(|one| one.measured.state != State::Ok).collect();
-    let critical = bad.iter().filter(|one| one.entry.severity() == CheckSeverity::Critical).count();
-    let named: Vec<String> =
-        bad.iter().take(NAMED).map(|one| format!("{}: {}", one.name, one.measured.text)).collect();
-    let more = bad.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let checks = looked.len();
-    let plural = if checks == 1 { "" } else { "s" };
-    let summary = match bad.len() {
-        0 if checks == 1 => "the check is fine".to_owned(),
-        0 => format!("all {checks} checks are fine"),
-        failed => format!("{failed} of {checks} check{plural} failed: {}{more}", named.join("; ")),
-    };
-    let results: Vec<serde_json::Value> = looked
-        .iter()
-        .map(|one| {
-            json!({
-                "name": one.name, "check": one.kind, "state": one.measured.state.word(),
-                "severity": Severity::from(one.entry.severity()), "value": one.measured.value,
-                "threshold": one.measured.threshold, "message": one.measured.text,
-            })
-        })
-        .collect();
-    let mut report =
-        Report::new(summary).fact("checks", checks).fact("failed", bad.len()).fact("results", results);
-    report.findings = bad
-        .iter()
-        .map(|one| Finding {
-            severity: one.entry.severity().into(),
-            message: format!("{}: {}", one.name, one.measured.text),
-        })
-        .collect();
-    if critical > 0 { Err(JobError::Found(Box::new(report))) } else { Ok(report) }
 }

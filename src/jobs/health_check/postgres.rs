@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
 use super::network::took;
+use super::recent::Tolerance;
 use crate::clock::Clock;
 use crate::document::ConnectionName;
 use crate::host::docker::Docker;
@@ -20,7 +21,7 @@ use crate::units::HumanDuration;
 /// Of Docker, the container and the server together.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Postgres {
     /// Which of the connections under `postgres:` is tried.
@@ -29,6 +30,9 @@ pub(super) struct Postgres {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 #[async_trait]
@@ -38,7 +42,7 @@ impl Check for Postgres {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     async fn look(&self, ctx: &JobContext) -> Measured {

@@ -2,31 +2,19 @@
 //!
 //! They are worth nothing after a reboot, so that nothing here waits for the disk.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::host::files::open_directory;
+use super::kept::{FOLDER, Held, lock, read, replace};
 use crate::host::load::CpuTimes;
 use crate::host::procfs;
 use crate::model::JobName;
 use crate::units::HumanDuration;
 
-const FOLDER: &str = "health_check";
 /// Samples are at least this part of their time apart: a job that runs each second leaves no more of them.
 const PARTS: u32 = 60;
-/// A file beyond this is none of ours.
-const LARGEST: u64 = 1 << 20;
-/// For the other process that has the files for the moment that a write takes. flock(2) waits without a limit or not at
-/// all: a thread that waits in it could not be called back from a holder that hangs, and each run would leave another.
-const TRIES: u32 = 20;
-const NEXT_TRY: Duration = Duration::from_millis(10);
-
 /// The counters at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -48,9 +36,6 @@ pub(super) struct Kept {
     pub(super) problem: Option<String>,
     pub(super) held: Held,
 }
-
-/// The folder of the samples, locked: two runs at once must not lose each other's.
-pub(super) struct Held(#[expect(dead_code, reason = "the lock goes with the descriptor")] OwnedFd);
 
 /// How they are written: times in milliseconds since boot, each with the busy ticks and all ticks.
 #[derive(Serialize, Deserialize)]
@@ -74,7 +59,7 @@ impl Samples {
             format!("{}: {error}: the next run will have nothing to compare with", folder.display())
         })?;
         let boot = procfs::boot_id();
-        let (samples, problem) = match read(path) {
+        let (samples, problem) = match read::<Written>(path) {
             Ok(Some(written)) if written.boot == boot => (of_written(&written), None),
             Ok(_) => (vec![], None),
             Err(error) => (vec![], Some(format!("{}: {error}: begun anew", path.display()))),
@@ -109,48 +94,15 @@ impl Samples {
     ///
     /// # Errors
     /// Where that fails, as on a full disk: the old one stays.
-    pub(super) fn write(&self, path: &Path, _held: &Held) -> Result<(), String> {
+    pub(super) fn write(&self, path: &Path, held: &Held) -> Result<(), String> {
         let samples = self.samples.iter().map(|sample| {
             let milliseconds = u64::try_from(sample.at.as_millis()).unwrap_or(u64::MAX);
             (milliseconds, sample.times.busy, sample.times.total)
         });
         let written = Written { boot: self.boot.clone(), samples: samples.collect() };
-        let partial = path.with_extension("partial");
-        let replaced = serde_json::to_vec(&written)
-            .map_err(io::Error::from)
-            .and_then(|bytes| fs::write(&partial, bytes))
-            .and_then(|()| fs::rename(&partial, path));
-        replaced.map_err(|error| {
-            let _ = fs::remove_file(&partial);
-            format!("{}: {error}: this run's sample is not kept", path.display())
-        })
+        replace(path, &written, held)
+            .map_err(|error| format!("{}: {error}: this run's sample is not kept", path.display()))
     }
-}
-
-fn lock(folder: &Path) -> io::Result<Held> {
-    fs::create_dir_all(folder)?;
-    let folder = open_directory(folder)?;
-    for _ in 1..TRIES {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Held(folder)),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(NEXT_TRY),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::WouldBlock, "another process holds its lock"))
-}
-
-/// `None` where there is no file yet.
-fn read(path: &Path) -> io::Result<Option<Written>> {
-    use io::Read;
-
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut text = vec![];
-    file.take(LARGEST).read_to_end(&mut text)?;
-    Ok(Some(serde_json::from_slice(&text)?))
 }
 
 fn of_written(written: &Written) -> Vec<Sample> {
@@ -165,6 +117,8 @@ fn of_written(written: &Written) -> Vec<Sample> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const OVER: Duration = Duration::from_secs(300);

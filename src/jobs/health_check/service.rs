@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Status, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};
@@ -34,7 +35,7 @@ const SUFFIXES: &[&str] = &[
     "device",
 ];
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Service {
     /// The unit that must be active; `nginx` is `nginx.service`.
@@ -43,6 +44,9 @@ pub(super) struct Service {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 #[async_trait]
@@ -52,7 +56,7 @@ impl Check for Service {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn names_are_completed_as_systemctl_does_and_checked() {
-        let service = |unit: &str| Service { unit: unit.into(), name: None, severity: None };
+        let service = |unit: &str| Service { unit: unit.into(), name: None, severity: None, tolerance: None };
         let check = |unit: &str, expected: Result<&str, &str>| {
             let wrong = service(unit).invalid().into_iter().next().map(|invalid| invalid.message);
             let found = wrong.map_or_else(|| Ok(service(unit).unit()), Err);

@@ -12,12 +12,13 @@ use tokio::net::TcpStream;
 use super::CheckSeverity;
 use super::check::{Check, Common, Measured};
 use super::network::{no_time, took};
+use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::{names, sockets};
 use crate::jobs::JobContext;
 use crate::units::HumanDuration;
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tcp {
     /// `NAME:PORT`, `ADDRESS:PORT` or `[ADDRESS]:PORT`.
@@ -29,6 +30,9 @@ pub(super) struct Tcp {
     name: Option<String>,
     /// What a failure of the check is.
     severity: Option<CheckSeverity>,
+    /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
+    #[serde(rename = "for")]
+    tolerance: Option<Tolerance>,
 }
 
 fn three_seconds() -> HumanDuration {
@@ -42,7 +46,7 @@ impl Check for Tcp {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { name: self.name.as_ref(), severity: self.severity }
+        Common { name: self.name.as_ref(), severity: self.severity, tolerance: self.tolerance }
     }
 
     fn invalid(&self) -> Vec<Invalid> {

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::check::State;
 use super::*;
 use crate::document::from_text;
 
@@ -24,11 +25,25 @@ fn judged(states: [State; 3]) -> (bool, Report) {
             measured: Measured { state, ..Measured::of(true, text).against(12.5, 20.0) },
         })
         .collect();
-    match verdict(&looked) {
+    match whole(&job, looked) {
         Ok(report) => (true, report),
         Err(JobError::Found(report)) => (false, *report),
         Err(other) => panic!("{other}"),
     }
+}
+
+/// The verdict on looks of checks to which no look before counts.
+fn whole(job: &HealthCheck, looked: Vec<Looked<'_>>) -> Result<Report, JobError> {
+    let look = |one: &Looked<'_>| Look {
+        name: one.name.clone(),
+        tolerance: one.entry.tolerance(),
+        state: one.measured.state,
+    };
+    let standings: Vec<Standing> = looked.iter().map(|one| Standing::at_once(&look(one))).collect();
+    let names = job.names();
+    let nodes = job.nodes(&names, |at| standings[at].is(CheckState::Failing));
+    let causes = causes::explain(&nodes);
+    verdict(&judge(looked, standings, &causes))
 }
 
 fn findings(report: &Report) -> Vec<(Severity, &str)> {
@@ -63,11 +78,11 @@ fn the_report_has_a_result_for_each_check() {
     assert_eq!((&report.facts["checks"], &report.facts["failed"]), (&json!(3), &json!(2)));
     let expected = json!([
         {"name": "redis", "check": "tcp", "state": "ok", "severity": "critical", "value": 12.5, "threshold": 20.0,
-         "message": "connected in 1 ms"},
+         "message": "connected in 1 ms", "because_of": null},
         {"name": "disk /srv", "check": "disk", "state": "failing", "severity": "warning", "value": 12.5,
-         "threshold": 20.0, "message": "12.5 % free, asked for: 20 %"},
+         "threshold": 20.0, "message": "12.5 % free, asked for: 20 %", "because_of": null},
         {"name": "memory in use", "check": "memory", "state": "unknown", "severity": "critical", "value": 12.5,
-         "threshold": 20.0, "message": "the memory can't be measured"},
+         "threshold": 20.0, "message": "the memory can't be measured", "because_of": null},
     ]);
     assert_eq!(report.facts["results"], expected);
 }
@@ -82,7 +97,7 @@ fn a_long_list_of_failures_is_cut_in_the_summary_only() {
         name: entry.name(),
         measured: Measured::of(false, "full"),
     });
-    let Err(JobError::Found(report)) = verdict(&looked.collect::<Vec<_>>()) else { panic!() };
+    let Err(JobError::Found(report)) = whole(&job, looked.collect()) else { panic!() };
     assert_eq!(
         report.summary,
         "5 of 5 checks failed: disk /srv/0: full; disk /srv/1: full; disk /srv/2: full; and 2 more"

@@ -129,7 +129,7 @@ fn instant_of(write: &Write) -> Option<Timestamp> {
         | Write::Resume { .. }
         | Write::SetBack { .. }
         | Write::Incident(_)
-        | Write::IncidentClosed { .. }
+        | Write::IncidentGone { .. }
         | Write::NoticeDone { .. } => None,
     }
 }

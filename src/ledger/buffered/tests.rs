@@ -169,11 +169,8 @@ fn what_waited_is_written_as_if_nothing_had_been() {
                 .unwrap()[..3],
         );
         let waits = |job: &str| Incident {
-            job: JobName::new(job).unwrap(),
-            opened_at: at(5),
-            run: before[0],
             failures: 2,
-            told: false,
+            ..Incident::of_job(JobName::new(job).unwrap(), before[0], at(5))
         };
         ledger.apply(&[Write::Incident(waits("b")), Write::Incident(waits("c"))]).unwrap();
         full(true);
@@ -195,10 +192,10 @@ fn what_waited_is_written_as_if_nothing_had_been() {
         );
         let failing = |name: &str, run| {
             let job = JobName::new(name).unwrap();
-            Write::Incident(Incident { job, opened_at: at(70), run, failures: 1, told: true })
+            Write::Incident(Incident { told_at: Some(at(70)), ..Incident::of_job(job, run, at(70)) })
         };
         let end = finished(during[0], 70, Outcome::Failed);
-        let close = Write::IncidentClosed { job: JobName::new("c").unwrap() };
+        let close = Write::IncidentGone { job: JobName::new("c").unwrap(), check: None };
         ledger.apply(&[end, failing("a", during[0]), close, Write::Resume { job: a() }]).unwrap();
         let open: Vec<_> =
             ledger.past().unwrap().open.iter().map(|one| (one.record.run, one.queued)).collect();

@@ -1,6 +1,6 @@
 //! What is read back: history, the past, pauses, incidents, events; and what is dropped.
 
-use crate::model::{Channel, NoticeKind, Outcome, SkipReason, Trigger};
+use crate::model::{Channel, NoticeKind, Outcome, Severity, SkipReason, Trigger};
 use serde_json::json;
 
 use super::super::*;
@@ -237,10 +237,21 @@ pub(super) fn incidents_and_notices_stay_until_they_are_done<L: Ledger>(mut ledg
     let job = |name| JobName::new(name).unwrap();
     let incident = |name, failures| Incident {
         job: job(name),
+        check: None,
+        severity: Severity::Critical,
         opened_at: at(1),
         run: RunId(1),
         failures,
-        told: failures > 1,
+        reason: (failures > 1).then(|| "é".into()),
+        told_at: (failures > 1).then(|| at(2)),
+        openings: vec![at(-5), at(1)],
+        flapping: failures > 1,
+        closed_at: (failures > 1).then(|| at(3)),
+    };
+    let checked = |name, check: &str| Incident {
+        check: Some(check.into()),
+        severity: Severity::Warning,
+        ..incident(name, 1)
     };
     let notice = |id: &str, contact: &str| Notice {
         id: id.into(),
@@ -259,19 +270,23 @@ pub(super) fn incidents_and_notices_stay_until_they_are_done<L: Ledger>(mut ledg
             finished(run, 1, Outcome::Failed),
             Write::Incident(incident("b", 1)),
             Write::Incident(incident("a", 1)),
+            Write::Incident(checked("a", "disk /")),
+            Write::Incident(checked("a", "page")),
             Write::Notice(notice("z", "me")),
             Write::Notice(notice("y", "you")),
         ])
         .unwrap();
     // A change that is written twice is there once.
     ledger.apply(&[Write::Incident(incident("a", 2)), Write::Notice(notice("z", "other"))]).unwrap();
-    assert_eq!(ledger.past().unwrap().incidents, [incident("a", 2), incident("b", 1)]);
-    assert_eq!(ledger.incident(&job("a")).unwrap(), Some(incident("a", 2)));
+    let of_a = [incident("a", 2), checked("a", "disk /"), checked("a", "page")];
+    assert_eq!(ledger.past().unwrap().incidents, [&of_a[..], &[incident("b", 1)]].concat());
+    assert_eq!(ledger.incidents_of(&job("a")).unwrap(), of_a);
     assert_eq!(ledger.notices().unwrap(), [notice("z", "me"), notice("y", "you")]);
     let done = |id: &str| Write::NoticeDone { id: id.into() };
-    ledger.apply(&[done("z"), done("unknown"), Write::IncidentClosed { job: job("a") }]).unwrap();
-    assert_eq!(ledger.incident(&job("a")).unwrap(), None);
-    assert_eq!(ledger.past().unwrap().incidents, [incident("b", 1)]);
+    let gone = |check: Option<&str>| Write::IncidentGone { job: job("a"), check: check.map(str::to_owned) };
+    ledger.apply(&[done("z"), done("unknown"), gone(None), gone(Some("page"))]).unwrap();
+    assert_eq!(ledger.incidents_of(&job("a")).unwrap(), [checked("a", "disk /")]);
+    assert_eq!(ledger.past().unwrap().incidents, [checked("a", "disk /"), incident("b", 1)]);
     assert_eq!(ledger.notices().unwrap(), [notice("y", "you")]);
 }
 

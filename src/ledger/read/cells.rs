@@ -35,7 +35,7 @@ pub(super) fn json_or_empty<T: DeserializeOwned + Default>(row: &Row<'_>, index:
     }
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     index: usize,
     kind: Type,
     error: impl std::error::Error + Send + Sync + 'static,

@@ -2,6 +2,7 @@
 
 mod bad_nights;
 mod bad_servers;
+mod checks;
 mod ends;
 mod mail;
 
@@ -128,7 +129,7 @@ What to type next:
   punk-eco-sched logs backup --run 1
   punk-eco-sched run-now backup
 
-Nothing more is sent while it goes on failing; its recovery will be told."
+Further failures are not told, but for a reminder now and then; its recovery will be."
     );
     let recovered = without_times(mails[1]["text"].as_str().unwrap());
     assert_eq!(header(1, "Subject"), format!("[punk-eco-sched] backup recovered on {name}"));
@@ -137,7 +138,7 @@ Nothing more is sent while it goes on failing; its recovery will be told."
         "{recovered}"
     );
     assert!(recovered.contains("\n  done      exit code 0\n  run       5\n"), "{recovered}");
-    assert!(!recovered.contains("Nothing more is sent"), "{recovered}");
+    assert!(!recovered.contains("Further failures are not told"), "{recovered}");
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn each_job_is_told_to_its_own_contacts() {
         body,
         serde_json::json!({
             "event": "failed", "job": "secret", "host": name, "run": 2, "outcome": "failed",
-            "reason": "exit code 1", "attempts": 1, "failures": 1, "findings": [],
+            "reason": "exit code 1", "attempts": 1, "failures": 1, "findings": [], "checks": [],
             "next": ["punk-eco-sched show 2", "punk-eco-sched logs secret --run 2", "punk-eco-sched run-now secret"],
         })
     );

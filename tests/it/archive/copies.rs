@@ -72,7 +72,7 @@ async fn an_encrypted_archive_is_read_by_the_holder_of_the_key_alone() {
             let options: VerifyBackup = serde_json::from_value(options).unwrap();
             let directory = bench.path("archives");
             let kept = Kept { job: "db-backup".into(), directory, of: Backs::Files("media".into()) };
-            let ran = bench.run(&*options.handed(kept).unwrap()).await;
+            let ran = bench.run(&*options.handed(&[("db-backup".to_owned(), kept)].into()).unwrap()).await;
             assert_eq!(ran.is_ok(), proven, "{ran:?}");
         }
     }

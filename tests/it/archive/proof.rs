@@ -20,7 +20,7 @@ async fn prove(bench: &Bench) -> Result<Report, JobError> {
     let options: VerifyBackup = serde_json::from_value(json!({"of": "db-backup"})).unwrap();
     let directory = bench.path("archives");
     let kept = Kept { job: "db-backup".into(), directory, of: Backs::Files("media".into()) };
-    bench.run(&*options.handed(kept).unwrap()).await
+    bench.run(&*options.handed(&[("db-backup".to_owned(), kept)].into()).unwrap()).await
 }
 
 async fn prune(bench: &Bench) -> Report {

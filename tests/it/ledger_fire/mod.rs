@@ -395,7 +395,7 @@ fn a_trouble_that_is_over_when_the_next_daemon_starts_is_told_to_be_over() {
     let ledger = rusqlite::Connection::open(fire.host.path("state/ledger.db")).unwrap();
     ledger
         .execute(
-            "INSERT INTO incidents (job, opened_at, run, failures, told) VALUES ('_ledger', 0, 0, 1, 1)",
+            "INSERT INTO incidents VALUES ('_ledger', '', 'critical', 0, 0, 1, NULL, 0, '[0]', 0, NULL)",
             (),
         )
         .unwrap();
