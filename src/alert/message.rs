@@ -126,7 +126,7 @@ impl Message<'_> {
         text
     }
 
-    /// `monitoring: page fails on web1`, `monitoring: 3 checks recovered on web1`
+    /// `monitoring: page failed on web1`, `monitoring: 3 checks recovered on web1`
     fn headline_of_checks(&self) -> Option<String> {
         let Self { notice, story, .. } = self;
         let (subject, many) = match &story.checks[..] {
@@ -140,8 +140,7 @@ impl Message<'_> {
             (NoticeKind::Reminder, true) => "still fail",
             (NoticeKind::Flapping, false) => "fails and recovers by turns",
             (NoticeKind::Flapping, true) => "fail and recover by turns",
-            (_, false) => "fails",
-            (_, true) => "fail",
+            _ => "failed",
         };
         Some(format!("{}: {subject} {what} on {}", notice.job, story.host))
     }

@@ -182,11 +182,11 @@ fn checks_that_begin_to_fail_in_one_run_are_one_message() {
     let of = |kind| Notice { job: monitoring.clone(), ..notice(kind) };
     let told = |incidents: &[Incident]| story(Outcome::Failed, 1).about(incidents, &seen);
     let (subject, text, json) = message(&of(NoticeKind::Failed), &told(&both), &[]);
-    assert_eq!(subject, "[punk-eco-sched] monitoring: 2 checks fail on web1");
+    assert_eq!(subject, "[punk-eco-sched] monitoring: 2 checks failed on web1");
     assert_eq!(
         text,
         "\
-monitoring: 2 checks fail on web1.
+monitoring: 2 checks failed on web1.
 
   run       812
   at        2026-11-23 00:01:00+01:00
@@ -209,7 +209,7 @@ Further failures are not told, but for a reminder now and then; its recovery wil
     assert_eq!(json["checks"][0]["name"], "db");
     assert_eq!(json["checks"][0]["consequences"], serde_json::json!(["page"]));
     let subject = |kind, incidents: &[Incident]| message(&of(kind), &told(incidents), &[]).0;
-    assert_eq!(subject(NoticeKind::Failed, &both[..1]), "[punk-eco-sched] monitoring: db fails on web1");
+    assert_eq!(subject(NoticeKind::Failed, &both[..1]), "[punk-eco-sched] monitoring: db failed on web1");
     assert_eq!(
         subject(NoticeKind::Reminder, &both),
         "[punk-eco-sched] monitoring: 2 checks still fail on web1"

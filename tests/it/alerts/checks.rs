@@ -55,14 +55,14 @@ fn checks_have_incidents_of_their_own_over_restarts_and_pauses() {
     };
     let daemon = host.daemon();
     look(&[], 0, &[]);
-    look(&["db", "page"], 1, &["db fails"]);
+    look(&["db", "page"], 1, &["db failed"]);
     // The first bad look of three.
     look(&["db", "page", "slow"], 1, &[]);
     daemon.kill();
     let daemon = host.daemon();
-    look(&["db", "page", "slow"], 1, &["slow fails"]);
+    look(&["db", "page", "slow"], 1, &["slow failed"]);
     // The page outlives its cause.
-    look(&["page", "slow"], 1, &["db recovered", "page fails"]);
+    look(&["page", "slow"], 1, &["db recovered", "page failed"]);
     look(&["slow"], 0, &["page recovered"]);
     look(&[], 0, &[]);
     look(&[], 0, &["slow recovered"]);
@@ -70,7 +70,7 @@ fn checks_have_incidents_of_their_own_over_restarts_and_pauses() {
     assert!(host.cli(&["pause", "monitoring"]).status.success());
     look(&["db"], 1, &[]);
     assert!(host.cli(&["resume", "monitoring"]).status.success());
-    look(&["db"], 1, &["db fails"]);
+    look(&["db"], 1, &["db failed"]);
     let mails = smtp.mails();
     let text = mails[0]["text"].as_str().unwrap();
     assert!(text.contains("\n    therefore also: page\n"), "{text}");
