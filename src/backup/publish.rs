@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 
@@ -20,6 +21,9 @@ use super::names::{self, MANIFEST_SUFFIX};
 use crate::host::files::{self, Owner};
 
 const PARTIAL: &str = ".partial-";
+
+/// For whoever holds the folder's lock, which is for moments only.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder that backups are published in.
 pub struct Directory {
@@ -199,7 +203,7 @@ impl Directory {
     fn lock(&self) -> io::Result<OwnedFd> {
         // A lock belongs to an open file: each holder needs its own.
         let fd = rustix::fs::openat(&self.fd, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::fs::flock(&fd, FlockOperation::LockExclusive)?;
+        files::lock(&fd, PATIENCE)?;
         Ok(fd)
     }
 }

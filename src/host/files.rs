@@ -3,8 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, flock};
+use rustix::io::Errno;
+
+use crate::units::HumanDuration;
 
 /// Who owns a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +122,29 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
+/// Takes the lock (flock(2)) of an open file or folder, which goes with the descriptor; at most so long after another
+/// process, whose hands may be tied by a disk that hangs. flock waits without a limit or not at all: a thread that waits
+/// in it could not be called back, and each try would leave another.
+///
+/// # Errors
+/// `WouldBlock` where another process has it all that time.
+pub fn lock(file: impl AsFd, patience: Duration) -> io::Result<()> {
+    const NEXT_TRY: Duration = Duration::from_millis(10);
+    let mut left = patience;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if left.is_zero() => break,
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(NEXT_TRY.min(left)),
+            Err(error) => return Err(error.into()),
+        }
+        left = left.saturating_sub(NEXT_TRY);
+    }
+    let patience = HumanDuration(patience);
+    let message = format!("another process has held its lock for {patience}");
+    Err(io::Error::new(io::ErrorKind::WouldBlock, message))
+}
+
 /// Opens a folder, made with mode 0700 (and its parents as mkdir -p makes them) where it is missing. True: it was
 /// made.
 ///
@@ -200,5 +227,19 @@ mod tests {
         assert_eq!(free_share(900, 300, 200), 0.25);
         assert_eq!(free_share(100, 0, 0), 0.0);
         assert_eq!(free_share(0, 0, 0), 1.0);
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || open_directory(folder.path()).unwrap();
+        let (first, second) = (open(), open());
+        lock(&first, Duration::ZERO).unwrap();
+        let error = lock(&second, Duration::from_millis(30)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(error.to_string(), "another process has held its lock for 30ms");
+        let other = std::thread::spawn(move || lock(&second, Duration::from_secs(60)).unwrap());
+        drop(first);
+        other.join().unwrap();
     }
 }

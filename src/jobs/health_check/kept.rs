@@ -8,34 +8,25 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::files::open_directory;
+use crate::host::files;
 
 pub(super) const FOLDER: &str = "health_check";
 /// A file beyond this is none of ours.
 const LARGEST: u64 = 1 << 20;
-/// For the other process that has the files for the moment that a write takes. flock(2) waits without a limit or not at
-/// all: a thread that waits in it could not be called back from a holder that hangs, and each run would leave another.
-const TRIES: u32 = 20;
-const NEXT_TRY: Duration = Duration::from_millis(10);
+/// For the other process that has the files for the moment that a write takes.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The folder, locked: two runs at once must not lose each other's.
 pub(super) struct Held(#[expect(dead_code, reason = "the lock goes with the descriptor")] OwnedFd);
 
 pub(super) fn lock(folder: &Path) -> io::Result<Held> {
     fs::create_dir_all(folder)?;
-    let folder = open_directory(folder)?;
-    for _ in 1..TRIES {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Held(folder)),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(NEXT_TRY),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::WouldBlock, "another process holds its lock"))
+    let folder = files::open_directory(folder)?;
+    files::lock(&folder, PATIENCE)?;
+    Ok(Held(folder))
 }
 
 /// `None` where there is no file yet.

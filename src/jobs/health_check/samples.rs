@@ -210,7 +210,7 @@ mod tests {
         let path = folder.path().join("health_check/monitoring.cpu-5m.json");
         let held = Samples::begin(&path).unwrap();
         let refused = Samples::begin(&path).err().unwrap();
-        assert!(refused.contains("another process holds its lock"), "{refused}");
+        assert!(refused.contains("another process has held its lock for 200ms"), "{refused}");
         drop(held);
         assert!(Samples::begin(&path).is_ok());
     }
