@@ -105,12 +105,12 @@ fn a_run_that_the_reload_itself_lets_begin_follows_the_new_table() {
     wait_until("the first has begun", || host.log("gated").contains("old"));
     host.write_jobs(&job("allow", "new"));
     assert!(host.cli(&["reload"]).status.success());
-    wait_until("the second has begun", || host.log("gated").contains(" 2 stdout | "));
+    wait_until("the second has begun", || host.log("gated").contains(" 2 stdout| "));
     std::fs::write(host.path("go"), "").unwrap();
     wait_until("both have ended", || host.history("gated").iter().all(|row| row["outcome"] == "succeeded"));
     let log = host.log("gated");
     let says: Vec<&str> =
-        log.lines().filter_map(|line| line.split_once(" stdout | ")).map(|(_, text)| text).collect();
+        log.lines().filter_map(|line| line.split_once(" stdout| ")).map(|(_, text)| text).collect();
     assert_eq!(says, ["old", "new"]);
     assert!(daemon.stop().success());
 }
