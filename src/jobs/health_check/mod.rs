@@ -13,6 +13,7 @@ mod command;
 mod containers;
 mod cpu;
 mod disk;
+mod entry;
 mod http;
 mod kept;
 mod load;
@@ -33,18 +34,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::{BoxFuture, FutureExt, join_all};
+use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use self::causes::Node;
-use self::check::{Check, Measured};
-use self::recent::{Recent, Tolerance};
+use self::check::Measured;
+use self::entry::{CheckSeverity, Entry, NAMES};
+use self::recent::Recent;
 use self::verdict::{Judged, Look, Standing, judge, verdict};
 use super::{HostContext, Job, JobContext, JobError, Kept, KindOptions, Lack};
 use crate::document::{Invalid, JobRef};
-use crate::model::{CheckState, Report, Severity};
+use crate::model::{CheckState, Report};
 
 /// Looks that are under way at once, so that no number of checks is too many; sockets have a bound of their own.
 const AT_ONCE: usize = 1000;
@@ -55,190 +57,6 @@ pub struct HealthCheck {
     /// What is looked at, side by side.
     #[schemars(length(min = 1))]
     checks: Vec<Entry>,
-}
-
-/// The one table of checks: adding one is a file beside this one and a line here.
-macro_rules! checks {
-    ($($(#[$doc:meta])* $key:ident: $options:ty,)+) => {
-        /// One check: exactly one key that says what is looked at, and how much it matters when.
-        #[derive(Clone, Debug, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields)]
-        struct Entry {
-            /// How findings and alerts call the check; default: what it looks at.
-            name: Option<String>,
-            /// A failing check that is `critical` fails the run; one that is a `warning` is a finding. Default: critical.
-            severity: Option<CheckSeverity>,
-            /// How many of the last looks must be bad for the check to fail, as in 3/5; default: 1/1.
-            #[serde(rename = "for")]
-            tolerance: Option<Tolerance>,
-            /// The checks whose failure explains this one's, which is then not told on its own; default: for what is
-            /// served the services, containers and databases of the list. [] is none.
-            because_of: Option<Vec<String>>,
-            $($(#[$doc])* #[serde(default, deserialize_with = "with_defaults")] $key: Option<$options>,)+
-        }
-
-        const NAMES: &[&str] = &[$(stringify!($key)),+];
-
-        impl Entry {
-            fn all_mut(&mut self) -> Vec<&mut dyn Check> {
-                let mut all: Vec<&mut dyn Check> = vec![];
-                $(if let Some(options) = &mut self.$key {
-                    all.push(options);
-                })+
-                all
-            }
-
-            fn all(&self) -> Vec<(&'static str, &dyn Check)> {
-                let mut all: Vec<(&'static str, &dyn Check)> = vec![];
-                $(if let Some(options) = &self.$key {
-                    all.push((stringify!($key), options));
-                })+
-                all
-            }
-        }
-    };
-}
-
-checks! {
-    /// A web server answers, with the right status, in time.
-    http: http::Http,
-    /// A TCP server takes connections.
-    tcp: tcp::Tcp,
-    /// A PostgreSQL server answers a query.
-    postgres: postgres::Postgres,
-    /// Services of a Compose project run in their containers.
-    containers: containers::Containers,
-    /// A file system has space and inodes left.
-    disk: disk::Disk,
-    /// The cores aren't too busy.
-    cpu: cpu::Cpu,
-    /// There is memory left.
-    memory: memory::Memory,
-    /// Not too many processes wait for a core.
-    load: load::Load,
-    /// A unit is active under systemd.
-    service: service::Service,
-    /// A program says by its exit code that all is well.
-    command: command::Command,
-    /// A certificate, served or in a file, is valid for long enough.
-    certificate: certificate::Certificate,
-    /// What a web server's log says of the last minutes: errors, and how long requests took.
-    access_log: access_log::AccessLog,
-    /// The newest backup of a job is young enough, and proven.
-    backup: backup::Backup,
-}
-
-/// `- memory:` asks for its defaults, as `certbot_renew:` does, and is no missing check.
-fn with_defaults<'de, D: Deserializer<'de>, T: Deserialize<'de>>(options: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(options).map(Some)
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum CheckSeverity {
-    Warning,
-    #[default]
-    Critical,
-}
-
-impl From<CheckSeverity> for Severity {
-    fn from(severity: CheckSeverity) -> Self {
-        match severity {
-            CheckSeverity::Warning => Self::Warning,
-            CheckSeverity::Critical => Self::Critical,
-        }
-    }
-}
-
-impl Entry {
-    /// `invalid` lets only entries through that have exactly one.
-    fn one(&self) -> Option<(&'static str, &dyn Check)> {
-        self.all().into_iter().next()
-    }
-
-    fn look<'a>(
-        &'a self,
-        at: usize,
-        name: String,
-        ctx: &'a JobContext,
-    ) -> Option<BoxFuture<'a, (usize, Looked<'a>)>> {
-        let (kind, check) = self.one()?;
-        let look = async move {
-            let measured = caught(check.look(ctx)).await;
-            (at, Looked { entry: self, kind, name, measured })
-        };
-        Some(look.boxed())
-    }
-
-    fn given_name(&self) -> Option<&String> {
-        let common = self.one().map(|(_, check)| check.common());
-        self.name.as_ref().or(common.and_then(|common| common.name))
-    }
-
-    fn name(&self) -> String {
-        match (self.given_name(), self.one()) {
-            (Some(name), _) => name.clone(),
-            (None, Some((kind, check))) => format!("{kind} {}", check.subject()),
-            (None, None) => String::new(),
-        }
-    }
-
-    fn severity(&self) -> CheckSeverity {
-        let common = self.one().and_then(|(_, check)| check.common().severity);
-        self.severity.or(common).unwrap_or_default()
-    }
-
-    fn tolerance(&self) -> Tolerance {
-        let common = self.one().and_then(|(_, check)| check.common().tolerance);
-        self.tolerance.or(common).unwrap_or_default()
-    }
-
-    fn invalid(&self, at: usize) -> Vec<Invalid> {
-        let say = |key: String, message: String, hint: Option<String>| vec![Invalid { key, message, hint }];
-        let all = self.all();
-        let (kind, check) = match all.as_slice() {
-            [one] => *one,
-            [] => {
-                let hint = Some(format!("one of: {}", NAMES.join(", ")));
-                return say(
-                    format!("checks.{at}"),
-                    "a check needs a key that says what is looked at".into(),
-                    hint,
-                );
-            }
-            [_, (second, _), ..] => {
-                let message = format!("a check looks at one thing: `{second}` is a second one");
-                return say(
-                    format!("checks.{at}.{second}"),
-                    message,
-                    Some("begin it with a `-` of its own".into()),
-                );
-            }
-        };
-        let mut found: Vec<Invalid> = check
-            .invalid()
-            .into_iter()
-            .map(|one| Invalid {
-                key: format!("checks.{at}.{kind}.{}", one.key).trim_end_matches('.').into(),
-                ..one
-            })
-            .collect();
-        let common = check.common();
-        for (key, twice) in [
-            ("name", self.name.is_some() && common.name.is_some()),
-            ("severity", self.severity.is_some() && common.severity.is_some()),
-            ("for", self.tolerance.is_some() && common.tolerance.is_some()),
-        ] {
-            if twice {
-                let message = format!("`{key}` stands beside `{kind}` and within it");
-                found.extend(say(format!("checks.{at}.{key}"), message, Some("keep one of them".into())));
-            }
-        }
-        if self.name().trim().is_empty() {
-            found.extend(say(format!("checks.{at}.name"), "the name is empty".into(), None));
-        }
-        found
-    }
 }
 
 impl KindOptions for HealthCheck {

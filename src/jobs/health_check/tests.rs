@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::check::State;
 use super::*;
 use crate::document::from_text;
+use crate::model::Severity;
 
 const THREE: &str = "checks:\n  - tcp: { address: '127.0.0.1:6379', name: redis }\n  - disk: { path: /srv }\n    \
                      severity: warning\n  - memory: {}\n";
