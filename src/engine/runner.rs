@@ -344,6 +344,7 @@ fn backoff(retries: Retries, tries: u32) -> Duration {
     doubled.min(retries.max_backoff).mul_f64(share)
 }
 
+/// For a timeout or a backoff, which may be longer than instants go.
 async fn sleep(duration: Duration) {
     match tokio::time::Instant::now().checked_add(duration) {
         Some(at) => tokio::time::sleep_until(at).await,

@@ -134,10 +134,11 @@ impl AccessLog {
         let plural = |number: u64| if number == 1 { "" } else { "s" };
         if unreadable > requests {
             return Measured::unknown(format!(
-                "{unreadable} line{} of {} in {} are not in nginx's combined format",
+                "{unreadable} line{} of {} in {} {} not in nginx's combined format",
                 plural(unreadable),
                 self.path.display(),
-                self.over
+                self.over,
+                if unreadable == 1 { "is" } else { "are" }
             ));
         }
         if requests < self.at_least.max(1) {

@@ -202,6 +202,20 @@ fn traffic_is_judged_by_its_errors_and_its_slowest() {
     check("{}", &other, State::Unknown, "3 lines of LOG in 5m are not in nginx's combined format");
 }
 
+/// Written by another format, JSON say: silence would look like a night without visitors.
+#[test]
+fn a_log_without_any_times_is_said() {
+    let json = "{\"status\": 500, \"request_time\": 9.9}\n";
+    let one = "1 line of LOG in 5m is not in nginx's combined format";
+    assert_eq!(judged("{}", json), (State::Unknown, one.to_owned()));
+    // No more of it is read than it takes to see that.
+    let many = "4095 lines of LOG in 5m are not in nginx's combined format";
+    assert_eq!(judged("{}", &json.repeat(100_000)), (State::Unknown, many.to_owned()));
+    // A few of them within a log that is fine are none of its requests.
+    let mixed = format!("{json}{json}{}", lines(-200, 0, 200));
+    assert_eq!(judged("{}", &mixed).0, State::Ok);
+}
+
 #[test]
 fn a_log_that_is_not_there_is_said() {
     let (_folder, path) = log();

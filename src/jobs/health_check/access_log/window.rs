@@ -107,31 +107,41 @@ impl Window<'_> {
     fn count(&mut self, mut lines: impl BufRead) -> io::Result<()> {
         let mut text = Vec::with_capacity(1024);
         let mut known: Option<(Vec<u8>, bool)> = None;
+        // Lines without a time are of the moment of the last one that has one.
+        let mut is_within = false;
+        let mut untimed = 0;
         for number in 1.. {
             text.clear();
             let length = (&mut lines).take(LONGEST_LINE as u64).read_until(b'\n', &mut text)?;
             // The last one may still be in writing.
             if length == 0 || (text.last() != Some(&b'\n') && length < LONGEST_LINE) {
-                return Ok(());
+                break;
             }
-            if number % LINES == 0 && self.stop.load(Ordering::Relaxed) {
-                return Ok(());
+            if number % LINES == 0 && (self.stop.load(Ordering::Relaxed) || untimed == number - 1) {
+                break;
             }
             text.pop();
             // Many lines have the same second.
             let stamp = stamp(&text);
-            let is_within = match &known {
-                Some((known, is_within)) if stamp.is_some_and(|stamp| stamp == &known[..]) => *is_within,
-                _ => {
-                    let is_within = line::time(&text).map(|at| self.since < at && at <= self.until);
-                    known = stamp.map(<[u8]>::to_vec).zip(is_within);
-                    // Where there is no time, who knows when it was; before the first line that has one it is past.
-                    is_within.unwrap_or(self.traffic.requests > 0 || self.traffic.unreadable > 0)
+            match &known {
+                Some((known, within)) if stamp.is_some_and(|stamp| stamp == &known[..]) => {
+                    is_within = *within
                 }
-            };
+                _ => match line::time(&text) {
+                    Some(at) => {
+                        is_within = self.since < at && at <= self.until;
+                        known = stamp.map(|stamp| (stamp.to_vec(), is_within));
+                    }
+                    None => untimed += 1,
+                },
+            }
             if is_within {
                 self.traffic.add(&text);
             }
+        }
+        // A log of another format has no time at all, and was written in the time asked for: that is to be heard of.
+        if known.is_none() {
+            self.traffic.unreadable += untimed;
         }
         Ok(())
     }
