@@ -2,6 +2,7 @@
 
 mod between_looks;
 mod one_turn;
+mod reminders;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
