@@ -18,6 +18,7 @@ mod health;
 mod health_network;
 mod house;
 mod ledger_fire;
+mod json_logs;
 mod lifecycle;
 mod orphans;
 mod overload;
