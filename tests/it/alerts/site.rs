@@ -199,7 +199,10 @@ fn a_site_that_fails_is_slow_stops_and_comes_back_is_told_with_the_figures_of_it
     site.ask("/", 400, 1);
     let mails = look(&site, &logged(740, 6, 600), 1, &["errors recovered"]);
     let text = mails[0]["text"].as_str().unwrap();
-    assert!(text.contains("\n  errors: 740 requests in 1h, 6 of them failed: 0.8 %, asked for: below 1%;"), "{text}");
+    assert!(
+        text.contains("\n  errors: 740 requests in 1h, 6 of them failed: 0.8 %, asked for: below 1%;"),
+        "{text}"
+    );
     assert!(text.contains("\n    it failed in 3 runs, since "), "{text}");
 
     site.nginx.stop();
