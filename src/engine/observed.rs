@@ -24,6 +24,8 @@ pub struct Seen<'a> {
     pub trigger: Trigger,
     /// Nominal time; `None` for manual and `after` runs.
     pub slot: Option<Timestamp>,
+    /// When that slot is due on this host: its `jitter` comes on top.
+    pub due: Option<Timestamp>,
     /// It only says what it would do.
     pub dry_run: bool,
     pub what: What<'a>,
@@ -73,7 +75,8 @@ impl Engine {
                     };
                     let (job, run) = (&row.job, *run);
                     let (trigger, slot, dry_run) = (row.trigger, row.slot, row.dry_run);
-                    self.be_heard(&Seen { job, run, trigger, slot, dry_run, what });
+                    let due = self.due_at(job, slot);
+                    self.be_heard(&Seen { job, run, trigger, slot, due, dry_run, what });
                 }
                 Write::AttemptStarted { run, number: 1, at } => {
                     self.be_heard_of(*run, |_| What::Began { at: *at });
@@ -102,7 +105,12 @@ impl Engine {
         let Some(known) = self.known(run) else { return };
         let what = what(&known);
         let Known { job, trigger, slot, dry_run, .. } = known;
-        self.be_heard(&Seen { job: &job, run, trigger, slot, dry_run, what });
+        let due = self.due_at(&job, slot);
+        self.be_heard(&Seen { job: &job, run, trigger, slot, due, dry_run, what });
+    }
+
+    fn due_at(&self, job: &JobName, slot: Option<Timestamp>) -> Option<Timestamp> {
+        slot.map(|slot| self.plan.due(job, slot))
     }
 
     fn be_heard(&self, seen: &Seen<'_>) {
