@@ -133,6 +133,7 @@ async fn serve(
         spawner: spawner.clone(),
         logs: logs.clone(),
         courier,
+        observers: vec![],
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),

@@ -68,6 +68,7 @@ pub fn standalone(
         spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
         courier,
+        observers: vec![],
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),

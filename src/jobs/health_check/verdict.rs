@@ -140,6 +140,7 @@ impl Judged<'_> {
             "name": self.looked.name, "check": self.looked.kind, "state": self.word(),
             "severity": Severity::from(self.severity()), "value": measured.value,
             "threshold": measured.threshold, "message": self.text(), "because_of": self.because_of,
+            "measures": measured.measures,
         })
     }
 
@@ -150,6 +151,7 @@ impl Judged<'_> {
             severity: self.severity().into(),
             text: self.text(),
             because_of: self.because_of.clone(),
+            measures: self.looked.measured.measures.clone(),
         }
     }
 }
