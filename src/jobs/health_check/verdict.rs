@@ -140,7 +140,7 @@ impl Judged<'_> {
             "name": self.looked.name, "check": self.looked.kind, "state": self.word(),
             "severity": Severity::from(self.severity()), "value": measured.value,
             "threshold": measured.threshold, "message": self.text(), "because_of": self.because_of,
-            "measures": measured.measures,
+            "measures": measured.measures, "fails": self.fails(),
         })
     }
 
