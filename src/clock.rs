@@ -4,6 +4,7 @@
 //! polls: the system clock's alarm is one absolute `CLOCK_REALTIME` timerfd, cancelled by the kernel when
 //! the clock is set (timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`).
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
+use tokio::sync::watch;
 
 /// What woke the alarm's listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,11 @@ pub trait Clock: Send + Sync {
     /// # Errors
     /// Where the kernel refuses a timer.
     fn alarm(&self, on_wake: OnWake) -> std::io::Result<Box<dyn Alarm>>;
+
+    /// Until this clock's `since_boot` has come to `at`; steps of the wall clock don't matter. Within a runtime.
+    fn until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(at.saturating_sub(self.since_boot())))
+    }
 }
 
 pub trait Alarm: Send + Sync {
@@ -117,7 +124,7 @@ pub struct ManualClock(Arc<Mutex<ManualState>>);
 
 struct ManualState {
     now: Timestamp,
-    since_boot: Duration,
+    since_boot: watch::Sender<Duration>,
     suspended: Duration,
     alarm: Option<Timestamp>,
     on_wake: Option<Arc<OnWake>>,
@@ -127,19 +134,19 @@ impl ManualClock {
     pub fn new(now: Timestamp) -> Self {
         Self(Arc::new(Mutex::new(ManualState {
             now,
-            since_boot: Duration::from_secs(1000),
+            since_boot: watch::Sender::new(Duration::from_secs(1000)),
             suspended: Duration::ZERO,
             alarm: None,
             on_wake: None,
         })))
     }
 
-    /// Time passes: the alarm rings where it falls due.
+    /// Time passes: the alarm rings where it falls due, and who waits for an instant goes on.
     pub fn advance(&self, by: Duration) {
         let ring = {
             let mut state = self.state();
             state.now += by;
-            state.since_boot += by;
+            state.since_boot.send_modify(|since_boot| *since_boot += by);
             state.due()
         };
         if let Some(ring) = ring {
@@ -186,17 +193,27 @@ impl Clock for ManualClock {
     }
 
     fn since_boot(&self) -> Duration {
-        self.state().since_boot
+        *self.state().since_boot.borrow()
     }
 
     fn awake(&self) -> Duration {
         let state = self.state();
-        state.since_boot - state.suspended
+        *state.since_boot.borrow() - state.suspended
     }
 
     fn alarm(&self, on_wake: OnWake) -> std::io::Result<Box<dyn Alarm>> {
         self.state().on_wake = Some(Arc::new(on_wake));
         Ok(Box::new(self.clone()))
+    }
+
+    fn until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut since_boot = self.state().since_boot.subscribe();
+        Box::pin(async move {
+            // A clock that is gone comes to no instant any more.
+            if since_boot.wait_for(|now| *now >= at).await.is_err() {
+                std::future::pending().await
+            }
+        })
     }
 }
 
@@ -242,5 +259,17 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Wake::Due));
         clock.step_to(start);
         assert_eq!(told.try_recv(), Ok(Wake::Stepped));
+    }
+
+    #[tokio::test]
+    async fn who_waits_on_the_manual_clock_goes_on_when_it_is_advanced_and_not_when_it_is_set() {
+        let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let waits = tokio::spawn(clock.until(clock.since_boot() + Duration::from_secs(60)));
+        clock.step_to("2027-01-01T00:00:00Z".parse().unwrap());
+        clock.advance(Duration::from_secs(59));
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        clock.advance(Duration::from_secs(1));
+        waits.await.unwrap();
     }
 }

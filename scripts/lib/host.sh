@@ -68,6 +68,7 @@ missing_packages() {
     [[ -n $(postgres_programs) ]] || echo postgresql
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
+    command -v free >/dev/null && command -v vmstat >/dev/null || echo procps
     command -v openssl >/dev/null || echo openssl
     command -v mmdebstrap >/dev/null || echo mmdebstrap
     command -v dockerd >/dev/null && command -v docker >/dev/null || echo docker.io

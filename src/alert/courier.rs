@@ -161,8 +161,9 @@ impl Carrier {
 
     /// Until it is time for another try, or contacts and servers have changed; false where there is no more time.
     async fn pause(&mut self, pause: Duration) -> bool {
+        let over = self.clock.until(self.clock.since_boot() + pause);
         tokio::select! {
-            () = tokio::time::sleep(pause) => true,
+            () = over => true,
             changed = self.tables.changed() => changed.is_ok(),
             _ = self.finishing.wait_for(|finishing| *finishing) => false,
         }

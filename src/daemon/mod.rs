@@ -67,7 +67,7 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> 
     let launched = Spawner::launch(settings)?;
     sockets::raise_limit();
     let logs = Logs::new(&table.paths.logs, table.logs);
-    journal::start(&table.paths.logs, table.logs);
+    journal::start(&logs);
     say_warnings(&warnings);
     bound_runs(&mut table);
     let table = Arc::new(table);

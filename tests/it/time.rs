@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use punk_eco_sched::alert::{self, Courier, Orders, Waiting};
 use punk_eco_sched::clock::{Clock, ManualClock, SystemClock};
 use punk_eco_sched::config::{self, Environment, JobTable};
 use punk_eco_sched::engine::{Engine, EngineHandle, Opening, Parts, recover};
@@ -42,18 +43,20 @@ fn record(table: &JobTable, now: Timestamp) -> TableRecord {
 }
 
 /// An engine with a ledger and a spawner, on a clock that moves when the test says so.
-struct Edge<'a> {
+pub(crate) struct Edge<'a> {
     host: &'a Host,
-    clock: ManualClock,
+    pub(crate) clock: ManualClock,
     runtime: tokio::runtime::Runtime,
-    engine: EngineHandle,
+    pub(crate) engine: EngineHandle,
     thread: JoinHandle<()>,
-    _orders: punk_eco_sched::alert::Orders,
+    orders: Option<Orders>,
+    courier: Option<tokio::task::JoinHandle<()>>,
+    pub(crate) waiting: Waiting,
     spawner: Spawner,
 }
 
 impl<'a> Edge<'a> {
-    fn start(host: &'a Host, now: &str) -> Self {
+    pub(crate) fn start(host: &'a Host, now: &str) -> Self {
         let clock = ManualClock::new(at(now));
         Self::start_on(host, clock.clone(), Arc::new(clock))
     }
@@ -73,7 +76,7 @@ impl<'a> Edge<'a> {
         let ledger = SqliteLedger::open(&host.path("state/ledger.db"), owner.clone(), "web1").unwrap();
         let past = ledger.past().unwrap();
         let recovery = recover(past, &table, Adoption::default(), &owner, |_| false, None, clock.now());
-        let (courier, orders) = punk_eco_sched::alert::dispatch();
+        let (courier, orders) = alert::dispatch();
         let parts = Parts {
             may_begin: None,
             opening: Some(Opening {
@@ -94,13 +97,35 @@ impl<'a> Edge<'a> {
             runtime: runtime.handle().clone(),
         };
         let (engine, thread) = Engine::start(parts).unwrap();
-        let edge = Self { host, clock, runtime, engine, thread, _orders: orders, spawner };
+        let waiting = Waiting::default();
+        let edge =
+            Self { host, clock, runtime, engine, thread, orders: Some(orders), courier: None, waiting, spawner };
         edge.settle();
         edge
     }
 
+    /// Delivers what is to be told, in real time but for its pauses, which are of the manual clock.
+    pub(crate) fn deliver(mut self) -> Self {
+        let environment = Environment::of_process(&self.clock);
+        let courier = Courier {
+            table: Arc::new(config::load(&self.host.config(), &environment).unwrap().0),
+            desk: self.engine.desk(),
+            clock: Arc::new(self.clock.clone()),
+            waiting: self.waiting.clone(),
+        };
+        self.courier = Some(self.runtime.spawn(courier.run(self.orders.take().unwrap())));
+        self
+    }
+
+    /// The courier dies wherever it is, and with it the last word that an orderly stop would have.
+    pub(crate) fn kill_courier(&mut self) {
+        let courier = self.courier.take().unwrap();
+        courier.abort();
+        let _ = self.runtime.block_on(courier);
+    }
+
     /// Returns when the engine has looked at the clock, and all that it started has ended.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.runtime.block_on(self.engine.ping()).unwrap();
         wait_until("all has ended", || {
             self.runtime.block_on(self.engine.snapshot()).unwrap().runs.is_empty()
@@ -108,7 +133,7 @@ impl<'a> Edge<'a> {
         self.runtime.block_on(self.engine.ping()).unwrap();
     }
 
-    fn advance(&self, by: u64) {
+    pub(crate) fn advance(&self, by: u64) {
         self.clock.advance(seconds(by));
         self.settle();
     }
@@ -118,7 +143,7 @@ impl<'a> Edge<'a> {
         self.settle();
     }
 
-    fn ledger(&self) -> SqliteLedger {
+    pub(crate) fn ledger(&self) -> SqliteLedger {
         SqliteLedger::open_read_only(&self.host.path("state/ledger.db")).unwrap()
     }
 
@@ -145,7 +170,7 @@ impl<'a> Edge<'a> {
         of_clock.map(|event| (event.kind, event.detail)).collect()
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.runtime.block_on(self.engine.stop(true, seconds(0))).unwrap();
         self.thread.join().unwrap();
         self.runtime.block_on(self.spawner.flush());

@@ -5,6 +5,8 @@ mod bad_servers;
 mod checks;
 mod ends;
 mod mail;
+mod outage;
+mod site;
 
 use crate::support::daemon::{Host, wait_until};
 use crate::support::smtp::{self, Smtp};
