@@ -85,6 +85,7 @@ pub fn standalone(
         clock,
         started_at: now,
         waiting,
+        published: None,
         reloading: tokio::sync::Mutex::default(),
     });
     Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
