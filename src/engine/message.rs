@@ -135,6 +135,8 @@ pub struct Snapshot {
     pub paused: Vec<ledger::PauseRecord>,
     /// Why rows wait in memory, where the ledger can't be written.
     pub ledger_problem: Option<String>,
+    /// Those that are open, the oldest first.
+    pub incidents: Vec<ledger::Incident>,
 }
 
 pub struct SnapshotRun {

@@ -198,12 +198,15 @@ impl Engine {
             queued: foreign.started_at.is_none(),
         }));
         runs.sort_by_key(|run| run.run);
+        let mut incidents: Vec<_> = self.incidents.open().cloned().collect();
+        incidents.sort_by_key(|incident| incident.opened_at);
         Snapshot {
             table: self.table.clone(),
             runs,
             next: self.next_slot(),
             paused: self.pauses_in_force(),
             ledger_problem: self.ledger.problem(),
+            incidents,
         }
     }
 
