@@ -37,6 +37,8 @@ pub mod jobs;
 pub mod ledger;
 /// A rotating file a job.
 pub mod logs;
+/// What `/metrics` says.
+pub mod metrics;
 /// The words: job name, run, slot, outcome, report.
 pub mod model;
 /// What a job's policy keys say.

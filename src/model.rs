@@ -261,7 +261,7 @@ pub enum Severity {
 words!(Severity { Info = "info", Warning = "warning", Critical = "critical" });
 
 /// One thing that a run looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checked {
     /// The same from run to run, and no other check's of the job.
     pub name: String,
@@ -271,7 +271,37 @@ pub struct Checked {
     pub text: String,
     /// The failing check of the same run that explains this one's failure: nobody is told of this one on its own.
     pub because_of: Option<String>,
+    /// What was measured, in numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
 }
+
+/// One number that a check measures, in base units, and what it is held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// What of the thing that is looked at: `free`, `p95`. The same from run to run.
+    pub quantity: String,
+    pub unit: Unit,
+    /// None: it could not be measured.
+    pub value: Option<f64>,
+    /// None: it is shown, and held against nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+}
+
+/// Of a [`Measure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A share: from 0 to 1.
+    Ratio,
+    Seconds,
+    Bytes,
+    /// A plain number.
+    Count,
+}
+
+words!(Unit { Ratio = "ratio", Seconds = "seconds", Bytes = "bytes", Count = "count" });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

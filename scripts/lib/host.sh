@@ -68,12 +68,14 @@ missing_packages() {
     [[ -n $(postgres_programs) ]] || echo postgresql
     [[ -e /usr/share/zoneinfo/Africa/Casablanca ]] || echo tzdata
     command -v runuser >/dev/null || echo util-linux
+    command -v free >/dev/null && command -v vmstat >/dev/null || echo procps
     command -v openssl >/dev/null || echo openssl
     command -v mmdebstrap >/dev/null || echo mmdebstrap
     command -v dockerd >/dev/null && command -v docker >/dev/null || echo docker.io
     command -v docker-compose >/dev/null || echo docker-compose
     command -v ip >/dev/null || echo iproute2
     command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
+    command -v rsyslogd >/dev/null || [[ -x /usr/sbin/rsyslogd ]] || echo rsyslog
     command -v certbot >/dev/null || echo certbot
     command -v pebble >/dev/null || echo pebble
     [[ -d /usr/lib/python3/dist-packages/aiosmtpd ]] || echo python3-aiosmtpd

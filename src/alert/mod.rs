@@ -84,6 +84,12 @@ pub fn own_routes(table: &JobTable) -> Vec<(String, Channel)> {
     routes_to(table, table.alerts.as_ref().map_or(&[], |alerts| &alerts.to))
 }
 
+/// Every contact with its channels, whoever is told of what.
+pub fn channels(table: &JobTable) -> Vec<(String, Channel)> {
+    let contacts: Vec<String> = table.contacts.keys().cloned().collect();
+    routes_to(table, &contacts)
+}
+
 fn routes_to(table: &JobTable, contacts: &[String]) -> Vec<(String, Channel)> {
     let has_mail = table.alerts.as_ref().is_some_and(|alerts| alerts.smtp.is_some());
     let mut routes = Vec::new();

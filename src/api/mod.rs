@@ -1,6 +1,7 @@
-//! The socket between the daemon and its clients: one protocol, shared by both ends.
+//! The socket between the daemon and its clients: one protocol, shared by both ends. And what is read over HTTP.
 
 pub mod client;
+pub mod http;
 pub mod protocol;
 pub mod server;
 

@@ -136,9 +136,8 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     if let Some(password) = smtp.and_then(|smtp| smtp.password.as_ref()) {
         look("alerts.smtp.password".into(), password, true);
     }
-    // Nothing uses it in this version.
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
-        look("dashboard.token".into(), token, false);
+        look("dashboard.token".into(), token, true);
     }
 }
 
@@ -248,10 +247,13 @@ mod tests {
 
     #[test]
     fn warnings_leave_the_exit_code_alone() {
-        let text = format!("dashboard: {{ listen: 127.0.0.1:1 }}\n{FINE}");
+        let text = format!("dashboard: {{ listen: 0.0.0.0:1 }}\n{FINE}");
         let (code, _, err) = checked(&text, Options { no_host: true, json: false });
         assert_eq!(code, 0, "{err}");
-        assert!(err.starts_with("D/jobs.yaml:1:1: warning: there is no dashboard"), "{err}");
+        assert!(
+            err.starts_with("D/jobs.yaml:1:14: warning: whoever reaches 0.0.0.0:1 can read the names"),
+            "{err}"
+        );
         assert!(err.ends_with("\nD/jobs.yaml: fine but for 1 warning: 1 job\n"), "{err}");
     }
 

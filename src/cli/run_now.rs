@@ -1,6 +1,6 @@
 //! `run-now JOB`: runs a job and follows its log, through the daemon or, where none answers, in this process.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -128,6 +128,7 @@ fn left_to_daemon(context: &Context, args: &RunNowArgs, run: RunId, cancel: bool
         args.job
     );
     printer.say(Colour::Yellow, &text)?;
+    printer.flush()?;
     if cancel && let Ok(mut daemon) = context.connect()? {
         // It may have ended just now.
         let _ = daemon.cancel(run);
@@ -213,12 +214,15 @@ struct Printer<'a> {
     job: &'a str,
     run: RunId,
     out: Data,
+    /// Messages that are not shown yet: a clean-up says hundreds of thousands.
+    messages: BufWriter<io::Stderr>,
     paint: Paint,
 }
 
 impl<'a> Printer<'a> {
     fn new(job: &'a str, run: RunId) -> Self {
-        Self { job, run, out: output::data(), paint: Paint::stderr() }
+        let messages = BufWriter::with_capacity(64 * 1024, io::stderr());
+        Self { job, run, out: output::data(), messages, paint: Paint::stderr() }
     }
 
     /// The exit code, where this was the end.
@@ -226,8 +230,11 @@ impl<'a> Printer<'a> {
         match event {
             RunEvent::Waiting(what) => self.say(Colour::Yellow, &format!("waiting {what}"))?,
             RunEvent::Line(line) => match line.stream {
-                Stream::Stdout => writeln!(self.out, "{}", line.text)?,
                 // Two streams on one terminal must keep their order.
+                Stream::Stdout => {
+                    self.flush_messages();
+                    writeln!(self.out, "{}", line.text)?;
+                }
                 Stream::Stderr => self.say(Colour::Red, &line.text)?,
                 Stream::Note => self.say(Colour::Dim, &line.text)?,
             },
@@ -253,13 +260,19 @@ impl<'a> Printer<'a> {
     }
 
     fn say(&mut self, colour: Colour, text: &str) -> io::Result<()> {
-        self.flush()?;
-        output::message(self.paint.on(colour, text));
+        self.out.flush()?;
+        // As with `output::message`: with standard error gone there is nobody left to tell.
+        let _ = writeln!(self.messages, "{}", self.paint.on(colour, text));
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.flush_messages();
         self.out.flush()
+    }
+
+    fn flush_messages(&mut self) {
+        let _ = self.messages.flush();
     }
 }
 

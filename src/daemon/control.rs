@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::pages::Published;
 use super::{bound_runs, record, say_warnings};
 use crate::alert::{self, Waiting};
 use crate::api::{
@@ -27,6 +28,8 @@ pub(super) struct DaemonControl {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     pub(super) waiting: Waiting,
+    /// Of a daemon.
+    pub(super) published: Option<Published>,
     /// One reload at a time.
     pub(super) reloading: Mutex<()>,
 }
@@ -86,6 +89,9 @@ impl Control for DaemonControl {
             Err(problems) => {
                 let text = problems.to_string();
                 self.engine.note("reload_refused", serde_json::json!({ "by": by, "problems": text }));
+                if let Some(published) = &self.published {
+                    published.metrics.reload_refused();
+                }
                 return Err(Refused::BadFile(text));
             }
         };
@@ -101,7 +107,10 @@ impl Control for DaemonControl {
         let reloaded = difference(&old, &table);
         let table = Arc::new(table);
         let record = record::of(&table, self.clock.now());
-        self.engine.reload(table, record, by).await.map_err(gone)?;
+        self.engine.reload(table.clone(), record, by).await.map_err(gone)?;
+        if let Some(published) = &self.published {
+            published.reloaded(&table);
+        }
         tracing::info!(
             "{}: {} jobs are in force; added {:?}, changed {:?}, removed {:?} (asked by {by})",
             self.config.display(),
@@ -141,6 +150,7 @@ impl Control for DaemonControl {
         status.jobs = snapshot.table.jobs.len();
         status.problems.extend(snapshot.ledger_problem);
         status.problems.extend(self.waiting.problems());
+        status.problems.extend(self.published.iter().flat_map(|published| published.front.problems()));
         status.next = snapshot.next.map(|(job, slot)| NextSlot { job: job.to_string(), slot });
         status.running = snapshot
             .runs

@@ -1,34 +1,29 @@
 //! The daemon's own log: standard error, which systemd's journal takes, and `_daemon.log` beside the jobs' logs.
-//!
-//! No job can have that name: a job's begins with a letter or a digit.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 use jiff::Timestamp;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::{Clock, SystemClock};
-use crate::logs::{self, Logs, RunLog};
-use crate::model::{JobName, RunId};
+use crate::logs::{DaemonLog, Format, Level, Logs, worded};
 
 /// Begins to log what is told through `tracing`. Once a process.
-pub(super) fn start(directory: &Path, settings: logs::Settings) {
-    let file = Logs::new(directory, settings).run(&JobName::daemon(), RunId(0));
-    let journal = Journal { file, destination: Destination::of_stderr() };
+pub(super) fn start(logs: &Logs) {
+    let journal = Journal { log: DaemonLog::new(logs), destination: Destination::of_stderr() };
     // Fails only where one was started before.
     let _ = tracing_subscriber::registry().with(journal.with_filter(LevelFilter::INFO)).try_init();
 }
 
 struct Journal {
-    file: RunLog,
+    log: DaemonLog,
     destination: Destination,
 }
 
@@ -57,10 +52,11 @@ impl Destination {
 
     fn line(self, now: Timestamp, level: Level, text: &str) -> String {
         let priority = match level {
-            Level::ERROR => "<3>",
-            Level::WARN => "<4>",
-            _ => "<6>",
+            Level::Error => "<3>",
+            Level::Warn => "<4>",
+            Level::Info => "<6>",
         };
+        let text = worded(level, text);
         match self {
             Self::Terminal => format!("{now:.3} {text}\n"),
             Self::Journald => text.lines().map(|line| format!("{priority}{line}\n")).collect(),
@@ -76,18 +72,23 @@ thread_local! {
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut text = match *event.metadata().level() {
-            Level::ERROR => "error: ".to_owned(),
-            Level::WARN => "warning: ".to_owned(),
-            _ => String::new(),
-        };
+        let mut text = String::new();
         event.record(&mut Message(&mut text));
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => Level::Error,
+            tracing::Level::WARN => Level::Warn,
+            _ => Level::Info,
+        };
         let now = SystemClock.now();
-        let line = self.destination.line(now, *event.metadata().level(), &text);
+        // Who collects it as a file or from a container reads what the files have; a person and journald don't.
+        let line = match self.destination {
+            Destination::Other if self.log.format() == Format::Json => self.log.json(now, level, &text),
+            destination => destination.line(now, level, &text).into_bytes(),
+        };
         // Nobody may be listening any more; that must not end the daemon.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = std::io::stderr().write_all(&line);
         if !WRITING.replace(true) {
-            self.file.note(now, &text);
+            self.log.write(now, level, &text);
             WRITING.set(false);
         }
     }

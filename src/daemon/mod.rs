@@ -5,6 +5,7 @@
 mod by_hand;
 mod control;
 mod journal;
+mod pages;
 mod record;
 mod standalone;
 mod state;
@@ -19,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::by_hand::{ByHand, by_hand};
 use self::control::DaemonControl;
+use self::pages::{DaemonPages, Published};
 pub use self::standalone::{Standalone, standalone};
 use self::state::StateDirectory;
 pub use self::state::{Living, Occupied, living};
 use crate::alert::{self, Courier};
 use crate::api::Control;
+use crate::api::http::Front;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
@@ -31,6 +34,7 @@ use crate::engine::{Engine, EngineHandle, Opening, Parts, RUN_NOW, hold_crash_lo
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::model::Outcome;
 use crate::spawner::{self, Spawner};
 
@@ -63,7 +67,7 @@ pub fn run(options: &Options, clock: Arc<dyn Clock>) -> Result<(), DaemonError> 
     let launched = Spawner::launch(settings)?;
     sockets::raise_limit();
     let logs = Logs::new(&table.paths.logs, table.logs);
-    journal::start(&table.paths.logs, table.logs);
+    journal::start(&logs);
     say_warnings(&warnings);
     bound_runs(&mut table);
     let table = Arc::new(table);
@@ -114,6 +118,8 @@ async fn serve(
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
+    let metrics = Metrics::new(clock.clone(), environment.clone(), now);
+    metrics.remember(table.paths.state.join("ledger.db"));
     let parts = Parts {
         may_begin: None,
         opening: Some(Opening {
@@ -133,6 +139,7 @@ async fn serve(
         spawner: spawner.clone(),
         logs: logs.clone(),
         courier,
+        observers: vec![metrics.observer()],
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -150,8 +157,13 @@ async fn serve(
         host: procfs::host_name(),
     };
     tokio::spawn(courier.run(orders));
+    let pages = DaemonPages { engine: engine.clone(), metrics: metrics.clone(), waiting: waiting.clone() };
+    let (pages, stop) = (Arc::new(pages), CancellationToken::new());
+    let front = Front::start(pages.clone(), stop.clone());
+    front.put(table.dashboard.clone());
     let control = Arc::new(DaemonControl {
         engine: engine.clone(),
+        published: Some(Published { metrics, front }),
         config: options.config.clone(),
         environment,
         clock: clock.clone(),
@@ -159,8 +171,7 @@ async fn serve(
         waiting,
         reloading: tokio::sync::Mutex::default(),
     });
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(control.clone(), stop.clone()));
+    let serving = tokio::spawn(server.with_pages(pages).serve(control.clone(), stop.clone()));
     let jobs = match table.jobs.len() {
         1 => "1 job".to_owned(),
         jobs => format!("{jobs} jobs"),

@@ -68,6 +68,7 @@ pub fn standalone(
         spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
         courier,
+        observers: vec![],
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),
@@ -90,6 +91,7 @@ pub fn standalone(
         clock,
         started_at: now,
         waiting,
+        published: None,
         reloading: tokio::sync::Mutex::default(),
     });
     Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })

@@ -137,6 +137,8 @@ pub struct Snapshot {
     pub ledger_problem: Option<String>,
     /// Those that are open, the oldest first.
     pub incidents: Vec<ledger::Incident>,
+    /// Of each job of the table, in its order: its next slot.
+    pub slots: Vec<Option<Timestamp>>,
 }
 
 pub struct SnapshotRun {

@@ -12,6 +12,7 @@ mod foreign;
 mod handle;
 mod hold;
 mod message;
+mod observed;
 pub mod plan;
 mod recovery;
 mod requests;
@@ -39,6 +40,7 @@ pub use self::handle::{EngineHandle, Gone};
 pub use self::hold::{hold_crash_loops, is_hold};
 use self::message::Message;
 pub use self::message::{Accepted, Ended, Refusal, Snapshot, SnapshotRun};
+pub use self::observed::{Observer, Observers, Seen, What};
 use self::plan::{Event, Plan};
 use self::recovery::Foreign;
 pub use self::recovery::{RUN_NOW, Recovery, living_programs, recover, recover_for_one_run};
@@ -77,6 +79,7 @@ pub struct Parts {
     pub spawner: Spawner,
     pub logs: Logs,
     pub courier: Dispatch,
+    pub observers: Observers,
     pub host: String,
     pub state: PathBuf,
     pub runtime: tokio::runtime::Handle,
@@ -107,6 +110,7 @@ pub struct Engine {
     around: Arc<Surroundings>,
     logs: Logs,
     courier: Dispatch,
+    observers: Observers,
     host: String,
     incidents: Incidents,
     /// Notices that the courier has, by id.
@@ -204,6 +208,7 @@ impl Engine {
             alarm,
             logs: parts.logs,
             courier: parts.courier,
+            observers: parts.observers,
             host: parts.host,
             incidents: Incidents::new(incidents),
             undelivered: HashSet::new(),

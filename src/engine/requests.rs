@@ -200,20 +200,18 @@ impl Engine {
         runs.sort_by_key(|run| run.run);
         let mut incidents: Vec<_> = self.incidents.open().cloned().collect();
         incidents.sort_by_key(|incident| incident.opened_at);
+        let names = || self.table.jobs.iter().map(|job| &job.name);
+        let slots: Vec<Option<Timestamp>> = names().map(|name| self.plan.next_slot(name.as_str())).collect();
+        let next = std::iter::zip(&slots, names()).filter_map(|(slot, name)| Some(((*slot)?, name))).min();
         Snapshot {
             table: self.table.clone(),
             runs,
-            next: self.next_slot(),
+            next: next.map(|(slot, name)| (name.clone(), slot)),
             paused: self.pauses_in_force(),
             ledger_problem: self.ledger.problem(),
             incidents,
+            slots,
         }
-    }
-
-    fn next_slot(&self) -> Option<(JobName, Timestamp)> {
-        let next = |name: &JobName| self.plan.next_slot(name.as_str());
-        let names = self.table.jobs.iter().map(|job| &job.name);
-        names.filter_map(|name| Some((next(name)?, name))).min().map(|(slot, name)| (name.clone(), slot))
     }
 
     pub(super) fn pauses_in_force(&self) -> Vec<ledger::PauseRecord> {

@@ -22,7 +22,7 @@ use self::ends::{
     AttemptEnd, cancelled_between, cancelled_end, ended_by_the_daemon_before, interrupted_end, judge_result,
     timed_out_end, with_log_error,
 };
-use self::words::{first_line, last_line, shown, survivors};
+use self::words::{first_line, last_line, level_of, shown, survivors};
 use super::Gone;
 use crate::clock::Clock;
 use crate::config::JobSpec;
@@ -31,7 +31,7 @@ use crate::host::postgres::Connection;
 use crate::host::process::{Keep, Origin, Orphan, ProgramContext, Programs, Running, Swept, judge};
 use crate::host::secret::ExposeSecret;
 use crate::jobs::{JobContext, JobError};
-use crate::logs::RunLog;
+use crate::logs::{Level, RunLog};
 use crate::model::{JobName, Outcome, Report, RunId, Trigger};
 use crate::policy::{Interrupted, Retries, TERM_GRACE};
 use crate::spawner::{AdoptedProgram, Spawner};
@@ -165,8 +165,8 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
             break end;
         };
         let error = end.error.clone().unwrap_or_default();
-        run.log
-            .note(now, &format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause)));
+        let text = format!("attempt {number} {}: {error}; the next in {}", end.outcome, shown(pause));
+        run.log.note_as(now, Level::Warn, &text);
         sink.attempt_ended(*id, number, now, end.outcome, end.error, end.held);
         // The pause is what was asked for: whatever made the attempt fail is given time to end.
         if run.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -175,7 +175,8 @@ pub(super) async fn execute(run: Run, begin: Begin, around: Arc<Surroundings>, s
         number += 1;
     };
     let at = end.at.unwrap_or_else(|| around.clock.now());
-    run.log.note(at, &last_line(&end, at.duration_since(run.began).unsigned_abs()));
+    let last = last_line(&end, at.duration_since(run.began).unsigned_abs());
+    run.log.note_as(at, level_of(end.outcome), &last);
     let report = with_log_error(end.report, &run.log);
     sink.finished(RunEnd { run: *id, at, outcome: end.outcome, error: end.error, report }, end.held);
 }

@@ -81,6 +81,7 @@ impl Engine {
                 }
             }
         }
+        self.tell_observers(&turn.writes, &applied);
         for run in start {
             self.begin(run, Begin::Claimed);
         }

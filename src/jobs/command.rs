@@ -12,6 +12,7 @@ use super::{HostContext, Job, JobContext, JobError, KindOptions, Lack};
 use crate::document::Invalid;
 use crate::host::accounts;
 use crate::host::process::{Keep, Output, Program, Stdin, find_program, judge, login_path};
+use crate::logs::Level;
 use crate::model::Report;
 use crate::policy::{Interrupted, TERM_GRACE};
 use crate::units::Size;
@@ -86,7 +87,7 @@ impl Job for Command {
             None if home.is_dir() => home,
             None => {
                 let text = format!("the home {} is absent: the working folder is /", home.display());
-                ctx.log.note(ctx.clock.now(), &text);
+                ctx.log.note_as(ctx.clock.now(), Level::Warn, &text);
                 PathBuf::from("/")
             }
         };

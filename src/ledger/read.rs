@@ -2,6 +2,7 @@
 //! claim, the rest by topic in the modules below. Never writes.
 
 mod cells;
+mod ends;
 mod past;
 mod proof;
 mod told;
@@ -11,6 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use self::cells::{instant, json_or_empty, maybe_instant, word};
+pub(super) use self::ends::last_ends;
 #[cfg(test)]
 pub(super) use self::past::OPEN_RUNS;
 pub(super) use self::past::{accounted, jobs, open_runs, past, pauses};

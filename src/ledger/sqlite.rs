@@ -16,8 +16,9 @@ use super::file::{PATIENCE, beside, connect_read_only, explain, make_file, openi
 use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
-    Applied, Chronicle, Event, Filter, Incident, JobPast, Ledger, LedgerError, NewRow, Notice, OpenRun,
-    Owner, Past, PauseRecord, Place, SetAside, SlotRow, TableRecord, Write, damage, prune, read, rows, write,
+    Applied, Chronicle, Event, Filter, Incident, JobPast, LastEnd, Ledger, LedgerError, NewRow, Notice,
+    OpenRun, Owner, Past, PauseRecord, Place, SetAside, SlotRow, TableRecord, Write, damage, prune, read,
+    rows, write,
 };
 use crate::model::{JobName, RunId, RunRecord};
 
@@ -82,6 +83,14 @@ impl SqliteLedger {
         schema::check(&connection).map_err(|mismatch| opening(path, mismatch))?;
         let owner = Owner { role: "reader".into(), boot: String::new(), pid: 0, start_time: 0 };
         Ok(Self { connection, path: path.to_owned(), host: String::new(), owner, seen: None })
+    }
+
+    /// How each job ended last.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`]
+    pub fn last_ends(&self) -> Result<Vec<LastEnd>, LedgerError> {
+        self.snapshot(read::last_ends)
     }
 
     /// Whether nothing was ever written to the file: a daemon that begins makes it before it fills it.

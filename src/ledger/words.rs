@@ -376,6 +376,18 @@ pub struct JobPast {
     pub last_succeeded: Option<Place>,
 }
 
+/// How a job ended last, dry runs apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastEnd {
+    pub job: String,
+    pub outcome: Outcome,
+    pub at: Timestamp,
+    /// When it last succeeded, whether or not that was its last end.
+    pub succeeded_at: Option<Timestamp>,
+    /// Of that last end.
+    pub facts: serde_json::Map<String, serde_json::Value>,
+}
+
 /// A row as far as it answers for slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotRow {

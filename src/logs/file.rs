@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 
-use super::line::{encode, time_of};
-use super::{Settings, Shared, Stream, file_of, lock, rotated};
+use super::ecs::Source;
+use super::line::Frame;
+use super::{Format, Level, Settings, Shared, Stream, file_of, lock, rotated};
 use crate::model::{JobName, RunId};
 
 /// Bytes of lines that wait while the file can't be written; further ones are counted and dropped.
@@ -21,6 +22,7 @@ const WAITING: usize = 256 * 1024;
 
 pub(super) struct JobFile {
     job: JobName,
+    source: Source,
     shared: Arc<Shared>,
     live: Mutex<Live>,
 }
@@ -47,13 +49,22 @@ struct Lines {
 pub(super) struct Entry<'a> {
     pub(super) run: RunId,
     pub(super) stream: Stream,
+    pub(super) level: Level,
     pub(super) at: Timestamp,
     pub(super) texts: &'a [String],
 }
 
 impl JobFile {
     pub(super) fn new(job: JobName, shared: Arc<Shared>) -> Self {
-        Self { job, shared, live: Mutex::default() }
+        Self { source: Source::new(&job), job, shared, live: Mutex::default() }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.shared.settings().format
     }
 
     pub(super) fn job(&self) -> &str {
@@ -104,7 +115,10 @@ impl JobFile {
         }
         if live.dropped > 0 {
             let text = format!("{} lines were lost while the log could not be written", live.dropped);
-            let note = self.encode(settings, &Entry { stream: Stream::Note, texts: &[text], ..*entry });
+            let note = self.encode(
+                settings,
+                &Entry { stream: Stream::Note, level: Level::Warn, texts: &[text], ..*entry },
+            );
             self.append(live, settings, &note).map_err(|(_, error)| (0, error))?;
             live.dropped = 0;
         }
@@ -112,10 +126,11 @@ impl JobFile {
     }
 
     fn encode(&self, settings: Settings, entry: &Entry<'_>) -> Lines {
-        let time = time_of(entry.at);
+        let Entry { run, stream, level, at, .. } = *entry;
+        let frame = Frame::new(settings.format, &self.source, at, level, (run, stream));
         let mut lines = Lines::default();
         for text in entry.texts {
-            encode(&mut lines.bytes, settings.format, self.job(), &time, entry.run, entry.stream, text);
+            frame.put(&mut lines.bytes, text);
             lines.ends.push(lines.bytes.len());
         }
         lines

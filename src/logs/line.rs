@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::{Format, LogLine, Stream};
+use super::ecs::{self, Source};
+use super::{Format, Level, LogLine, Stream};
 use crate::model::RunId;
 
 /// Bytes of one line; a longer one is cut.
@@ -102,44 +102,39 @@ fn harmful(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
-    time: &'a str,
-    job: &'a str,
-    run: RunId,
-    stream: Stream,
-    text: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Read {
-    time: Timestamp,
-    run: RunId,
-    stream: Stream,
-    text: String,
-}
-
-/// Appends a line in the format of the file, its end included. `time`: see [`time_of`].
-pub(super) fn encode(
-    out: &mut Vec<u8>,
+/// What stands around the text in all lines of one run, stream and instant.
+pub(super) struct Frame {
     format: Format,
-    job: &str,
-    time: &str,
-    run: RunId,
-    stream: Stream,
-    text: &str,
-) {
-    match format {
-        Format::Text => {
-            out.extend_from_slice(head_of(time, run, stream).as_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-        Format::Json => {
-            // Writing plain values into memory can't fail.
-            let _ = serde_json::to_writer(&mut *out, &Written { time, job, run, stream, text });
-        }
+    head: String,
+    tail: String,
+}
+
+impl Frame {
+    pub(super) fn new(
+        format: Format,
+        source: &Source,
+        at: Timestamp,
+        level: Level,
+        (run, stream): (RunId, Stream),
+    ) -> Self {
+        let time = time_of(at);
+        let (head, tail) = match format {
+            Format::Text => (head_of(&time, run, stream), String::new()),
+            Format::Json => (ecs::head(&time, level), source.tail(run, stream)),
+        };
+        Self { format, head, tail }
     }
-    out.push(b'\n');
+
+    /// Appends a line, its end included.
+    pub(super) fn put(&self, out: &mut Vec<u8>, text: &str) {
+        out.extend_from_slice(self.head.as_bytes());
+        match self.format {
+            Format::Text => out.extend_from_slice(text.as_bytes()),
+            Format::Json => ecs::put(out, text),
+        }
+        out.extend_from_slice(self.tail.as_bytes());
+        out.push(b'\n');
+    }
 }
 
 /// A line as a text log has it, in two parts: what stands before the text, and the text. Read from a file that
@@ -162,8 +157,7 @@ pub(super) fn time_of(at: Timestamp) -> String {
 pub(super) fn decode(line: &[u8]) -> Option<LogLine> {
     let line = std::str::from_utf8(line).ok()?;
     if line.starts_with('{') {
-        let Read { time, run, stream, text } = serde_json::from_str(line).ok()?;
-        return Some(LogLine { time, run, stream, text });
+        return ecs::decode(line);
     }
     let (run, stream, text) = head(line)?;
     let (time, _) = line.split_once(' ')?;
@@ -173,7 +167,7 @@ pub(super) fn decode(line: &[u8]) -> Option<LogLine> {
 /// The run of a line, at less cost than the whole line.
 pub(super) fn run_of(line: &[u8]) -> Option<RunId> {
     if line.first() == Some(&b'{') {
-        return decode(line).map(|line| line.run);
+        return ecs::run_of(line).or_else(|| decode(line).map(|line| line.run));
     }
     // Up to the text; a cut in the middle of a character is of no matter there.
     let start = &line[..line.len().min(64)];

@@ -8,14 +8,16 @@
 //! ```
 //!
 //! the time in UTC, the run, the stream (`stdout`, `stderr`, or `note  ` for what the scheduler and the job
-//! itself say), and the text after `| `. A line of a JSON log is
-//! `{"time":…,"job":…,"run":…,"stream":…,"text":…}`.
+//! itself say), and the text after `| `. A line of a JSON log is an object of the Elastic Common Schema
+//! ([`ecs`]). A file may hold both, and JSON as an older version wrote it.
 //!
 //! A job can't forge a line, nor reach the terminal of who reads it: control characters other than the tab,
 //! and those that reverse the direction of text, are written as `\x1b`, `\r`, `\u{202e}`; bytes that are not
 //! UTF-8 as U+FFFD. Lines above 64 KiB are cut there, each piece but the last ending with ` […]`, each but the
 //! first beginning with `[…] `.
 
+mod daemon;
+mod ecs;
 mod file;
 mod follow;
 mod line;
@@ -36,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{JobName, RunId};
 use file::JobFile;
 
+pub use daemon::{DaemonLog, worded};
 pub use follow::{Follower, follow_file};
 pub use line::{harmless, text_line};
 pub use read::{last_lines, read_run, visit_run};
@@ -77,6 +80,25 @@ impl Stream {
     }
 }
 
+/// Of a line in a JSON log. What a program prints is `Info`, on its standard error too: much of what is written there
+/// is progress, and its exit says whether it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     pub time: Timestamp,
@@ -112,16 +134,17 @@ impl Logs {
 
     /// The log of a run; touches no disk before its first line.
     pub fn run(&self, job: &JobName, run: RunId) -> RunLog {
-        let file = {
-            let mut files = lock(&self.0.files);
-            let known = files.get(job).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                let file = Arc::new(JobFile::new(job.clone(), self.0.clone()));
-                files.insert(job.clone(), Arc::downgrade(&file));
-                file
-            })
-        };
-        RunLog::to_file(file, run)
+        RunLog::to_file(self.file(job), run)
+    }
+
+    fn file(&self, job: &JobName) -> Arc<JobFile> {
+        let mut files = lock(&self.0.files);
+        let known = files.get(job).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let file = Arc::new(JobFile::new(job.clone(), self.0.clone()));
+            files.insert(job.clone(), Arc::downgrade(&file));
+            file
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::file::{Entry, JobFile};
 use super::line::{Cutter, harmless};
-use super::{LogLine, Stream, lock, read};
+use super::{Level, LogLine, Stream, lock, read};
 use crate::model::RunId;
 
 /// The log of one run. Cheap to clone; lines of several writers don't mix.
@@ -56,7 +56,7 @@ impl RunLog {
             None => texts.push(harmless(bytes)),
         }
         let lines = texts.len() as u64;
-        self.write(&mut state, stream, at, texts);
+        self.write(&mut state, (stream, Level::Info), at, texts);
         lines
     }
 
@@ -64,16 +64,21 @@ impl RunLog {
     pub fn end_output(&self, stream: Stream, at: Timestamp) {
         let mut state = lock(&self.0.state);
         let last = state.cutter(stream).and_then(Cutter::end);
-        self.write(&mut state, stream, at, last.into_iter().collect());
+        self.write(&mut state, (stream, Level::Info), at, last.into_iter().collect());
     }
 
     /// A line of the scheduler's or the job's own; a text of several lines becomes several.
     pub fn note(&self, at: Timestamp, text: &str) {
+        self.note_as(at, Level::Info, text);
+    }
+
+    /// As [`RunLog::note`], of something that somebody may want to be woken for: a JSON log says so.
+    pub fn note_as(&self, at: Timestamp, level: Level, text: &str) {
         let mut texts = Vec::new();
         let mut cutter = Cutter::default();
         cutter.push(text.as_bytes(), |line| texts.push(line));
         texts.extend(cutter.end());
-        self.write(&mut lock(&self.0.state), Stream::Note, at, texts);
+        self.write(&mut lock(&self.0.state), (Stream::Note, level), at, texts);
     }
 
     /// Every line from now on; the channel closes when the last clone of this log is dropped.
@@ -125,7 +130,13 @@ impl RunLog {
         lock(&self.0.state).memory.clone()
     }
 
-    fn write(&self, state: &mut State, stream: Stream, at: Timestamp, mut texts: Vec<String>) {
+    fn write(
+        &self,
+        state: &mut State,
+        (stream, level): (Stream, Level),
+        at: Timestamp,
+        mut texts: Vec<String>,
+    ) {
         if let Some(skip) = state.skip(stream)
             && *skip > 0
         {
@@ -138,7 +149,7 @@ impl RunLog {
         }
         let run = self.0.run;
         if let Destination::File(file) = &self.0.to
-            && let Err(error) = file.write(&Entry { run, stream, at, texts: &texts })
+            && let Err(error) = file.write(&Entry { run, stream, level, at, texts: &texts })
         {
             state.error.get_or_insert(error);
         }

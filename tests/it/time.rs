@@ -92,6 +92,7 @@ impl<'a> Edge<'a> {
             clock: seen,
             spawner: spawner.clone(),
             courier,
+            observers: vec![],
             host: "web1".into(),
             runtime: runtime.handle().clone(),
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::Lane;
+use crate::model::Channel;
 
 /// What waits to be told, as `status` shows it.
 #[derive(Clone, Default)]
@@ -37,6 +38,14 @@ impl Waiting {
             format!("{alerts} for {contact} ({channel}): {reason} since {since:.0}")
         };
         lanes.iter().map(sentence).collect()
+    }
+
+    /// How many wait, by contact and channel.
+    pub fn counts(&self) -> Vec<(String, Channel, usize)> {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count =
+            |((contact, channel), trouble): (&Lane, &Trouble)| (contact.clone(), *channel, trouble.notices);
+        lanes.iter().map(count).collect()
     }
 
     /// Whether this reason is new.

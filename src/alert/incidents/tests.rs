@@ -155,7 +155,7 @@ fn a_pause_keeps_failures_and_reminders_to_itself() {
 fn checked(name: &str, state: CheckState, because_of: Option<&str>) -> Checked {
     let because_of = because_of.map(str::to_owned);
     let text = format!("{name} measured");
-    Checked { name: name.into(), state, severity: Severity::Critical, text, because_of }
+    Checked { name: name.into(), state, severity: Severity::Critical, text, because_of, measures: vec![] }
 }
 
 /// A check a word: its name, then `+` ok, `-` failing, `~` pending, `?` unknown, `=` failing because of `db`.

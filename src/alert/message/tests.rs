@@ -170,6 +170,7 @@ fn checked(name: &str, severity: Severity, because_of: Option<&str>) -> Checked 
         severity,
         text: format!("{name} is bad"),
         because_of,
+        measures: vec![],
     }
 }
 

@@ -249,7 +249,7 @@ fn wrong_sections() {
     );
     two(
         "contacts: { me: { webhook: { form: discord, url: '${env:URL}', token: '${env:TOKEN}' } } }",
-        &["1:66 contacts.me.webhook.token: discord takes no token: its address is the secret"],
+        &["1:71 contacts.me.webhook.token: discord takes no token: its address is the secret"],
     );
     two(
         "alerts: { to: [me] }\ncontacts: { you: { email: a } }",

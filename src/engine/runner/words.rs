@@ -6,6 +6,8 @@ use super::Run;
 use super::ends::AttemptEnd;
 use crate::config::JobSpec;
 use crate::host::process::Swept;
+use crate::logs::Level;
+use crate::model::Outcome;
 use crate::units::HumanDuration;
 
 pub(super) fn survivors(swept: &Swept) -> String {
@@ -33,6 +35,15 @@ pub(super) fn last_line(end: &AttemptEnd, took: Duration) -> String {
     let told = end.error.as_deref().or(end.report.as_ref().map(|report| report.summary.as_str()));
     let told = told.filter(|told| !told.is_empty()).map(|told| format!(": {told}")).unwrap_or_default();
     format!("{} after {}{told}", end.outcome, shown(took))
+}
+
+/// Of the line that ends the log of a run: a search for errors finds each run that failed, with its reason.
+pub(super) fn level_of(outcome: Outcome) -> Level {
+    match outcome {
+        Outcome::Failed | Outcome::TimedOut | Outcome::Interrupted => Level::Error,
+        Outcome::Cancelled => Level::Warn,
+        _ => Level::Info,
+    }
 }
 
 pub(super) fn timed_out(run: &Run) -> String {

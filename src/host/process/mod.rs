@@ -29,7 +29,7 @@ pub(crate) use orphans::{Processes, Recorded, Search, Shared};
 pub use programs::{ProgramContext, Programs, Running};
 pub use resolve::find_program;
 
-use crate::logs::{RunLog, Stream};
+use crate::logs::{Level, RunLog, Stream};
 use crate::model::{Finding, Report, Severity, Trigger};
 
 /// A program to start.
@@ -154,6 +154,7 @@ pub trait OutputLog: Send + Sync {
     /// always at the same places.
     fn output(&self, stream: Stream, at: Timestamp, bytes: &[u8]) -> u64;
     fn end_output(&self, stream: Stream, at: Timestamp);
+    /// What went wrong with the output or with who reads it.
     fn note(&self, at: Timestamp, text: &str);
     /// Lines of this stream that the current attempt has in the file.
     fn lines_logged(&self, stream: Stream) -> u64;
@@ -171,7 +172,7 @@ impl OutputLog for RunLog {
     }
 
     fn note(&self, at: Timestamp, text: &str) {
-        self.note(at, text);
+        self.note_as(at, Level::Warn, text);
     }
 
     fn lines_logged(&self, stream: Stream) -> u64 {

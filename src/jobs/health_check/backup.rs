@@ -16,6 +16,7 @@ use crate::backup::manifest::State;
 use crate::backup::newest::newest;
 use crate::document::JobRef;
 use crate::jobs::{Backs, JobContext, Kept};
+use crate::model::Unit;
 use crate::units::{HumanDuration, Size};
 
 /// A folder of this machine answers in milliseconds; one of a dead server never does.
@@ -123,7 +124,12 @@ impl Backup {
         }
         let value = json!({ "age": rounded(age.as_secs_f64()), "proof": state, "bytes": head.bytes });
         let fine = age < self.newer_than.0 && is_proven && suspect.is_empty();
-        Measured::of(fine, text).against(value, self.threshold())
+        #[expect(clippy::cast_precision_loss, reason = "a backup of 2^52 bytes is none of this world")]
+        let bytes = head.bytes.map(|bytes| bytes as f64);
+        Measured::of(fine, text)
+            .against(value, self.threshold())
+            .measuring("age", Unit::Seconds, age.as_secs_f64(), self.newer_than.0.as_secs_f64())
+            .measuring("size", Unit::Bytes, bytes, None)
     }
 
     /// The age in seconds.

@@ -18,6 +18,7 @@ use crate::document::Invalid;
 use crate::host::certificates;
 use crate::host::tls::Endpoint;
 use crate::jobs::JobContext;
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// Of connecting, and again of the handshake.
@@ -148,7 +149,12 @@ impl Certificate {
             (left >= asked, text)
         };
         let text = format!("{text}, asked for: {}", self.valid_for);
-        Measured::of(fine, text).against(left.as_secs(), self.valid_for.0.as_secs())
+        Measured::of(fine, text).against(left.as_secs(), self.valid_for.0.as_secs()).measuring(
+            "valid_for",
+            Unit::Seconds,
+            left.as_secs_f64(),
+            self.valid_for.0.as_secs_f64(),
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use super::CheckSeverity;
 use super::recent::Tolerance;
 use crate::document::{Invalid, JobRef};
 use crate::jobs::{HostContext, JobContext, Kept, Lack};
+use crate::model::{Measure, Unit};
 
 /// One thing to look at.
 #[async_trait]
@@ -58,6 +59,8 @@ pub(super) struct Measured {
     pub(super) value: Value,
     /// What it was held against.
     pub(super) threshold: Value,
+    /// Both in base units.
+    pub(super) measures: Vec<Measure>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ impl State {
 impl Measured {
     pub(super) fn of(fine: bool, text: impl Into<String>) -> Self {
         let state = if fine { State::Ok } else { State::Failing };
-        Self { state, text: text.into(), value: Value::Null, threshold: Value::Null }
+        Self { state, text: text.into(), value: Value::Null, threshold: Value::Null, measures: vec![] }
     }
 
     pub(super) fn unknown(text: impl Into<String>) -> Self {
@@ -98,6 +101,20 @@ impl Measured {
     #[must_use]
     pub(super) fn against(self, value: impl Into<Value>, threshold: impl Into<Value>) -> Self {
         Self { value: value.into(), threshold: threshold.into(), ..self }
+    }
+
+    /// With one number more for metrics.
+    #[must_use]
+    pub(super) fn measuring(
+        mut self,
+        quantity: &str,
+        unit: Unit,
+        value: impl Into<Option<f64>>,
+        threshold: impl Into<Option<f64>>,
+    ) -> Self {
+        let (quantity, value, threshold) = (quantity.to_owned(), value.into(), threshold.into());
+        self.measures.push(Measure { quantity, unit, value, threshold });
+        self
     }
 }
 

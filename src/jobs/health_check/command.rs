@@ -16,6 +16,7 @@ use crate::document::Invalid;
 use crate::host::process::{Output, Program, Running, Status, find_program, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};
 use crate::logs::harmless;
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// Between TERM and KILL, once the time is up.
@@ -127,7 +128,14 @@ async fn finish(running: &mut Running, out: &mut Tail, err: &mut Tail) -> Status
 /// `None`: it had not ended when its time was up.
 fn judge(status: Option<Status>, timeout: HumanDuration, said: [&str; 2]) -> Measured {
     let ended = match status {
-        Some(Status::Code(0)) => return Measured::of(true, "exit code 0").against(0, 0),
+        Some(Status::Code(0)) => {
+            return Measured::of(true, "exit code 0").against(0, 0).measuring(
+                "exit_code",
+                Unit::Count,
+                0.0,
+                0.0,
+            );
+        }
         Some(Status::Code(code)) => format!("exit code {code}"),
         Some(Status::Signal(signal)) => match signal_hook::low_level::signal_name(signal) {
             Some(name) => format!("ended by signal {signal} ({name})"),
@@ -140,7 +148,8 @@ fn judge(status: Option<Status>, timeout: HumanDuration, said: [&str; 2]) -> Mea
     let words = said.into_iter().find(|said| !said.is_empty());
     let text = words.map_or_else(|| ended.clone(), |words| format!("{ended}: {words}"));
     let measured = Measured::of(false, text);
-    if let Some(Status::Code(code)) = status { measured.against(code, 0) } else { measured }
+    let Some(Status::Code(code)) = status else { return measured };
+    measured.against(code, 0).measuring("exit_code", Unit::Count, f64::from(code), 0.0)
 }
 
 /// The end of what a stream said.

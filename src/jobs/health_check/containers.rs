@@ -13,6 +13,7 @@ use super::recent::Tolerance;
 use crate::document::{Invalid, nearest};
 use crate::host::docker::{Docker, DockerError};
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// The engine answers within milliseconds, for all of them together.
@@ -102,7 +103,9 @@ impl Containers {
         } else {
             Measured::of(false, format!("{running} of {wanted} running: {}", troubles.join("; ")))
         };
-        Ok(measured.against(running, wanted))
+        #[expect(clippy::cast_precision_loss, reason = "services of a project are few")]
+        let (found, asked) = (running as f64, wanted as f64);
+        Ok(measured.against(running, wanted).measuring("running", Unit::Count, found, asked))
     }
 
     async fn missing(&self, docker: &Docker, service: &str) -> Result<String, DockerError> {

@@ -17,6 +17,7 @@ use super::samples::{Kept, Sample, Samples};
 use crate::document::Invalid;
 use crate::host::load::CpuTimes;
 use crate::jobs::JobContext;
+use crate::model::Unit;
 use crate::units::{HumanDuration, Percent};
 
 /// How long a run measures by itself where no earlier one has left a sample.
@@ -129,7 +130,12 @@ fn judge(share: f64, time: Duration, over: Duration, below: f64) -> Measured {
     let near = over.mul_f64(0.8) <= time && time <= over.mul_f64(1.25);
     let asked = if near { String::new() } else { format!(" over {}", HumanDuration(over)) };
     let text = format!("{} % busy over {seconds}, asked for: below {below} %{asked}", shown(percent, below));
-    Measured::of(percent < below, text).against(rounded(percent), below)
+    Measured::of(percent < below, text).against(rounded(percent), below).measuring(
+        "busy",
+        Unit::Ratio,
+        share,
+        below / 100.0,
+    )
 }
 
 #[cfg(test)]

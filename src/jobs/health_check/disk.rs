@@ -17,6 +17,7 @@ use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::files::Usage;
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::model::Unit;
 use crate::units::{HumanDuration, Percent, Size};
 
 /// A file system of this machine answers in microseconds; one of a dead server never does.
@@ -147,8 +148,14 @@ fn judge(usage: &Usage, asked: f64, asked_inodes: f64) -> Measured {
         Size(usage.total),
         Size(usage.free)
     );
-    let of_space = Measured::of(percent >= asked, &space).against(rounded(percent), asked);
+    let of_space = Measured::of(percent >= asked, &space).against(rounded(percent), asked).measuring(
+        "free",
+        Unit::Ratio,
+        usage.free_share,
+        asked / 100.0,
+    );
     let Some(inodes) = usage.inodes else { return of_space };
+    let of_space = of_space.measuring("inodes_free", Unit::Ratio, inodes.free_share, asked_inodes / 100.0);
     let share = inodes.free_share * 100.0;
     let text = format!(
         "{} % of {} inodes free ({}), asked for: {asked_inodes} %",
@@ -161,7 +168,10 @@ fn judge(usage: &Usage, asked: f64, asked_inodes: f64) -> Measured {
     }
     // The numbers are those of what fails.
     match percent >= asked {
-        true => Measured::of(false, text).against(rounded(share), asked_inodes),
+        true => Measured {
+            measures: of_space.measures,
+            ..Measured::of(false, text).against(rounded(share), asked_inodes)
+        },
         false => Measured { text: format!("{space}; {text}"), ..of_space },
     }
 }
@@ -185,6 +195,12 @@ mod tests {
             let measured = judge(&usage, 20.0, 10.0);
             assert_eq!((measured.state, measured.text.as_str()), (state, text));
             assert_eq!(measured.value, value, "{text}");
+            // Both are told, whichever fails.
+            let free = inodes.map(|_| "inodes_free");
+            let quantities: Vec<&str> = measured.measures.iter().map(|one| one.quantity.as_str()).collect();
+            assert_eq!(quantities, ["free"].into_iter().chain(free).collect::<Vec<_>>(), "{text}");
+            assert_eq!(measured.measures[0].value, Some(usage.free_share), "{text}");
+            assert_eq!(measured.measures[0].threshold, Some(0.2), "{text}");
         };
         let enough = "25 % free of 40.0 GiB (10.0 GiB), asked for: 20 %";
         check(10 << 10, Some(100), State::Ok, 25.0, enough);

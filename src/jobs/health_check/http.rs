@@ -15,6 +15,7 @@ use crate::host::http::{Answer, Redirects, Request, Target};
 use crate::host::secret::{ExposeSecret, SecretText};
 use crate::jobs::{HostContext, JobContext, Lack};
 use crate::logs::harmless;
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// 1 MiB of a body: more than any page has that says how a service is. The rest is not fetched.
@@ -125,8 +126,13 @@ impl Check for Http {
         };
         let limit = self.within.unwrap_or(self.timeout()).0.as_secs_f64();
         match request.send().await {
-            Ok(answer) => self.judge(&answer).against(answer.took.as_secs_f64(), limit),
-            Err(error) => Measured::of(false, error.to_string()).against(serde_json::Value::Null, limit),
+            Ok(answer) => {
+                let took = answer.took.as_secs_f64();
+                self.judge(&answer).against(took, limit).measuring("response", Unit::Seconds, took, limit)
+            }
+            Err(error) => Measured::of(false, error.to_string())
+                .against(serde_json::Value::Null, limit)
+                .measuring("response", Unit::Seconds, None, limit),
         }
     }
 

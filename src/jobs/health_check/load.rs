@@ -10,6 +10,7 @@ use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::load::LoadAverage;
 use crate::jobs::JobContext;
+use crate::model::Unit;
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +66,12 @@ fn judge(LoadAverage { five_minutes, cores }: LoadAverage, below: f64) -> Measur
         "load {five_minutes} over 5 minutes on {cores} core{plural}, {} a core, asked for: below {below}",
         shown(per_core, below)
     );
-    Measured::of(per_core < below, text).against(rounded(per_core), below)
+    Measured::of(per_core < below, text).against(rounded(per_core), below).measuring(
+        "load_per_core",
+        Unit::Count,
+        per_core,
+        below,
+    )
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::check::{Check, Common, Measured, rounded, shown};
 use super::recent::Tolerance;
 use crate::host::load::Memory as Reading;
 use crate::jobs::JobContext;
+use crate::model::Unit;
 use crate::units::{Percent, Size};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -58,7 +59,12 @@ fn judge(Reading { total, available }: Reading, below: f64) -> Measured {
         Size(used),
         Size(available)
     );
-    Measured::of(percent < below, text).against(rounded(percent), below)
+    Measured::of(percent < below, text).against(rounded(percent), below).measuring(
+        "used",
+        Unit::Ratio,
+        percent / 100.0,
+        below / 100.0,
+    )
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::host::docker::Docker;
 use crate::host::postgres::{Connection, PostgresError};
 use crate::host::sockets;
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// Of Docker, the container and the server together.
@@ -65,9 +66,16 @@ impl Check for Postgres {
                     connection.address(),
                     took(time)
                 );
-                Measured::of(true, text).against(time.as_secs_f64(), serde_json::Value::Null)
+                Measured::of(true, text).against(time.as_secs_f64(), serde_json::Value::Null).measuring(
+                    "answer",
+                    Unit::Seconds,
+                    time.as_secs_f64(),
+                    None,
+                )
             }
-            Err(error) => Measured::of(false, error.to_string()),
+            Err(error) => {
+                Measured::of(false, error.to_string()).measuring("answer", Unit::Seconds, None, None)
+            }
         }
     }
 

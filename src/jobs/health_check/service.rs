@@ -13,6 +13,7 @@ use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::process::{Output, Program, Status, login_path};
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 /// There exactly where systemd is the init of this machine (sd_booted(3)).
@@ -148,7 +149,10 @@ fn judge(unit: &str, said: &str, since_boot: Duration) -> Measured {
         value.unwrap_or_default().trim()
     };
     let (active, sub, result) = (property("ActiveState"), property("SubState"), property("Result"));
-    let measured = |fine: bool, text: String| Measured::of(fine, text).against(active, "active");
+    let measured = |fine: bool, text: String| {
+        let (found, asked) = (f64::from(u8::from(fine)), 1.0);
+        Measured::of(fine, text).against(active, "active").measuring("active", Unit::Count, found, asked)
+    };
     match property("LoadState") {
         "not-found" => {
             return measured(

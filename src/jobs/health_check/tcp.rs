@@ -10,12 +10,13 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::CheckSeverity;
-use super::check::{Check, Common, Measured};
+use super::check::{Check, Common, Measured, State};
 use super::network::{no_time, took};
 use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::{names, sockets};
 use crate::jobs::JobContext;
+use crate::model::Unit;
 use crate::units::HumanDuration;
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -76,7 +77,7 @@ impl Check for Tcp {
         .await;
         let time = ctx.clock.since_boot().saturating_sub(since);
         let limit = self.timeout.0.as_secs_f64();
-        match connected {
+        let measured = match connected {
             Ok(Ok(())) => {
                 Measured::of(true, format!("connected in {} (within {})", took(time), self.timeout))
                     .against(time.as_secs_f64(), limit)
@@ -91,7 +92,9 @@ impl Check for Tcp {
                 Measured::of(false, format!("{} didn't answer within {}: {got}", self.address, self.timeout))
                     .against(serde_json::Value::Null, limit)
             }
-        }
+        };
+        let value = (measured.state == State::Ok).then_some(time.as_secs_f64());
+        measured.measuring("connect", Unit::Seconds, value, limit)
     }
 }
 

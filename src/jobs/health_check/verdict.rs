@@ -136,11 +136,19 @@ impl Judged<'_> {
 
     fn result(&self) -> serde_json::Value {
         let measured = &self.looked.measured;
-        json!({
+        let mut result = json!({
             "name": self.looked.name, "check": self.looked.kind, "state": self.word(),
             "severity": Severity::from(self.severity()), "value": measured.value,
             "threshold": measured.threshold, "message": self.text(), "because_of": self.because_of,
-        })
+        });
+        if !measured.measures.is_empty() {
+            result["measures"] = json!(measured.measures);
+        }
+        // Which the state alone does not tell.
+        if self.fails() && self.word() == State::Unknown.word() {
+            result["fails"] = json!(true);
+        }
+        result
     }
 
     fn checked(&self) -> Checked {
@@ -150,6 +158,7 @@ impl Judged<'_> {
             severity: self.severity().into(),
             text: self.text(),
             because_of: self.because_of.clone(),
+            measures: self.looked.measured.measures.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod ends;
 mod forms;
 mod mail;
 mod outage;
+mod site;
 mod storm;
 mod trial;
 

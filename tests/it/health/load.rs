@@ -45,6 +45,32 @@ async fn busy_loops_on_all_cores_are_measured() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_is_measured_as_vmstat_measures_it_under_a_known_load() {
+    let bench = Bench::new().await;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let check = json!({"cpu": {"below": "100%", "over": "5s"}});
+    let _busy = Busy::loops(1);
+    // Leaves the sample that the second look compares with.
+    one(&bench, check.clone()).await;
+    let vmstat = said("vmstat", &["5", "2"]);
+    let result = one(&bench, check).await;
+    // r b swpd free buff cache si so bi bo in cs us sy id wa st; the first line of numbers is since boot.
+    let columns: Vec<f64> = vmstat.lines().nth(3).unwrap().split_whitespace().map(number).collect();
+    let busy = 100.0 - columns[14] - columns[15];
+    let measured = result["value"].as_f64().unwrap();
+    let text = result["message"].as_str().unwrap();
+    assert!(
+        text.ends_with(" % busy over 5s, asked for: below 100 %") || text.contains(" % busy over 6s"),
+        "{text}"
+    );
+    // vmstat rounds to one point, and both begin and end some milliseconds apart.
+    assert!((measured - busy).abs() < 5.0, "vmstat: {busy} %; {result}");
+    #[expect(clippy::cast_precision_loss, reason = "a few cores")]
+    let least = 100.0 / cores as f64 - 5.0;
+    assert!(measured > least, "one of {cores} cores is busy: {result}");
+}
+
 /// The counters as `cpu` of /proc/stat has them: busy, all.
 fn counters() -> (u64, u64) {
     let stat = std::fs::read_to_string("/proc/stat").unwrap();

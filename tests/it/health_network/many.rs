@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{host, looked};
 use crate::support::daemon::{Host, wait_until};
 use crate::support::missing::skipped;
-use crate::support::web::{Server, request, until_closed};
+use crate::support::web::{Dead, Server, request, until_closed};
 
 const CHECKS: usize = 1000;
 
@@ -56,6 +56,21 @@ fn a_thousand_silent_servers_cost_one_timeout() {
     assert_eq!(states(&results, "failing"), CHECKS, "{:#?}", results[0]);
     assert_eq!(silent.taken.load(Ordering::SeqCst), CHECKS);
     // One after the other they would take 50 minutes.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_thousand_dead_addresses_cost_one_timeout() {
+    let dead = Dead::new();
+    let checks: Vec<String> = (0..CHECKS)
+        .map(|number| format!("tcp: {{ name: t{number}, address: '127.0.0.1:{}', timeout: 3s }}", dead.port))
+        .collect();
+    let host = host("", &checks);
+    let started = Instant::now();
+    let results = under("1024:8192", &host);
+    assert_eq!(states(&results, "failing"), CHECKS, "{:#?}", results[0]);
+    let text = results[0]["message"].as_str().unwrap();
+    assert!(text.contains("within 3s"), "{text}");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 

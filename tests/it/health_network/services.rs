@@ -2,7 +2,7 @@
 
 use super::{check, host, looked, said};
 use crate::support::postgres::{PASSWORD, Postgres, USER};
-use crate::support::web::{Server, free_port, until_closed};
+use crate::support::web::{Dead, Server, free_port, until_closed};
 
 #[test]
 fn a_port_takes_connections_or_it_is_said_why_not() {
@@ -19,18 +19,10 @@ fn a_port_takes_connections_or_it_is_said_why_not() {
         "tcp: { address: 'no-such.invalid:80' }",
         "failing: the name no-such.invalid can't be resolved: Name or service not known",
     );
-    // A queue of one, which is full: the kernel answers no further connection.
-    let listener =
-        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-    let any = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0);
-    rustix::net::bind(&listener, &any).unwrap();
-    rustix::net::listen(&listener, 0).unwrap();
-    let full = std::net::TcpListener::from(listener);
-    let address = full.local_addr().unwrap();
-    let _waiting = std::net::TcpStream::connect(address).unwrap();
+    let dead = Dead::new();
     let begun = std::time::Instant::now();
     check(
-        address.port(),
+        dead.port,
         "tcp: { address: '127.0.0.1:PORT', timeout: 300ms }",
         "failing: 127.0.0.1:PORT didn't answer within 300ms: no connection was made",
     );

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::server::{Server, free_port};
+use super::server::{Server, free_port, program};
 
 pub(crate) struct Nginx {
     folder: tempfile::TempDir,
@@ -31,18 +31,28 @@ impl Nginx {
         nginx
     }
 
+    /// Before an application on this port of the loopback. All but `/health` is logged to `access.log` in its prefix, in
+    /// the combined format with `$request_time`.
+    pub(crate) fn before(application: u16) -> Self {
+        let folder = tempfile::Builder::new().prefix("nginx").tempdir().unwrap();
+        let mut nginx = Self { folder, http: free_port(), https: free_port(), server: None };
+        let dir = nginx.prefix().display();
+        let listen = format!(
+            "log_format timed '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+             \"$http_referer\" \"$http_user_agent\" $request_time';\n\
+             server {{ listen 127.0.0.1:{}; access_log {dir}/access.log timed;\n\
+             location / {{ proxy_pass http://127.0.0.1:{application}; }}\n\
+             location = /health {{ proxy_pass http://127.0.0.1:{application}; access_log off; }} }}\n",
+            nginx.http
+        );
+        nginx.write_conf(&listen);
+        nginx.restart();
+        nginx
+    }
+
     pub(crate) fn configure(&self, sites: &[(&str, &Path)]) {
         let dir = self.folder.path().display();
-        // The workers must be able to enter the test's folder.
-        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-        let mut text = format!(
-            "{user} daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-             events {{ worker_connections 64; }}\n\
-             http {{ access_log off; client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path \
-             {dir}/t3; uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;\n\
-             server {{ listen 127.0.0.1:{}; root {dir}/web; }}\n",
-            self.http
-        );
+        let mut text = format!("server {{ listen 127.0.0.1:{}; root {dir}/web; }}\n", self.http);
         for (name, certificate) in sites {
             let files = certificate.display();
             writeln!(
@@ -53,7 +63,20 @@ impl Nginx {
             )
             .unwrap();
         }
-        text.push_str("}\n");
+        self.write_conf(&text);
+    }
+
+    /// With these servers.
+    fn write_conf(&self, servers: &str) {
+        let dir = self.folder.path().display();
+        // The workers must be able to enter the test's folder.
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let text = format!(
+            "{user} daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
+             events {{ worker_connections 64; }}\n\
+             http {{ access_log off; client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path \
+             {dir}/t3; uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;\n{servers}}}\n"
+        );
         std::fs::write(self.conf(), text).unwrap();
     }
 
@@ -62,6 +85,18 @@ impl Nginx {
         let (conf, prefix) = (self.conf(), self.folder.path().display().to_string());
         let argv = ["nginx", "-c", conf.to_str().unwrap(), "-p", &prefix];
         self.server = Some(Server::start(self.folder.path(), &argv, &[], self.http));
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// As `nginx -s` sends it: `reopen`, `reload`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let mut nginx = program("nginx");
+        nginx.args(["-s", signal, "-c"]).arg(self.conf()).arg("-p").arg(self.prefix());
+        let output = nginx.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(crate) fn web(&self) -> PathBuf {

@@ -63,6 +63,27 @@ impl Drop for Server {
     }
 }
 
+/// An address from which nothing ever comes back.
+pub(crate) struct Dead {
+    pub(crate) port: u16,
+    _full: TcpListener,
+    _waiting: TcpStream,
+}
+
+impl Dead {
+    pub(crate) fn new() -> Self {
+        use rustix::net::{AddressFamily, SocketType};
+        let listener = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let any = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0);
+        rustix::net::bind(&listener, &any).unwrap();
+        // A queue of one, which is full: the kernel answers no further connection.
+        rustix::net::listen(&listener, 0).unwrap();
+        let full = TcpListener::from(listener);
+        let address = full.local_addr().unwrap();
+        Self { port: address.port(), _full: full, _waiting: TcpStream::connect(address).unwrap() }
+    }
+}
+
 /// The head of a request; empty where the other side says nothing more.
 pub(crate) fn request(connection: &mut TcpStream) -> String {
     let mut head = vec![];

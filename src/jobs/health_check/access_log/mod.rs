@@ -20,6 +20,7 @@ use super::check::{Check, Common, Measured, rounded, shown};
 use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::jobs::{HostContext, JobContext, Lack};
+use crate::model::Unit;
 use crate::units::{HumanDuration, Percent};
 
 /// For reading it: a log of a million requests a minute takes a second or two.
@@ -148,7 +149,8 @@ impl AccessLog {
                 plural(requests),
                 self.over
             ))
-            .against(json!({ "requests": requests }), json!({ "requests": at_least }));
+            .against(json!({ "requests": requests }), json!({ "requests": at_least }))
+            .measuring("requests", Unit::Count, requests as f64, at_least as f64);
         }
         #[expect(clippy::cast_precision_loss, reason = "requests of a day are far below 2^52")]
         let share = errors as f64 * 100.0 / requests as f64;
@@ -165,12 +167,23 @@ impl AccessLog {
             text += &format!("; {HOW_TO_TIME}");
             let value = json!({ "requests": requests, "errors": rounded(share), "p95": null });
             let measured = if few_errors { Measured::unknown(text) } else { Measured::of(false, text) };
-            return measured.against(value, self.threshold());
+            return self.with_measures(measured.against(value, self.threshold()), traffic);
         };
         text += &format!("; 95 % within {}, asked for: below {}", milliseconds(p95), self.p95_below);
         let value =
             json!({ "requests": requests, "errors": rounded(share), "p95": rounded(p95.as_secs_f64()) });
-        Measured::of(few_errors && p95 < self.p95_below.0, text).against(value, self.threshold())
+        let measured = Measured::of(few_errors && p95 < self.p95_below.0, text);
+        self.with_measures(measured.against(value, self.threshold()), traffic)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "requests of a day are far below 2^52")]
+    fn with_measures(&self, measured: Measured, traffic: &Traffic) -> Measured {
+        let (requests, errors) = (traffic.requests as f64, traffic.errors as f64);
+        let p95 = traffic.percentile(95).map(|time| time.as_secs_f64());
+        measured
+            .measuring("requests", Unit::Count, requests, self.at_least.max(1) as f64)
+            .measuring("errors", Unit::Ratio, errors / requests, self.errors_below.0 / 100.0)
+            .measuring("p95", Unit::Seconds, p95, self.p95_below.0.as_secs_f64())
     }
 
     /// Errors in percent, times in seconds.
