@@ -19,6 +19,7 @@ mod health_network;
 mod house;
 mod ledger_fire;
 mod lifecycle;
+mod metrics;
 mod orphans;
 mod overload;
 mod pg_dump;

@@ -32,7 +32,10 @@ impl Access {
             Ok(Ok(resolved)) => resolved.map_err(|error| error.to_string())?,
             Ok(Err(error)) => return Err(format!("a bug: reading it panicked: {error}")),
             Err(_) => {
-                return Err(format!("the file that holds it does not answer within {} s", PATIENCE.as_secs()));
+                return Err(format!(
+                    "the file that holds it does not answer within {} s",
+                    PATIENCE.as_secs()
+                ));
             }
         };
         match resolved.expose_secret() {
