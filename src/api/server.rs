@@ -8,7 +8,7 @@ mod bind;
 mod follow;
 mod sniff;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::path::Path;
