@@ -1,5 +1,6 @@
 //! Who hears of a failure: a real daemon, a real mail server, and a webhook's receiver.
 
+mod attacks;
 mod bad_nights;
 mod bad_servers;
 mod checks;
