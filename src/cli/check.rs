@@ -126,7 +126,10 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     for (name, contact) in &table.contacts {
         if let Some(webhook) = &contact.webhook {
             let named = table.jobs.iter().any(|job| job.alert.contains(name));
-            look(format!("contacts.{name}.webhook"), webhook, named);
+            look(format!("contacts.{name}.webhook"), &webhook.url, named);
+            if let Some(token) = &webhook.token {
+                look(format!("contacts.{name}.webhook.token"), token, named);
+            }
         }
     }
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
@@ -145,7 +148,13 @@ async fn mail_server(table: &JobTable) -> Option<Problem> {
     // That its password can't be read was said.
     let server = Server { patience: PATIENCE, ..alert::mail_server(smtp).ok()? };
     let error = mail::reach(&server).await.err()?;
-    Some(Problem::placeless(ProblemSeverity::Warning, "alerts.smtp", error.to_string()))
+    let contact = table.contacts.iter().find(|(_, contact)| contact.email.is_some());
+    let hint = contact.map(|(name, _)| {
+        format!("once it answers, `punk-eco-sched alert-test {name}` shows whether a mail arrives")
+    });
+    let mut problem = Problem::placeless(ProblemSeverity::Warning, "alerts.smtp", error.to_string());
+    problem.hint = hint;
+    Some(problem)
 }
 
 fn users(table: &JobTable, environment: &Environment, found: &mut Vec<Problem>) {
@@ -270,8 +279,8 @@ mod tests {
         );
         let (code, _, err) = checked(&text, Options::default());
         let expected = format!(
-            "D/jobs.yaml: warning: SMTP at {closed}: connection refused (alerts.smtp)\nD/jobs.yaml: fine but for 1 \
-             warning: 1 job\n"
+            "D/jobs.yaml: warning: SMTP at {closed}: connection refused (alerts.smtp)\n  hint: once it answers, \
+             `punk-eco-sched alert-test me` shows whether a mail arrives\nD/jobs.yaml: fine but for 1 warning: 1 job\n"
         );
         assert_eq!((code, err), (0, expected));
     }

@@ -10,12 +10,15 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::pages::Published;
 use super::{bound_runs, record, say_warnings};
-use crate::alert::Waiting;
-use crate::api::{Control, NextSlot, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status};
+use crate::alert::{self, Waiting};
+use crate::api::{
+    Control, NextSlot, OpenIncident, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status,
+};
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable};
 use crate::document::nearest;
 use crate::engine::{Accepted, EngineHandle, Gone, Refusal};
+use crate::ledger::Incident;
 use crate::model::{JobName, RunId};
 
 pub(super) struct DaemonControl {
@@ -131,6 +134,7 @@ impl Control for DaemonControl {
             next: None,
             paused: vec![],
             problems: vec![],
+            incidents: vec![],
         };
         let Ok(snapshot) = self.engine.snapshot().await else {
             status.problems.push("the engine has stopped: see the daemon's log".to_owned());
@@ -164,7 +168,22 @@ impl Control for DaemonControl {
             .into_iter()
             .map(|pause| Paused { job: pause.job, since: pause.since, until: pause.until, by: pause.by })
             .collect();
+        status.incidents = snapshot.incidents.into_iter().map(open_incident).collect();
         status
+    }
+}
+
+/// Its reason cut, since a thousand of them are one answer.
+fn open_incident(incident: Incident) -> OpenIncident {
+    const LONGEST_REASON: usize = 500;
+    OpenIncident {
+        job: incident.job.is_job().then(|| incident.job.to_string()),
+        check: incident.check,
+        severity: incident.severity,
+        since: incident.opened_at,
+        failures: incident.failures,
+        reason: incident.reason.map(|reason| alert::cut(&reason, LONGEST_REASON)),
+        flapping: incident.flapping,
     }
 }
 

@@ -149,8 +149,13 @@ async fn serve(
     let server = Server::bind(&socket).with_context(|| format!("{}", socket.display()))?;
     let (engine, thread) = Engine::start(parts).context("the engine can't be started")?;
     let waiting = alert::Waiting::default();
-    let courier =
-        Courier { table: table.clone(), desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    let courier = Courier {
+        table: table.clone(),
+        desk: engine.desk(),
+        clock: clock.clone(),
+        waiting: waiting.clone(),
+        host: procfs::host_name(),
+    };
     tokio::spawn(courier.run(orders));
     let pages = DaemonPages { engine: engine.clone(), metrics: metrics.clone(), waiting: waiting.clone() };
     let (pages, stop) = (Arc::new(pages), CancellationToken::new());

@@ -23,6 +23,33 @@ impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for WordOr<
     }
 }
 
+/// The same, where the word is a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretOr<W, T>(pub WordOr<W, T>);
+
+/// The name by which the document's reader knows this type.
+pub(super) const SECRET_NAME: &str = "SecretOr";
+
+impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for SecretOr<W, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(SECRET_NAME, Either(PhantomData)).map(Self)
+    }
+}
+
+impl<W: JsonSchema, T: JsonSchema> JsonSchema for SecretOr<W, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        WordOr::<W, T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        WordOr::<W, T>::json_schema(generator)
+    }
+}
+
 struct Either<W, T>(PhantomData<(W, T)>);
 
 impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Either<W, T> {

@@ -17,6 +17,7 @@ mod endings;
 mod health;
 mod health_network;
 mod house;
+mod json_logs;
 mod ledger_fire;
 mod lifecycle;
 mod metrics;

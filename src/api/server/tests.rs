@@ -68,6 +68,7 @@ impl Control for Fake {
             next: None,
             paused: vec![],
             problems: vec![],
+            incidents: vec![],
         }
     }
 }
