@@ -172,7 +172,9 @@ fn clients_that_say_nothing_keep_nobody_out() {
     // Each is hung up on, whether it has begun or not.
     for mut client in silent {
         let mut said = vec![];
-        let _ = client.read_to_end(&mut said);
+        if let Err(error) = client.read_to_end(&mut said) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "nobody hangs up");
+        }
         assert!(said.is_empty() || text(&said).starts_with("HTTP/1.1 408 "), "{}", text(&said));
     }
 }
