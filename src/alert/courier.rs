@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::sending::mail_server;
-use self::sending::{Failure, send};
+use self::sending::send;
+pub(super) use self::sending::{Failure, judge};
 pub use self::waiting::Waiting;
 use super::{Desk, Order, Orders};
 use crate::clock::Clock;

@@ -1,12 +1,14 @@
-//! Who hears of what: incidents, the messages about them, and the courier that delivers these.
+//! Who hears of what: incidents, the messages about them, the courier that delivers these; heartbeats.
 //!
 //! The engine asks [`Incidents`] what the end of a run changes and writes the [`Notice`]s with that end, in one
 //! transaction; the courier takes them from there. Never knows why a job ran, and never holds the engine up.
 
 mod courier;
+mod heartbeat;
 mod incidents;
 mod message;
 mod story;
+mod tail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::courier::{Courier, Waiting, mail_server};
+pub use self::heartbeat::Heartbeats;
 pub use self::incidents::{Change, End, Incidents};
 pub use self::message::Message;
 pub use self::story::Story;

@@ -1,5 +1,6 @@
 //! `check`: every problem of the file; then, unless `--no-host`, what this host lacks to run its jobs.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::alert;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Environment, JobSpec, JobTable};
+use crate::config::{self, Environment, Heartbeat, JobSpec, JobTable};
 use crate::document::{Problem, ProblemSeverity, Problems};
 use crate::host::accounts;
 use crate::host::mail::{self, Server};
-use crate::host::secret::{SecretError, SecretText};
+use crate::host::secret::{ExposeSecret, SecretError, SecretText};
 use crate::jobs::{HostContext, Lack};
 
 /// What `check` was asked to do.
@@ -102,13 +103,7 @@ fn folders(table: &JobTable, found: &mut Vec<Problem>) {
 fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     let mut look = |path: String, secret: &SecretText, used: bool| {
         let Err(error) = secret.resolve() else { return };
-        // systemd gives credentials to the service alone: here nobody can tell.
-        let severity = match error {
-            SecretError::NoCredentials { .. } => ProblemSeverity::Warning,
-            _ if used => ProblemSeverity::Error,
-            _ => ProblemSeverity::Warning,
-        };
-        found.push(Problem::placeless(severity, path, error.to_string()));
+        found.push(Problem::placeless(severity_of(&error, used), path, error.to_string()));
     };
     for (name, connection) in table.connections.iter() {
         if let Some(password) = &connection.password {
@@ -136,6 +131,31 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     // Nothing uses it in this version.
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
         look("dashboard.token".into(), token, false);
+    }
+    // One that stands under `defaults` is wrong once, and not for each job.
+    let mut told = HashSet::new();
+    for job in &table.jobs {
+        let Some(heartbeat) = &job.heartbeat else { continue };
+        let (severity, message) = match heartbeat.url(&job.name) {
+            Err(error) => (severity_of(&error, true), error.to_string()),
+            Ok(url) => {
+                let Err(reason) = Heartbeat::check(url.expose_secret()) else { continue };
+                let message = format!("what it refers to is not the URL of a heartbeat: {reason}");
+                (ProblemSeverity::Error, message)
+            }
+        };
+        if told.insert(message.clone()) {
+            found.push(Problem::placeless(severity, format!("jobs.{}.heartbeat", job.name), message));
+        }
+    }
+}
+
+fn severity_of(error: &SecretError, used: bool) -> ProblemSeverity {
+    match error {
+        // systemd gives credentials to the service alone: here nobody can tell.
+        SecretError::NoCredentials { .. } => ProblemSeverity::Warning,
+        _ if used => ProblemSeverity::Error,
+        _ => ProblemSeverity::Warning,
     }
 }
 

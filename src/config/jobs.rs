@@ -330,6 +330,7 @@ fn spec(
     JobSpec {
         retries: own.retries(defaults, kind.retries),
         missed: own.missed(defaults),
+        heartbeat: own.heartbeat(defaults),
         env: if is_command { own.env(defaults) } else { BTreeMap::new() },
         after: after
             .into_iter()

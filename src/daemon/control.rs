@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{bound_runs, record, say_warnings};
-use crate::alert::Waiting;
+use crate::alert::{Heartbeats, Waiting};
 use crate::api::{Control, NextSlot, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status};
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable};
@@ -24,6 +24,7 @@ pub(super) struct DaemonControl {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     pub(super) waiting: Waiting,
+    pub(super) heartbeats: Heartbeats,
     /// One reload at a time.
     pub(super) reloading: Mutex<()>,
 }
@@ -137,6 +138,7 @@ impl Control for DaemonControl {
         status.jobs = snapshot.table.jobs.len();
         status.problems.extend(snapshot.ledger_problem);
         status.problems.extend(self.waiting.problems());
+        status.problems.extend(self.heartbeats.problems(&snapshot.table));
         status.next = snapshot.next.map(|(job, slot)| NextSlot { job: job.to_string(), slot });
         status.running = snapshot
             .runs

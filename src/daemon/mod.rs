@@ -22,7 +22,7 @@ use self::control::DaemonControl;
 pub use self::standalone::{Standalone, standalone};
 use self::state::StateDirectory;
 pub use self::state::{Living, Occupied, living};
-use crate::alert::{self, Courier};
+use crate::alert::{self, Courier, Heartbeats};
 use crate::api::Control;
 use crate::api::server::Server;
 use crate::clock::Clock;
@@ -48,6 +48,9 @@ pub enum DaemonError {
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
+
+/// For what was being asked as the last job ended: nobody waits long for a daemon to stop.
+const LAST_HEARTBEATS: Duration = Duration::from_secs(5);
 
 /// Runs in the foreground until SIGTERM or SIGINT.
 ///
@@ -114,6 +117,12 @@ async fn serve(
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
+    let heartbeats = Heartbeats::new(
+        tokio::runtime::Handle::current(),
+        clock.clone(),
+        table.paths.logs.clone(),
+        procfs::host_name(),
+    );
     let parts = Parts {
         may_begin: None,
         opening: Some(Opening {
@@ -133,7 +142,7 @@ async fn serve(
         spawner: spawner.clone(),
         logs: logs.clone(),
         courier,
-        observers: vec![],
+        observers: vec![heartbeats.observer()],
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -153,6 +162,7 @@ async fn serve(
         clock: clock.clone(),
         started_at: now,
         waiting,
+        heartbeats: heartbeats.clone(),
         reloading: tokio::sync::Mutex::default(),
     });
     let stop = CancellationToken::new();
@@ -172,6 +182,7 @@ async fn serve(
     let _ = serving.await;
     // The engine's thread ends by itself once it has said that it stops.
     let _ = thread.join();
+    heartbeats.finish(LAST_HEARTBEATS).await;
     spawner.flush().await;
     tracing::info!("stopped");
     Ok(())

@@ -176,11 +176,12 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failed> {
-        if name == "SecretText" {
+        let word = !matches!(self.node.value, Value::Map(_) | Value::List(_));
+        if name == "SecretText" || (name == word_or::SECRET && word) {
             self.secret = true;
             mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
         }
-        if name == word_or::NAME && !matches!(self.node.value, Value::Map(_) | Value::List(_)) {
+        if matches!(name, word_or::NAME | word_or::SECRET) && word {
             let text = self.text()?;
             // An address that a password may stand in.
             if text.contains("://") && text.contains('@') {

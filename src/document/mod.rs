@@ -20,7 +20,7 @@ pub use nearest::nearest;
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use reader::{Invalid, Reader, from_text};
 pub use reference::{ConnectionName, ContactName, JobRef};
-pub use word_or::WordOr;
+pub use word_or::{SecretOr, WordOr};
 
 pub(crate) use builder::{Parsed, parse};
 pub(crate) use nearest::listed;

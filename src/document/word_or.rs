@@ -23,6 +23,19 @@ impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for WordOr<
     }
 }
 
+/// As [`WordOr`], where the word is a secret: it is not shown, and may refer to one.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent, inline)]
+pub struct SecretOr<W, T>(pub WordOr<W, T>);
+
+pub(super) const SECRET: &str = "SecretOr";
+
+impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for SecretOr<W, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(SECRET, Either(PhantomData)).map(Self)
+    }
+}
+
 struct Either<W, T>(PhantomData<(W, T)>);
 
 impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Either<W, T> {

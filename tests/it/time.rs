@@ -98,8 +98,17 @@ impl<'a> Edge<'a> {
         };
         let (engine, thread) = Engine::start(parts).unwrap();
         let waiting = Waiting::default();
-        let edge =
-            Self { host, clock, runtime, engine, thread, orders: Some(orders), courier: None, waiting, spawner };
+        let edge = Self {
+            host,
+            clock,
+            runtime,
+            engine,
+            thread,
+            orders: Some(orders),
+            courier: None,
+            waiting,
+            spawner,
+        };
         edge.settle();
         edge
     }

@@ -1,30 +1,24 @@
 //! One try to bring one notice to one contact, by mail or webhook, bounded by a timeout. Never tries again: the lane
 //! does, as the failure allows.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Lane;
-use crate::alert::message::cut;
+use crate::alert::tail::tail;
 use crate::alert::{Message, Story};
 use crate::config::{JobTable, Smtp};
-use crate::host::http::{Request, Target};
+use crate::host::http::{Answer, Request, Target};
 use crate::host::mail::{self, Mail, Server};
 use crate::host::secret::{ExposeSecret, SecretError};
 use crate::ledger::Notice;
-use crate::logs;
 use crate::model::Channel;
 
 /// For all of a mail, and for all of a webhook's answer.
 const MAIL_PATIENCE: Duration = Duration::from_secs(30);
 const WEBHOOK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of the run's log, in a message.
-const LOG_LINES: usize = 20;
-const LONGEST_LINE: usize = 500;
-
 /// Why a notice was not delivered.
-pub(super) enum Failure {
+pub(in crate::alert) enum Failure {
     /// Another time it may be.
     ForNow(String),
     ForGood(String),
@@ -36,7 +30,7 @@ pub(super) async fn send(lane: &Lane, table: &JobTable, notice: &Notice) -> Resu
     let Some(contact) = table.contacts.get(&lane.0) else {
         return Err(Failure::ForGood("jobs.yaml has no such contact any more".to_owned()));
     };
-    let log = tail(table.paths.logs.clone(), notice).await;
+    let log = tail(table.paths.logs.clone(), notice.job.clone(), notice.run).await;
     let message = Message { notice, story: &story, log: &log, zone: &table.timezone };
     match lane.1 {
         Channel::Email => {
@@ -54,19 +48,6 @@ pub(super) async fn send(lane: &Lane, table: &JobTable, notice: &Notice) -> Resu
             post(address.expose_secret(), &message).await
         }
     }
-}
-
-/// Read when it is sent, off the engine's thread: a log of 30 MiB takes a while. One that can't be read is no reason
-/// to say nothing.
-async fn tail(logs: PathBuf, notice: &Notice) -> Vec<String> {
-    let (job, run) = (notice.job.clone(), notice.run);
-    let read = move || logs::last_lines(&logs, job.as_str(), Some(run), LOG_LINES).unwrap_or_default();
-    let lines = tokio::task::spawn_blocking(read).await.unwrap_or_default();
-    let shown = |line: &logs::LogLine| {
-        let time = line.time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M:%SZ");
-        format!("{time} {:<6}| {}", line.stream.word(), cut(&line.text, LONGEST_LINE))
-    };
-    lines.iter().map(shown).collect()
 }
 
 /// With its password fetched anew: one that was mended is used at the next try.
@@ -110,6 +91,11 @@ async fn post(address: &str, message: &Message<'_>) -> Result<(), Failure> {
     // A receiver that is asked twice can tell by it.
     request.headers.push(("Idempotency-Key".to_owned(), message.notice.id.clone()));
     let answer = request.send().await.map_err(|error| Failure::ForNow(error.to_string()))?;
+    judge(&answer)
+}
+
+/// By the status alone.
+pub(in crate::alert) fn judge(answer: &Answer) -> Result<(), Failure> {
     let refused = || format!("{} answers {}", answer.url, answer.status);
     match answer.status {
         200..=299 => Ok(()),

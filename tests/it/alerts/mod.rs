@@ -4,6 +4,7 @@ mod bad_nights;
 mod bad_servers;
 mod checks;
 mod ends;
+mod heartbeat;
 mod mail;
 mod outage;
 mod site;
