@@ -317,4 +317,31 @@ mod tests {
         let (code, _, err) = checked(&text, Options { no_host: true, json: false });
         assert_eq!(code, 0, "{err}");
     }
+    #[test]
+    fn what_a_heartbeat_refers_to_must_be_a_url_and_is_not_shown() {
+        let text = FINE.replace("jobs:", "defaults: { heartbeat: '${file:DIR/url}' }\njobs:")
+            + "  y:\n    prune_backups: { directory: DIR, pattern: '*.gz', older_than: 30d, require_newer_verified: false }\n";
+        let checked_with = |url: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().display().to_string();
+            if let Some(url) = url {
+                std::fs::write(folder.path().join("url"), url).unwrap();
+            }
+            let (code, _, err) = checked(&text.replace("DIR", &place), Options::default());
+            (code, err.replace(&place, "D"))
+        };
+        assert_eq!(checked_with(Some("https://x/hunter2/{job}\n")).0, 0);
+        let (code, err) = checked_with(None);
+        let absent =
+            "${file:D/url}: D/url can't be read: No such file or directory (os error 2) (jobs.x.heartbeat)";
+        assert_eq!(
+            (code, err.matches(absent).count(), err.matches("can't be read").count()),
+            (2, 1, 1),
+            "{err}"
+        );
+        let (code, err) = checked_with(Some("hunter2"));
+        assert!(code == 2 && !err.contains("hunter2"), "{err}");
+        let wrong = "what it refers to is not the URL of a heartbeat: relative URL without a base";
+        assert_eq!(err.matches(wrong).count(), 1, "{err}");
+    }
 }

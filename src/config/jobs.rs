@@ -272,6 +272,7 @@ impl<'a> Loading<'a> {
         for key in
             keys.iter().filter(|key| beside.contains(&&*key.key) && !names().any(|name| name == key.key))
         {
+            self.collected.unread(key);
             let near_kind = nearest(&key.key, names());
             let near_policy = nearest(&key.key, policy_keys.iter().map(String::as_str));
             let is_kind =
