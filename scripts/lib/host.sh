@@ -76,6 +76,7 @@ missing_packages() {
     command -v ip >/dev/null || echo iproute2
     command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx
     command -v rsyslogd >/dev/null || [[ -x /usr/sbin/rsyslogd ]] || echo rsyslog
+    command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
     command -v certbot >/dev/null || echo certbot
     command -v pebble >/dev/null || echo pebble
     [[ -d /usr/lib/python3/dist-packages/aiosmtpd ]] || echo python3-aiosmtpd

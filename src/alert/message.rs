@@ -1,4 +1,4 @@
-//! What is said: the mail and the JSON made of the story of a run's end.
+//! What is said of one notice: the mail and the JSON made of the story of a run's end.
 //!
 //! Pure. The text is made when it is sent, so that a run's number is the one that the ledger gave it in the end.
 
@@ -6,11 +6,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Story;
+use super::said::{self, NAME, Said, Tone, commands, rows};
 use super::story::LONGEST_REASON;
 use super::story::StoryCheck;
+use super::words::{Label, Note, Title, What, words};
+use crate::config::Language;
 use crate::ledger::Notice;
 use crate::logs::harmless;
-use crate::model::{NoticeKind, Outcome, Severity};
+use crate::model::{NoticeKind, Severity};
 
 /// A notice with all that is said in it.
 pub struct Message<'a> {
@@ -19,69 +22,72 @@ pub struct Message<'a> {
     /// The last lines of the run's log.
     pub log: &'a [String],
     pub zone: &'a TimeZone,
+    pub language: Language,
 }
 
 impl Message<'_> {
+    pub(super) fn said(&self) -> Said {
+        let words = words(self.language);
+        Said {
+            id: self.notice.id.clone(),
+            at: self.notice.at,
+            subject: self.subject(),
+            text: self.text(),
+            document: self.json(),
+            tone: tone(self.notice, self.story),
+            sender: words.on_host(NAME, &self.story.host),
+        }
+    }
+
     /// `[punk-eco-sched] db-backup failed on web1`
     pub fn subject(&self) -> String {
-        format!("[punk-eco-sched] {}", self.headline())
+        said::subject(&self.headline())
     }
 
     pub fn text(&self) -> String {
-        let Self { story, .. } = self;
+        let (Self { story, .. }, words) = (self, words(self.language));
         let mut text = self.headline() + ".\n";
         if let Some(description) = &story.description {
             text += &format!("{}\n", cut(description, LONGEST_REASON));
         }
         text.push('\n');
-        for (what, value) in self.facts() {
-            // A reason may have several lines: each stands under the first.
-            let value = value.trim_end().replace('\n', "\n            ");
-            text += &format!("  {what:<8}  {value}\n");
-        }
+        text += &rows(&self.facts());
         if !story.checks.is_empty() {
             text += "\n";
             for check in &story.checks {
                 text += &self.check(check);
             }
             if story.more_checks > 0 {
-                text += &format!("  and {} more\n", story.more_checks);
+                text += &format!("  {}\n", words.more(story.more_checks));
             }
         }
         if !story.findings.is_empty() {
-            text += "\nWhat it found:\n\n";
+            text += &format!("\n{}\n\n", words.title(Title::Findings));
             for finding in &story.findings {
-                text += &format!("  {}: {}\n", finding.severity, finding.message.replace('\n', "\n    "));
+                let severity = words.severity(finding.severity);
+                let message = finding.message.replace('\n', "\n    ");
+                text += &format!("  {severity}{}{message}\n", words.colon());
             }
             if story.more_findings > 0 {
-                text += &format!("  and {} more\n", story.more_findings);
+                text += &format!("  {}\n", words.more(story.more_findings));
             }
         }
         if !self.log.is_empty() {
-            text += "\nThe last lines of its log:\n\n";
+            text += &format!("\n{}\n\n", words.title(Title::Log));
             for line in self.log {
                 text += &format!("  {line}\n");
             }
         }
-        text += "\nWhat to type next:\n\n";
-        for command in self.next() {
-            text += &format!("  {command}\n");
-        }
-        text += match (self.notice.kind, self.notice.job.is_job()) {
-            (NoticeKind::Failed, true) => {
-                "\nFurther failures are not told, but for a reminder now and then; its recovery will be.\n"
-            }
-            (NoticeKind::Failed, false) => "\nThe jobs go on. The end of this trouble will be told.\n",
-            (NoticeKind::Held, _) => {
-                "\nIts slots are recorded as skipped until it is resumed; `run-now` starts it all the same.\n"
-            }
-            (NoticeKind::Reminder, _) => "\nThis is told again while it lasts; its recovery will be told.\n",
-            (NoticeKind::Flapping, _) => {
-                "\nNothing more is told until it has been well, or not, for half an hour.\n"
-            }
-            (NoticeKind::Recovered, _) => "",
+        text += &commands(words.title(Title::Next), &self.next());
+        let note = match (self.notice.kind, self.notice.job.is_job()) {
+            (NoticeKind::Failed, true) => Note::Failed,
+            (NoticeKind::Failed, false) => Note::LedgerFailed,
+            (NoticeKind::Held, _) => Note::Held,
+            (NoticeKind::Reminder, _) => Note::Reminder,
+            (NoticeKind::Flapping, _) => Note::Flapping,
+            (NoticeKind::Recovered, _) => return text,
         };
-        text
+        text + &format!("\n{}\n", words.note(note))
     }
 
     /// What a webhook is given; docs/jobs-yaml.md describes it.
@@ -110,103 +116,56 @@ impl Message<'_> {
 
     /// One check of several, with all that is known of it.
     fn check(&self, check: &StoryCheck) -> String {
-        let Message { notice, zone, .. } = self;
-        let warning = if check.severity == Severity::Warning { " (warning)" } else { "" };
-        let mut text = format!("  {}{warning}: {}\n", check.name, check.text.replace('\n', "\n    "));
-        let since = check.since.to_zoned((*zone).clone()).strftime("%Y-%m-%d %H:%M:%S%:z");
-        text += &match (notice.kind, check.failures) {
-            (NoticeKind::Recovered, 1) => format!("    it failed in 1 run, since {since}\n"),
-            (NoticeKind::Recovered, many) => format!("    it failed in {many} runs, since {since}\n"),
-            (_, 1) => format!("    since {since}\n"),
-            (_, many) => format!("    since {since}, in {many} runs\n"),
+        let words = words(self.language);
+        let warning = match check.severity {
+            Severity::Warning => format!(" ({})", words.severity(Severity::Warning)),
+            _ => String::new(),
         };
+        let (name, seen) = (&check.name, check.text.replace('\n', "\n    "));
+        let mut text = format!("  {name}{warning}{}{seen}\n", words.colon());
+        let recovered = self.notice.kind == NoticeKind::Recovered;
+        let since = words.check_since(recovered, &said::instant(check.since, self.zone), check.failures);
+        text += &format!("    {since}\n");
         if !check.consequences.is_empty() {
-            text += &format!("    therefore also: {}\n", check.consequences.join(", "));
+            text += &format!("    {}\n", words.consequences(&check.consequences.join(", ")));
         }
         text
     }
 
-    /// `monitoring: page failed on web1`, `monitoring: 3 checks recovered on web1`
-    fn headline_of_checks(&self) -> Option<String> {
-        let Self { notice, story, .. } = self;
-        let (subject, many) = match &story.checks[..] {
-            [] => return None,
-            [one] if story.more_checks == 0 => (one.name.clone(), false),
-            all => (format!("{} checks", all.len() + story.more_checks), true),
-        };
-        let what = match (notice.kind, many) {
-            (NoticeKind::Recovered, _) => "recovered",
-            (NoticeKind::Reminder, false) => "still fails",
-            (NoticeKind::Reminder, true) => "still fail",
-            (NoticeKind::Flapping, false) => "fails and recovers by turns",
-            (NoticeKind::Flapping, true) => "fail and recover by turns",
-            _ => "failed",
-        };
-        Some(format!("{}: {subject} {what} on {}", notice.job, story.host))
-    }
-
     /// `db-backup timed out on web1`
     fn headline(&self) -> String {
-        let Self { notice, story, .. } = self;
-        if let Some(headline) = self.headline_of_checks() {
-            return headline;
-        }
-        if !notice.job.is_job() {
-            let what = match notice.kind {
-                NoticeKind::Recovered => "is in order again",
-                _ => "is in trouble",
-            };
-            return format!("the ledger {what} on {}", story.host);
-        }
-        let what = match (notice.kind, story.outcome) {
-            (NoticeKind::Recovered, _) => "recovered",
-            (NoticeKind::Held, _) => "is held",
-            (NoticeKind::Reminder, _) => "still fails",
-            (NoticeKind::Flapping, _) => "fails and recovers by turns",
-            (NoticeKind::Failed, Outcome::TimedOut) => "timed out",
-            (NoticeKind::Failed, Outcome::Interrupted) => "was interrupted",
-            (NoticeKind::Failed, _) => "failed",
-        };
-        format!("{} {what} on {}", notice.job, story.host)
+        words(self.language).on_host(&happened(self.notice, self.story, self.language), &self.story.host)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let Self { notice, story, .. } = self;
-        let at = |at: Timestamp| at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string();
+        let (Self { notice, story, .. }, words) = (self, words(self.language));
+        let at = |at: Timestamp| said::instant(at, self.zone);
         let mut facts = Vec::new();
+        let mut fact = |label: Label, value: String| facts.push((words.label(label), value));
         let recovered = notice.kind == NoticeKind::Recovered;
         if let Some(reason) = &story.reason {
-            facts.push((if recovered { "done" } else { "reason" }, reason.clone()));
+            fact(if recovered { Label::Done } else { Label::Reason }, reason.clone());
         }
         if !notice.job.is_job() {
-            facts.push(("since", at(story.since)));
+            fact(Label::Since, at(story.since));
             if recovered {
-                facts.push(("until", at(story.ended_at)));
+                fact(Label::Until, at(story.ended_at));
             }
             return facts;
         }
         if !story.checks.is_empty() {
-            facts.push(("run", notice.run.to_string()));
-            facts.push(("at", at(story.ended_at)));
+            fact(Label::Run, notice.run.to_string());
+            fact(Label::At, at(story.ended_at));
             return facts;
         }
-        let attempts = match story.attempts {
-            0 | 1 => String::new(),
-            many => format!(", {many} attempts"),
-        };
-        facts.push(("run", format!("{}{attempts}", notice.run)));
-        facts.extend(story.started_at.map(|started| ("began", at(started))));
-        facts.push(("ended", at(story.ended_at)));
-        let failures = match story.failures {
-            1 => "1 run failed".to_owned(),
-            many => format!("{many} runs failed"),
-        };
+        fact(Label::Run, format!("{}{}", notice.run, words.attempts(story.attempts)));
+        if let Some(started) = story.started_at {
+            fact(Label::Began, at(started));
+        }
+        fact(Label::Ended, at(story.ended_at));
         if recovered || story.failures > 1 {
             let since = at(story.since);
-            facts.push((
-                "failing",
-                format!("since {since}: {failures}, the first was run {}", story.first_run),
-            ));
+            fact(Label::Failing, words.failing(&since, story.failures, story.first_run.0));
         }
         facts
     }
@@ -236,8 +195,28 @@ impl Message<'_> {
     }
 }
 
+/// `db-backup timed out`, `monitoring: page failed`, `monitoring: 3 checks recovered`
+pub(super) fn happened(notice: &Notice, story: &Story, language: Language) -> String {
+    let (words, what) = (words(language), What::of(notice.kind, story.outcome));
+    let job = notice.job.as_str();
+    match &story.checks[..] {
+        _ if !notice.job.is_job() => words.ledger(notice.kind == NoticeKind::Recovered),
+        [] => words.job(what, job),
+        [one] if story.more_checks == 0 => words.check(what, job, &one.name),
+        all => words.checks(what, job, all.len() + story.more_checks),
+    }
+}
+
+pub(super) fn tone(notice: &Notice, story: &Story) -> Tone {
+    let worst = story.checks.iter().map(|check| check.severity).max();
+    match notice.kind {
+        NoticeKind::Recovered => Tone::Good,
+        _ => worst.map_or(Tone::Critical, Tone::from),
+    }
+}
+
 /// At most so many bytes, and nothing in them that reaches for the terminal on which the mail is read. Lines stay.
-pub(super) fn cut(text: &str, longest: usize) -> String {
+pub fn cut(text: &str, longest: usize) -> String {
     let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let lines: Vec<String> = text[..end.min(text.len())].lines().map(harmless).collect();
     let more = if end < text.len() { " […]" } else { "" };

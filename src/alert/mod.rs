@@ -4,11 +4,16 @@
 //! transaction; the courier takes them from there. Never knows why a job ran, and never holds the engine up.
 
 mod courier;
+mod digest;
+mod forms;
 mod heartbeat;
 mod incidents;
 mod message;
+mod said;
 mod story;
 mod tail;
+mod trial;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +23,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub use self::courier::{Courier, Waiting, mail_server};
 pub use self::heartbeat::Heartbeats;
 pub use self::incidents::{Change, End, Incidents};
-pub use self::message::Message;
+pub use self::message::{Message, cut};
 pub use self::story::Story;
+pub use self::trial::{Asked, Trial, try_contact};
 use crate::config::{JobSpec, JobTable};
 use crate::ledger::Notice;
 use crate::model::Channel;

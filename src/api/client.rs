@@ -71,6 +71,9 @@ impl Client {
         };
         let daemon = Hello { protocol: 0, version: String::new(), pid: 0 };
         let mut client = Self { stream, frames: Frames::new(MAX_RESPONSE), path: path.to_owned(), daemon };
+        // Begins the first request, and tells the daemon at once that this is no HTTP client: it need not wait for
+        // what we say. Where it hung up on us already, what it said before is still to be read.
+        let _ = client.stream.write_all(protocol::FIRST_WORD);
         let hello = client.line(None).map_err(|error| no_daemon(reason(&error)))?;
         let hello = match hello {
             Line::Text(line) => {

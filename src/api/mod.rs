@@ -1,6 +1,7 @@
-//! The socket between the daemon and its clients: one protocol, shared by both ends.
+//! The socket between the daemon and its clients: one protocol, shared by both ends. And what is read over HTTP.
 
 pub mod client;
+pub mod http;
 pub mod protocol;
 pub mod server;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::logs::LogLine;
-use crate::model::{Outcome, RunId};
+use crate::model::{Outcome, RunId, Severity};
 
 /// What a daemon can be asked to do. The server carries the protocol's requests to it; `run-now` without a
 /// daemon has one of its own in its process.
@@ -89,6 +90,27 @@ pub struct Status {
     pub paused: Vec<Paused>,
     /// What an operator should know: an unwritable ledger, a clock that is wrong.
     pub problems: Vec<String>,
+    /// What fails now, the oldest first.
+    #[serde(default)]
+    pub incidents: Vec<OpenIncident>,
+}
+
+/// A job that fails, or one check of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenIncident {
+    /// Absent: the ledger.
+    pub job: Option<String>,
+    /// Absent: the job itself.
+    pub check: Option<String>,
+    pub severity: Severity,
+    /// When the first run of it ended.
+    pub since: Timestamp,
+    /// Runs that have failed since.
+    pub failures: u64,
+    /// Why the newest of them failed.
+    pub reason: Option<String>,
+    /// It comes and goes.
+    pub flapping: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What is said on the socket, and how: one JSON document a line, UTF-8, both ways.
 //!
-//! The server opens with [`Hello`]; the client sends [`Envelope`]s, each answered by [`Response`]s. Owns the
+//! The server opens with [`Hello`], once the client has said [`FIRST_WORD`] or nothing for a moment: one that speaks HTTP is
+//! answered in that ([`super::http`]). The client sends [`Envelope`]s, each answered by [`Response`]s. Owns the
 //! shapes and the framing for both ends; opens no socket.
 
 use jiff::Timestamp;
@@ -11,6 +12,9 @@ use crate::model::RunId;
 
 /// Goes up with every change that an older peer would misunderstand.
 pub const VERSION: u32 = 1;
+
+/// What a client says before it is greeted: white space, which stands before a JSON document as well as not.
+pub const FIRST_WORD: &[u8] = b" ";
 
 /// Bytes of one request: far above any real one, far below what could hurt.
 pub const MAX_REQUEST: usize = 1 << 20;

@@ -6,8 +6,9 @@
 
 mod bind;
 mod follow;
+mod sniff;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::path::Path;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::bind::BindError;
 use self::bind::BoundPath;
 use super::Control;
+use super::http::{self, Pages};
 use super::protocol::{self, Frames, Hello, MAX_REQUEST, Request, Response, VERSION};
 
 /// How long a client may take over one request, and over reading one answer.
@@ -41,6 +43,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Server {
     listener: UnixListener,
     path: BoundPath,
+    /// Answered to clients that speak HTTP.
+    router: Option<axum::Router>,
 }
 
 impl Server {
@@ -50,7 +54,13 @@ impl Server {
     /// [`BindError`]; a socket on which another daemon answers is left alone.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let (listener, path) = bind::bind(path)?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, path, router: None })
+    }
+
+    /// Answers HTTP as well, for `curl --unix-socket`: the socket's mode says who may ask.
+    #[must_use]
+    pub fn with_pages(self, pages: Arc<dyn Pages>) -> Self {
+        Self { router: Some(http::router(pages)), ..self }
     }
 
     /// Answers clients until `stop`; then removes the socket, and leaves those who follow a run a moment to
@@ -71,9 +81,19 @@ impl Server {
                     continue;
                 }
             };
-            let client = Client { stream, control: control.clone(), stop: stop.clone() };
+            let (control, router, stop) = (control.clone(), self.router.clone(), stop.clone());
             let welcome = clients.len() < MAX_CLIENTS;
             clients.spawn(async move {
+                if let Some(router) = router
+                    && sniff::speaks_http(&stream).await
+                {
+                    match welcome {
+                        true => http::converse(stream, router, |_| None, stop).await,
+                        false => http::turn_away(stream).await,
+                    }
+                    return;
+                }
+                let client = Client { stream, control, stop };
                 // A client that goes away is nobody's problem: there is no one left to tell.
                 let _ = if welcome { client.converse().await } else { client.turn_away().await };
             });

@@ -56,6 +56,10 @@ pub enum Verb {
     Resume(ResumeArgs),
     /// End a run and every program it started
     Cancel(CancelArgs),
+    /// Send a contact a test message by each of its ways; exit code 1 where one fails
+    ///
+    /// By the file as it is on the disk, with or without a daemon. The message says that nothing is wrong.
+    AlertTest(AlertTestArgs),
     /// Edit the file in $VISUAL or $EDITOR, check it, and reload the daemon
     Edit,
     /// Show what became of slots and runs, newest first
@@ -187,6 +191,13 @@ pub struct CancelArgs {
     /// The run's number, as `status` and `history` show it
     #[arg(value_name = "RUN", value_parser = run_id)]
     pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct AlertTestArgs {
+    /// The contact's name in the file
+    #[arg(value_name = "CONTACT")]
+    pub contact: String,
 }
 
 #[derive(Debug, Args)]

@@ -121,16 +121,18 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     for (name, contact) in &table.contacts {
         if let Some(webhook) = &contact.webhook {
             let named = table.jobs.iter().any(|job| job.alert.contains(name));
-            look(format!("contacts.{name}.webhook"), webhook, named);
+            look(format!("contacts.{name}.webhook"), &webhook.url, named);
+            if let Some(token) = &webhook.token {
+                look(format!("contacts.{name}.webhook.token"), token, named);
+            }
         }
     }
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
     if let Some(password) = smtp.and_then(|smtp| smtp.password.as_ref()) {
         look("alerts.smtp.password".into(), password, true);
     }
-    // Nothing uses it in this version.
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
-        look("dashboard.token".into(), token, false);
+        look("dashboard.token".into(), token, true);
     }
     // One that stands under `defaults` is wrong once, and not for each job.
     let mut told = HashSet::new();
@@ -166,7 +168,13 @@ async fn mail_server(table: &JobTable) -> Option<Problem> {
     // That its password can't be read was said.
     let server = Server { patience: PATIENCE, ..alert::mail_server(smtp).ok()? };
     let error = mail::reach(&server).await.err()?;
-    Some(Problem::placeless(ProblemSeverity::Warning, "alerts.smtp", error.to_string()))
+    let contact = table.contacts.iter().find(|(_, contact)| contact.email.is_some());
+    let hint = contact.map(|(name, _)| {
+        format!("once it answers, `punk-eco-sched alert-test {name}` shows whether a mail arrives")
+    });
+    let mut problem = Problem::placeless(ProblemSeverity::Warning, "alerts.smtp", error.to_string());
+    problem.hint = hint;
+    Some(problem)
 }
 
 fn users(table: &JobTable, environment: &Environment, found: &mut Vec<Problem>) {
@@ -259,10 +267,13 @@ mod tests {
 
     #[test]
     fn warnings_leave_the_exit_code_alone() {
-        let text = format!("dashboard: {{ listen: 127.0.0.1:1 }}\n{FINE}");
+        let text = format!("dashboard: {{ listen: 0.0.0.0:1 }}\n{FINE}");
         let (code, _, err) = checked(&text, Options { no_host: true, json: false });
         assert_eq!(code, 0, "{err}");
-        assert!(err.starts_with("D/jobs.yaml:1:1: warning: there is no dashboard"), "{err}");
+        assert!(
+            err.starts_with("D/jobs.yaml:1:14: warning: whoever reaches 0.0.0.0:1 can read the names"),
+            "{err}"
+        );
         assert!(err.ends_with("\nD/jobs.yaml: fine but for 1 warning: 1 job\n"), "{err}");
     }
 
@@ -288,8 +299,8 @@ mod tests {
         );
         let (code, _, err) = checked(&text, Options::default());
         let expected = format!(
-            "D/jobs.yaml: warning: SMTP at {closed}: connection refused (alerts.smtp)\nD/jobs.yaml: fine but for 1 \
-             warning: 1 job\n"
+            "D/jobs.yaml: warning: SMTP at {closed}: connection refused (alerts.smtp)\n  hint: once it answers, \
+             `punk-eco-sched alert-test me` shows whether a mail arrives\nD/jobs.yaml: fine but for 1 warning: 1 job\n"
         );
         assert_eq!((code, err), (0, expected));
     }

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Owns what is printed and the exit codes; every verb is a thin caller of
 //! the library.
 
+mod alert_test;
 pub mod args;
 mod audit;
 mod backups;
@@ -140,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Verb::Pause(args) => pause::run(&context, &args),
         Verb::Resume(args) => resume::run(&context, &args),
         Verb::Cancel(args) => cancel::run(&context, &args),
+        Verb::AlertTest(args) => alert_test::run(&context, &args),
         Verb::Edit => edit::run(&context),
         Verb::History(args) => stored::history(&context, &args),
         Verb::Show(args) => stored::show(&context, &args),

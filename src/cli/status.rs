@@ -9,8 +9,9 @@ use super::args::StatusArgs;
 use super::failure::{Failure, code};
 use super::output::{self, Colour, Paint, Table};
 use super::{Context, time};
-use crate::api::Status;
+use crate::api::{OpenIncident, Status};
 use crate::clock::{Clock, SystemClock};
+use crate::model::Severity;
 
 pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     let status = context.daemon()?.status()?;
@@ -62,7 +63,34 @@ fn table(status: &Status, now: Timestamp, zone: &TimeZone) -> Table {
     for problem in &status.problems {
         row("problem", problem.clone(), Some(Colour::Red));
     }
+    for incident in &status.incidents {
+        let colour = if incident.severity == Severity::Critical { Colour::Red } else { Colour::Yellow };
+        row("failing", failing(incident, &at(incident.since)), Some(colour));
+    }
     table
+}
+
+/// `monitoring: disk / (warning), since …, 3 runs: 91 % used`
+fn failing(incident: &OpenIncident, since: &str) -> String {
+    let mut text = incident.job.clone().unwrap_or_else(|| "the ledger".to_owned());
+    if let Some(check) = &incident.check {
+        text += &format!(": {check}");
+    }
+    if incident.severity != Severity::Critical {
+        text += &format!(" ({})", incident.severity);
+    }
+    text += &format!(", since {since}");
+    if incident.failures > 1 && incident.job.is_some() {
+        text += &format!(", {} runs", incident.failures);
+    }
+    if incident.flapping {
+        text += ", it comes and goes";
+    }
+    if let Some(reason) = &incident.reason {
+        let line: Vec<&str> = reason.lines().map(str::trim).collect();
+        text += &format!(": {}", line.join(" "));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -99,6 +127,35 @@ mod tests {
                 by: "root (uid 0)".into(),
             }],
             problems: vec!["the ledger can't be written".into()],
+            incidents: vec![
+                OpenIncident {
+                    job: Some("db".into()),
+                    check: None,
+                    severity: Severity::Critical,
+                    since: at("2026-11-22T17:00:00Z"),
+                    failures: 1,
+                    reason: Some("exit code 7:\n  no such host".into()),
+                    flapping: false,
+                },
+                OpenIncident {
+                    job: Some("monitoring".into()),
+                    check: Some("disk /".into()),
+                    severity: Severity::Warning,
+                    since: at("2026-11-22T17:30:00Z"),
+                    failures: 3,
+                    reason: None,
+                    flapping: true,
+                },
+                OpenIncident {
+                    job: None,
+                    check: None,
+                    severity: Severity::Critical,
+                    since: at("2026-11-22T17:59:00Z"),
+                    failures: 2,
+                    reason: Some("no space left on device".into()),
+                    flapping: false,
+                },
+            ],
         };
         let mut out = Vec::new();
         table(&status, at("2026-11-22T18:00:00Z"), &TimeZone::get("Africa/Lagos").unwrap())
@@ -115,6 +172,9 @@ running  run 7: db, attempt 2, since 2026-11-22 18:59:30+01:00 (30s ago)
 running  run 8: db, waits for its turn
 paused   all jobs, until resumed, by root (uid 0) at 2026-11-22 18:00:00+01:00 (1h ago)
 problem  the ledger can't be written
+failing  db, since 2026-11-22 18:00:00+01:00 (1h ago): exit code 7: no such host
+failing  monitoring: disk / (warning), since 2026-11-22 18:30:00+01:00 (30m ago), 3 runs, it comes and goes
+failing  the ledger, since 2026-11-22 18:59:00+01:00 (1m ago): no space left on device
 "
         );
     }

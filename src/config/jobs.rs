@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
-use super::{Alerts, ByName, Contact, Environment, JobSpec, JobTable, order, references};
+use super::{Alerts, ByName, Contact, Dashboard, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
     Collected, Entry, Invalid, JobRef, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
     unknown_hint,
@@ -52,7 +52,6 @@ impl<'a> Loading<'a> {
         reader.invalid(&keys.invalid());
         // Without `clean`, the file's zone may be among what was dropped, and a word about the system's misleads.
         let timezone = self.file_zone(keys.timezone.as_deref(), clean);
-        self.unused_sections(&keys);
 
         let written = self.root.get("defaults");
         let entries = self.job_entries();
@@ -78,6 +77,8 @@ impl<'a> Loading<'a> {
         let contacts: BTreeMap<String, Contact> =
             keys.contacts.into_iter().map(|(name, keys)| (name, keys.contact())).collect();
         self.unheard(alerts.as_ref(), &contacts);
+        let dashboard = keys.dashboard.and_then(super::sections::DashboardKeys::dashboard);
+        self.open_to_others(dashboard.as_ref());
         let connections = keys.postgres.into_iter().map(|(name, keys)| (name, keys.connection())).collect();
         JobTable {
             file: self.file.to_owned(),
@@ -90,22 +91,25 @@ impl<'a> Loading<'a> {
             connections: Arc::new(connections),
             contacts,
             alerts,
-            dashboard: keys.dashboard.and_then(super::sections::DashboardKeys::dashboard),
+            dashboard,
             by_name: ByName::of(&jobs),
             jobs,
         }
     }
 
-    /// What is read and checked, but not acted on.
-    fn unused_sections(&mut self, keys: &TopKeys) {
-        let mut say = |key: &str, message: &str| {
-            if let Some(entry) = self.root.get(key) {
-                let problem = located(ProblemSeverity::Warning, entry.place, key, message, None);
-                self.collected.problems.push(problem);
-            }
-        };
-        if keys.dashboard.is_some() {
-            say("dashboard", "there is no dashboard in this version: nothing listens");
+    /// An address that others reach, without a token.
+    fn open_to_others(&mut self, dashboard: Option<&Dashboard>) {
+        let Some(Dashboard { listen, token: None }) = dashboard else { return };
+        let written = self.root.get("dashboard").and_then(|entry| entry.node.get("listen"));
+        if let Some(entry) = written.filter(|_| !listen.ip().to_canonical().is_loopback()) {
+            let message = format!(
+                "whoever reaches {listen} can read the names of jobs and checks, when and how they ran, and what was \
+                 measured: there is no token"
+            );
+            let hint = "set dashboard.token, or listen on 127.0.0.1".to_owned();
+            let problem =
+                located(ProblemSeverity::Warning, entry.place, "dashboard.listen", message, Some(hint));
+            self.collected.problems.push(problem);
         }
     }
 

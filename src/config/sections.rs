@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::policies::Policies;
-use super::{Alerts, Contact, Dashboard, Environment, Paths, Smtp};
-use crate::document::{ContactName, Invalid, WordOr};
+use super::{Alerts, Contact, Dashboard, Environment, Form, Language, Paths, Smtp, Webhook};
+use crate::document::{ContactName, Invalid, SecretOr, WordOr};
 use crate::host::mail;
 use crate::host::postgres::{Connection, Container, Tls};
 use crate::host::secret::SecretText;
@@ -200,12 +200,56 @@ pub(super) struct ContactKeys {
     /// An address to send mail to
     email: Option<String>,
     /// A URL to post to
-    webhook: Option<SecretText>,
+    webhook: Option<SecretOr<SecretText, WebhookKeys>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhookKeys {
+    /// A URL to post to; of ntfy that of the topic
+    url: SecretText,
+    /// What is posted; default: by the URL's host, for Slack, Discord and ntfy.sh, else json
+    form: Option<Form>,
+    /// Sent as `Authorization: Bearer …`; for ntfy and json
+    token: Option<SecretText>,
 }
 
 impl ContactKeys {
     pub(super) fn contact(self) -> Contact {
-        Contact { email: self.email, webhook: self.webhook }
+        let webhook = self.webhook.map(|webhook| match webhook.0 {
+            WordOr::Word(url) => Webhook { url, form: None, token: None },
+            WordOr::Whole(WebhookKeys { url, form, token }) => Webhook { url, form, token },
+        });
+        Contact { email: self.email, webhook }
+    }
+
+    /// What types alone can't say: which key it stands under, and what is wrong.
+    fn invalid(&self, name: &str) -> Vec<(String, String)> {
+        let mut found = vec![];
+        let at = |key: &str| format!("contacts.{name}{key}");
+        if self.email.is_none() && self.webhook.is_none() {
+            found.push((at(""), "a contact needs `email` or `webhook`".to_owned()));
+        }
+        if let Some(email) = self.email.as_ref().filter(|email| !is_email(email)) {
+            found.push((at(".email"), format!("`{email}` is not an e-mail address")));
+        }
+        let (url, key) = match &self.webhook {
+            None => return found,
+            Some(SecretOr(WordOr::Word(url))) => (url, at(".webhook")),
+            Some(SecretOr(WordOr::Whole(webhook))) => {
+                if let (Some(_), Some(form @ (Form::Slack | Form::Discord))) = (&webhook.token, webhook.form)
+                {
+                    let message = format!("{form} takes no token: its address is the secret");
+                    found.push((at(".webhook.token"), message));
+                }
+                (&webhook.url, at(".webhook.url"))
+            }
+        };
+        let is_url = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+        if url.literal().is_some_and(|url| !is_url(url)) {
+            found.push((key, "a webhook begins with https:// or http://".to_owned()));
+        }
+        found
     }
 }
 
@@ -219,6 +263,9 @@ pub(super) struct AlertsKeys {
     to: Vec<ContactName>,
     /// How often a failure that lasts is told again; default: 24h
     remind_every: Option<HumanDuration>,
+    /// Of messages: en or fr
+    #[serde(default)]
+    language: Language,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -252,6 +299,7 @@ impl AlertsKeys {
             }),
             to: self.to.into_iter().map(|name| name.0).collect(),
             remind_every: self.remind_every.map_or(Duration::from_secs(86_400), |every| every.0),
+            language: self.language,
         }
     }
 }
@@ -297,20 +345,9 @@ impl TopKeys {
             wrong(connection.port == Some(0), format!("postgres.{name}.port"), "0 is not a port".into());
         }
         for (name, contact) in &self.contacts {
-            let nobody = contact.email.is_none() && contact.webhook.is_none();
-            wrong(nobody, format!("contacts.{name}"), "a contact needs `email` or `webhook`".into());
-            if let Some(email) = &contact.email {
-                let message = format!("`{email}` is not an e-mail address");
-                wrong(!is_email(email), format!("contacts.{name}.email"), message);
+            for (key, message) in contact.invalid(name) {
+                wrong(true, key, message);
             }
-            let webhook = contact.webhook.as_ref().and_then(SecretText::literal);
-            let is_url = |url: &str| url.starts_with("https://") || url.starts_with("http://");
-            let message = "a webhook begins with https:// or http://";
-            wrong(
-                webhook.is_some_and(|url| !is_url(url)),
-                format!("contacts.{name}.webhook"),
-                message.into(),
-            );
         }
         if let Some(smtp) = self.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref()) {
             let message = format!("`{}` is not an e-mail address", smtp.from);

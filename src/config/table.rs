@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::Heartbeat;
 use crate::host::mail;
@@ -138,7 +140,47 @@ pub type AccountLookup = Result<Account, String>;
 #[derive(Clone, Debug)]
 pub struct Contact {
     pub email: Option<String>,
-    pub webhook: Option<SecretText>,
+    pub webhook: Option<Webhook>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    pub url: SecretText,
+    /// `None`: by its address.
+    pub form: Option<Form>,
+    pub token: Option<SecretText>,
+}
+
+/// What a webhook's receiver takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Our own document
+    Json,
+    /// Of Slack, Mattermost and Rocket.Chat
+    Slack,
+    Discord,
+    Ntfy,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Ntfy => "ntfy",
+        })
+    }
+}
+
+/// Of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    #[default]
+    En,
+    Fr,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +188,7 @@ pub struct Alerts {
     pub smtp: Option<Smtp>,
     pub to: Vec<String>,
     pub remind_every: Duration,
+    pub language: Language,
 }
 
 #[derive(Clone, Debug)]

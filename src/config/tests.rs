@@ -153,10 +153,7 @@ fn check(text: &str, expected: &[&str]) {
 #[test]
 fn the_whole_file_of_the_contract_is_read() {
     let (table, warnings) = read_text(include_str!("tests/contract.yaml")).unwrap();
-    assert_eq!(
-        told(&warnings),
-        ["warning 28:1 dashboard: there is no dashboard in this version: nothing listens",]
-    );
+    assert_eq!(told(&warnings), [""; 0]);
     assert_eq!(table.timezone.iana_name(), Some("Africa/Casablanca"));
     assert_eq!(
         table.paths,
@@ -172,7 +169,10 @@ fn the_whole_file_of_the_contract_is_read() {
     let app = &table.connections["app"];
     assert_eq!((app.host.as_str(), app.port, app.database.as_str()), ("127.0.0.1", 5432, "punk_eco"));
     assert_eq!(format!("{:?}", app.password), "Some(${file:/etc/punk-eco-sched/db-password})");
-    assert_eq!(format!("{:?}", table.contacts["security"].webhook), "Some(${credential:security-webhook})");
+    assert_eq!(
+        format!("{:?}", table.contacts["security"].webhook),
+        "Some(Webhook { url: ${credential:security-webhook}, form: None, token: None })"
+    );
     let alerts = table.alerts.as_ref().unwrap();
     assert_eq!(
         (alerts.to.as_slice(), alerts.smtp.as_ref().unwrap().port),
@@ -212,6 +212,9 @@ fn a_secret_is_never_shown() {
     let text = "postgres:\n  app: { database: d, user: u, password: hunter2, prot: 5 }\n\
                   web: { database: d, user: u, pasword: hunter2 }\n\
                 contacts:\n  me: { webhook: \"https://hunter2/\", mail: x }\n  you: { webhook: hunter2 }\n\
+                  \x20 him: { webhook: { url: hunter2, token: hunter2, fom: slack } }\n\
+                  \x20 her: { webhook: { url: 'https://a/hunter2', token: hunter2, form: discord } }\n\
+                  \x20 all: { webhook: [hunter2] }\n  one: { webhook: 5, token: hunter2 }\n\
                 dashboard: { listen: x, token: hunter2 }\n\
                 jobs:\n  x: { command: { shell: ls }, env: { A: hunter2, B: 'hunter2', C: 5, A: hunter2 }, nic: 5 }\n  \
                 y: { command: { shell: ls }, heartbeat: hunter2 }\n  z: { command: { shell: ls }, hartbeat: 'http://hunter2' }\n  \
@@ -368,4 +371,20 @@ fn a_job_is_found_by_its_name() {
         assert_eq!(table.job(job.name.as_str()).unwrap().name, job.name);
     }
     assert!(["", "0", "a-", "aa", "c"].iter().all(|name| table.job(name).is_none()));
+}
+
+#[test]
+fn a_webhook_may_say_its_form() {
+    let table = table(
+        "contacts:\n  a: { webhook: 'https://x/y' }\n  b: { webhook: { url: '${env:URL}', form: ntfy, token: t0ken } }\n  \
+         c: { webhook: { url: 'https://x/${env:PART}' } }\nalerts: { language: fr }\njobs:\n  x: { command: { shell: ls } }\n",
+    );
+    let webhook = |contact: &str| table.contacts[contact].webhook.clone().unwrap();
+    assert_eq!((webhook("a").url.literal(), webhook("a").form), (Some("https://x/y"), None));
+    assert_eq!(
+        format!("{:?}", webhook("b")),
+        "Webhook { url: ${env:URL}, form: Some(Ntfy), token: Some(***) }"
+    );
+    assert_eq!(format!("{:?}", webhook("c").url), "***${env:PART}");
+    assert_eq!(table.alerts.as_ref().unwrap().language, Language::Fr);
 }

@@ -8,13 +8,17 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::pages::Published;
 use super::{bound_runs, record, say_warnings};
-use crate::alert::{Heartbeats, Waiting};
-use crate::api::{Control, NextSlot, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status};
+use crate::alert::{self, Heartbeats, Waiting};
+use crate::api::{
+    Control, NextSlot, OpenIncident, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status,
+};
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable};
 use crate::document::nearest;
 use crate::engine::{Accepted, EngineHandle, Gone, Refusal};
+use crate::ledger::Incident;
 use crate::model::{JobName, RunId};
 
 pub(super) struct DaemonControl {
@@ -25,6 +29,8 @@ pub(super) struct DaemonControl {
     pub(super) started_at: Timestamp,
     pub(super) waiting: Waiting,
     pub(super) heartbeats: Heartbeats,
+    /// Of a daemon.
+    pub(super) published: Option<Published>,
     /// One reload at a time.
     pub(super) reloading: Mutex<()>,
 }
@@ -84,6 +90,9 @@ impl Control for DaemonControl {
             Err(problems) => {
                 let text = problems.to_string();
                 self.engine.note("reload_refused", serde_json::json!({ "by": by, "problems": text }));
+                if let Some(published) = &self.published {
+                    published.metrics.reload_refused();
+                }
                 return Err(Refused::BadFile(text));
             }
         };
@@ -99,7 +108,10 @@ impl Control for DaemonControl {
         let reloaded = difference(&old, &table);
         let table = Arc::new(table);
         let record = record::of(&table, self.clock.now());
-        self.engine.reload(table, record, by).await.map_err(gone)?;
+        self.engine.reload(table.clone(), record, by).await.map_err(gone)?;
+        if let Some(published) = &self.published {
+            published.reloaded(&table);
+        }
         tracing::info!(
             "{}: {} jobs are in force; added {:?}, changed {:?}, removed {:?} (asked by {by})",
             self.config.display(),
@@ -123,6 +135,7 @@ impl Control for DaemonControl {
             next: None,
             paused: vec![],
             problems: vec![],
+            incidents: vec![],
         };
         let Ok(snapshot) = self.engine.snapshot().await else {
             status.problems.push("the engine has stopped: see the daemon's log".to_owned());
@@ -139,6 +152,7 @@ impl Control for DaemonControl {
         status.problems.extend(snapshot.ledger_problem);
         status.problems.extend(self.waiting.problems());
         status.problems.extend(self.heartbeats.problems(&snapshot.table));
+        status.problems.extend(self.published.iter().flat_map(|published| published.front.problems()));
         status.next = snapshot.next.map(|(job, slot)| NextSlot { job: job.to_string(), slot });
         status.running = snapshot
             .runs
@@ -156,7 +170,22 @@ impl Control for DaemonControl {
             .into_iter()
             .map(|pause| Paused { job: pause.job, since: pause.since, until: pause.until, by: pause.by })
             .collect();
+        status.incidents = snapshot.incidents.into_iter().map(open_incident).collect();
         status
+    }
+}
+
+/// Its reason cut, since a thousand of them are one answer.
+fn open_incident(incident: Incident) -> OpenIncident {
+    const LONGEST_REASON: usize = 500;
+    OpenIncident {
+        job: incident.job.is_job().then(|| incident.job.to_string()),
+        check: incident.check,
+        severity: incident.severity,
+        since: incident.opened_at,
+        failures: incident.failures,
+        reason: incident.reason.map(|reason| alert::cut(&reason, LONGEST_REASON)),
+        flapping: incident.flapping,
     }
 }
 

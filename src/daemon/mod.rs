@@ -5,6 +5,7 @@
 mod by_hand;
 mod control;
 mod journal;
+mod pages;
 mod record;
 mod standalone;
 mod state;
@@ -19,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::by_hand::{ByHand, by_hand};
 use self::control::DaemonControl;
+use self::pages::{DaemonPages, Published};
 pub use self::standalone::{Standalone, standalone};
 use self::state::StateDirectory;
 pub use self::state::{Living, Occupied, living};
 use crate::alert::{self, Courier, Heartbeats};
 use crate::api::Control;
+use crate::api::http::Front;
 use crate::api::server::Server;
 use crate::clock::Clock;
 use crate::config::{self, Environment, JobTable, Problems};
@@ -31,6 +34,7 @@ use crate::engine::{Engine, EngineHandle, Opening, Parts, RUN_NOW, hold_crash_lo
 use crate::host::{procfs, sockets};
 use crate::ledger::{self, Buffered, Ledger, LedgerError, Owner, SqliteLedger};
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::model::Outcome;
 use crate::spawner::{self, Spawner};
 
@@ -123,6 +127,8 @@ async fn serve(
         table.paths.logs.clone(),
         procfs::host_name(),
     );
+    let metrics = Metrics::new(clock.clone(), environment.clone(), now);
+    metrics.remember(table.paths.state.join("ledger.db"));
     let parts = Parts {
         may_begin: None,
         opening: Some(Opening {
@@ -142,7 +148,7 @@ async fn serve(
         spawner: spawner.clone(),
         logs: logs.clone(),
         courier,
-        observers: vec![heartbeats.observer()],
+        observers: vec![metrics.observer(), heartbeats.observer()],
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -152,11 +158,21 @@ async fn serve(
     let server = Server::bind(&socket).with_context(|| format!("{}", socket.display()))?;
     let (engine, thread) = Engine::start(parts).context("the engine can't be started")?;
     let waiting = alert::Waiting::default();
-    let courier =
-        Courier { table: table.clone(), desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    let courier = Courier {
+        table: table.clone(),
+        desk: engine.desk(),
+        clock: clock.clone(),
+        waiting: waiting.clone(),
+        host: procfs::host_name(),
+    };
     tokio::spawn(courier.run(orders));
+    let pages = DaemonPages { engine: engine.clone(), metrics: metrics.clone(), waiting: waiting.clone() };
+    let (pages, stop) = (Arc::new(pages), CancellationToken::new());
+    let front = Front::start(pages.clone(), stop.clone());
+    front.put(table.dashboard.clone());
     let control = Arc::new(DaemonControl {
         engine: engine.clone(),
+        published: Some(Published { metrics, front }),
         config: options.config.clone(),
         environment,
         clock: clock.clone(),
@@ -165,8 +181,7 @@ async fn serve(
         heartbeats: heartbeats.clone(),
         reloading: tokio::sync::Mutex::default(),
     });
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(control.clone(), stop.clone()));
+    let serving = tokio::spawn(server.with_pages(pages).serve(control.clone(), stop.clone()));
     let jobs = match table.jobs.len() {
         1 => "1 job".to_owned(),
         jobs => format!("{jobs} jobs"),

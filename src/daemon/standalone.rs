@@ -82,7 +82,13 @@ pub fn standalone(
     let (engine, _thread) = Engine::start(parts).context("the engine can't be started")?;
     let waiting = alert::Waiting::default();
     // Of this run's own end; what others left waits for a daemon.
-    let courier = Courier { table, desk: engine.desk(), clock: clock.clone(), waiting: waiting.clone() };
+    let courier = Courier {
+        table,
+        desk: engine.desk(),
+        clock: clock.clone(),
+        waiting: waiting.clone(),
+        host: procfs::host_name(),
+    };
     runtime.spawn(courier.run(orders));
     let control = Arc::new(DaemonControl {
         engine: engine.clone(),
@@ -92,6 +98,7 @@ pub fn standalone(
         started_at: now,
         waiting,
         heartbeats: heartbeats.clone(),
+        published: None,
         reloading: tokio::sync::Mutex::default(),
     });
     Ok(Standalone { runtime, engine, control, spawner, heartbeats, turn: Mutex::new(Some(turn)) })

@@ -176,12 +176,21 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Failed> {
-        let word = !matches!(self.node.value, Value::Map(_) | Value::List(_));
-        if name == "SecretText" || (name == word_or::SECRET && word) {
+        if name == "SecretText" {
             self.secret = true;
             mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
         }
-        if matches!(name, word_or::NAME | word_or::SECRET) && word {
+        let is_word = !matches!(self.node.value, Value::Map(_) | Value::List(_));
+        if name == word_or::SECRET_NAME && !matches!(self.node.value, Value::Map(_)) {
+            self.secret = true;
+            mask_node(self.node, &mut self.session.state.borrow_mut().found.masks);
+            return if is_word {
+                visitor.visit_str(self.text()?)
+            } else {
+                visitor.visit_newtype_struct(self)
+            };
+        }
+        if name == word_or::NAME && is_word {
             let text = self.text()?;
             // An address that a password may stand in.
             if text.contains("://") && text.contains('@') {

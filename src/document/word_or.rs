@@ -23,16 +23,30 @@ impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for WordOr<
     }
 }
 
-/// As [`WordOr`], where the word is a secret: it is not shown, and may refer to one.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent, inline)]
+/// The same, where the word is a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretOr<W, T>(pub WordOr<W, T>);
 
-pub(super) const SECRET: &str = "SecretOr";
+/// The name by which the document's reader knows this type.
+pub(super) const SECRET_NAME: &str = "SecretOr";
 
 impl<'de, W: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for SecretOr<W, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(SECRET, Either(PhantomData)).map(Self)
+        deserializer.deserialize_newtype_struct(SECRET_NAME, Either(PhantomData)).map(Self)
+    }
+}
+
+impl<W: JsonSchema, T: JsonSchema> JsonSchema for SecretOr<W, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        WordOr::<W, T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        WordOr::<W, T>::json_schema(generator)
     }
 }
 

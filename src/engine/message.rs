@@ -14,7 +14,7 @@ use super::runner::{Held, RunEnd, RunSink};
 use crate::config::JobTable;
 use crate::ledger::{self, Owner, TableRecord};
 use crate::logs::LogLine;
-use crate::model::{JobName, Outcome, RunId, Severity};
+use crate::model::{JobName, Outcome, RunId};
 use crate::spawner::Adoption;
 
 /// What the engine is told.
@@ -135,10 +135,10 @@ pub struct Snapshot {
     pub paused: Vec<ledger::PauseRecord>,
     /// Why rows wait in memory, where the ledger can't be written.
     pub ledger_problem: Option<String>,
+    /// Those that are open, the oldest first.
+    pub incidents: Vec<ledger::Incident>,
     /// Of each job of the table, in its order: its next slot.
     pub slots: Vec<Option<Timestamp>>,
-    /// The open incidents: of which job or part of the daemon, and check.
-    pub failing: Vec<(JobName, Option<String>, Severity)>,
 }
 
 pub struct SnapshotRun {

@@ -198,20 +198,18 @@ impl Engine {
             queued: foreign.started_at.is_none(),
         }));
         runs.sort_by_key(|run| run.run);
+        let mut incidents: Vec<_> = self.incidents.open().cloned().collect();
+        incidents.sort_by_key(|incident| incident.opened_at);
         let names = || self.table.jobs.iter().map(|job| &job.name);
         let slots: Vec<Option<Timestamp>> = names().map(|name| self.plan.next_slot(name.as_str())).collect();
         let next = std::iter::zip(&slots, names()).filter_map(|(slot, name)| Some(((*slot)?, name))).min();
-        let failing = self
-            .incidents
-            .open()
-            .map(|incident| (incident.job.clone(), incident.check.clone(), incident.severity));
         Snapshot {
             table: self.table.clone(),
             runs,
             next: next.map(|(slot, name)| (name.clone(), slot)),
             paused: self.pauses_in_force(),
             ledger_problem: self.ledger.problem(),
-            failing: failing.collect(),
+            incidents,
             slots,
         }
     }

@@ -9,7 +9,7 @@ mod target;
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -65,6 +65,8 @@ pub struct Answer {
     pub redirects: usize,
     /// Where the answer came from, fit to be shown.
     pub url: String,
+    /// The header, as it came.
+    pub retry_after: Option<String>,
 }
 
 impl Request {
@@ -215,6 +217,11 @@ async fn read(
         took: Duration::ZERO,
         redirects: 0,
         url: at.to_string(),
+        retry_after: response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|wish| wish.to_str().ok())
+            .map(str::to_owned),
     }))
 }
 

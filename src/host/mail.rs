@@ -59,6 +59,8 @@ pub struct Mail {
     /// The part of the Message-ID before the `@`.
     pub id: String,
     pub at: Timestamp,
+    /// The name beside the address it is from.
+    pub sender: String,
     pub from: String,
     pub to: String,
     pub subject: String,
@@ -146,7 +148,8 @@ async fn bounded<T>(
 }
 
 impl Server {
-    fn name(&self) -> String {
+    /// `mail.example:25`
+    pub fn name(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -262,7 +265,7 @@ fn compose(mail: &Mail) -> Result<Message, MailError> {
         text.parse().map_err(|error| unwritable(format!("`{}`: {error}", harmless(text))))
     };
     let host = procfs::host_name();
-    let from = Mailbox::new(Some(format!("punk-eco-sched on {}", harmless(&host))), address(&mail.from)?);
+    let from = Mailbox::new(Some(harmless(&mail.sender)), address(&mail.from)?);
     Message::builder()
         .from(from)
         .to(Mailbox::new(None, address(&mail.to)?))

@@ -47,6 +47,15 @@ pub(super) fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// As [`connect_read_only`], in a process that has the ledger open: nothing is taken for quiet.
+pub(super) fn connect_beside(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri(path, ""), flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
 fn uri(path: &Path, options: &str) -> PathBuf {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut uri = b"file:".to_vec();

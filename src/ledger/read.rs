@@ -14,6 +14,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use self::cells::{instant, json_or_empty, maybe_instant, word};
 pub(super) use self::ends::last_ends;
 #[cfg(test)]
+pub(super) use self::ends::{LAST_END, LAST_SUCCESS};
+#[cfg(test)]
 pub(super) use self::past::OPEN_RUNS;
 pub(super) use self::past::{accounted, jobs, open_runs, past, pauses};
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::file::{PATIENCE, beside, connect_read_only, explain, make_file, opening, show};
+use super::file::{PATIENCE, beside, connect_beside, connect_read_only, explain, make_file, opening, show};
 use super::schema::{self, Mismatch};
 use super::seen::{Seen, Sight};
 use super::{
@@ -80,6 +80,19 @@ impl SqliteLedger {
         File::open(path).map_err(|error| open_error(error.to_string()))?;
         let failed = |error| opening(path, Mismatch::Sqlite(error));
         let connection = connect_read_only(path).map_err(failed)?;
+        schema::check(&connection).map_err(|mismatch| opening(path, mismatch))?;
+        let owner = Owner { role: "reader".into(), boot: String::new(), pid: 0, start_time: 0 };
+        Ok(Self { connection, path: path.to_owned(), host: String::new(), owner, seen: None })
+    }
+
+    /// A further connection, to read, of the process that has the ledger open. The file is opened by SQLite alone, which
+    /// knows of both: a descriptor of ours would let go of all locks of the process when it is closed (fcntl(2)), and
+    /// another process could then cut the log of changes under it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`]
+    pub fn open_beside(path: &Path) -> Result<Self, LedgerError> {
+        let connection = connect_beside(path).map_err(|error| opening(path, Mismatch::Sqlite(error)))?;
         schema::check(&connection).map_err(|mismatch| opening(path, mismatch))?;
         let owner = Owner { role: "reader".into(), boot: String::new(), pid: 0, start_time: 0 };
         Ok(Self { connection, path: path.to_owned(), host: String::new(), owner, seen: None })

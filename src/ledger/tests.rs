@@ -431,5 +431,7 @@ fn no_question_reads_all_rows() {
     check(&format!("SELECT runs.id {}", read::OPEN_RUNS), "runs_by_outcome");
     check(prune::PRUNABLE, "runs_by_moment");
     check(read::SLOT_ROWS, "sqlite_autoindex_runs_1 (job=? AND (slot,epoch)>(?,?))");
+    check(read::LAST_END, "runs_by_job (job=?)");
+    check(read::LAST_SUCCESS, "runs_by_job (job=?)");
     check(read::RANGES_OVER, "runs_of_ranges (job=? AND slot_last>?)");
 }

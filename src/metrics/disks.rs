@@ -53,12 +53,12 @@ pub(super) struct Disks {
 }
 
 /// A folder, and the backups to look for in it: of which job, and what they are of.
-type Folder = (PathBuf, Vec<(String, String)>);
+pub(super) type Folder = (PathBuf, Vec<(String, String)>);
 
-struct Found {
+pub(super) struct Found {
     stamp: Option<Stamp>,
     at: Duration,
-    newest: Vec<Option<Newest>>,
+    pub(super) newest: Vec<Option<Newest>>,
 }
 
 /// jobs.yaml when it looked so.
@@ -180,7 +180,7 @@ impl Disks {
     }
 }
 
-fn look_for((path, jobs): &Folder, before: Option<&Found>, at: Duration, now: Timestamp) -> Found {
+pub(super) fn look_for((path, jobs): &Folder, before: Option<&Found>, at: Duration, now: Timestamp) -> Found {
     let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
     if let Some(before) = before
         && before.stamp == stamp

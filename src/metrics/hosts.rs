@@ -25,8 +25,9 @@ pub(super) fn daemon(told: &Told, out: &mut Out<'_>) -> fmt::Result {
 
 pub(super) fn rest(told: &Told, out: &mut Out<'_>) -> fmt::Result {
     out.family(&INCIDENT_OPEN, |to| {
-        told.snapshot.failing.iter().try_for_each(|(job, check, severity)| {
-            to.flag(&[job.as_str(), check.as_deref().unwrap_or_default(), severity.word()], true)
+        told.snapshot.incidents.iter().try_for_each(|one| {
+            let check = one.check.as_deref().unwrap_or_default();
+            to.flag(&[one.job.as_str(), check, one.severity.word()], true)
         })
     })?;
     backups(told, out)?;

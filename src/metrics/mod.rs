@@ -75,7 +75,7 @@ impl Metrics {
     pub fn remember(&self, ledger: PathBuf) {
         let metrics = self.0.clone();
         let read = move || {
-            let ends = SqliteLedger::open_read_only(&ledger).and_then(|ledger| ledger.last_ends());
+            let ends = SqliteLedger::open_beside(&ledger).and_then(|ledger| ledger.last_ends());
             match ends {
                 Ok(ends) => metrics.book.remember(ends),
                 Err(error) => tracing::warn!("{error}; metrics know nothing of the time before this start"),

@@ -46,14 +46,11 @@ pub(super) struct Samples<'a> {
 impl Samples<'_> {
     /// `values`: of the labels, in their order.
     pub(super) fn gauge(&mut self, values: &[&str], value: f64) -> fmt::Result {
-        let labels = self.with(values);
-        let mut encoder = self.encoder.encode_family(&labels)?;
-        // `1`, where `1.0` would be the same.
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and small enough")]
-        if value.fract() == 0.0 && value.abs() < 1e15 {
-            return encoder.encode_gauge(&(value as i64));
+        if self.labels.is_empty() {
+            return number(&mut self.encoder, value);
         }
-        encoder.encode_gauge(&value)
+        let labels = self.with(values);
+        number(&mut self.encoder.encode_family(&labels)?, value)
     }
 
     pub(super) fn flag(&mut self, values: &[&str], value: bool) -> fmt::Result {
@@ -90,4 +87,13 @@ impl Samples<'_> {
         debug_assert_eq!(self.labels.len(), values.len(), "{:?}: {values:?}", self.labels);
         self.labels.iter().copied().zip(values.iter().copied()).collect()
     }
+}
+
+/// `1`, where `1.0` would be the same.
+fn number(encoder: &mut MetricEncoder<'_>, value: f64) -> fmt::Result {
+    #[expect(clippy::cast_possible_truncation, reason = "whole, and small enough")]
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return encoder.encode_gauge(&(value as i64));
+    }
+    encoder.encode_gauge(&value)
 }

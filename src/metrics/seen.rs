@@ -153,7 +153,11 @@ fn checks_in(facts: &serde_json::Map<String, serde_json::Value>) -> Vec<CheckSee
     let check = |result: &serde_json::Value| {
         Some(CheckSeen {
             name: result["name"].as_str()?.to_owned(),
-            state: CheckState::from_word(result["state"].as_str()?)?,
+            state: match result["fails"].as_bool() {
+                // For want of a measurement as well, which the state alone would not tell.
+                Some(true) => CheckState::Failing,
+                _ => CheckState::from_word(result["state"].as_str()?)?,
+            },
             measures: serde_json::from_value(result["measures"].clone()).unwrap_or_default(),
         })
     };

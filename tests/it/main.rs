@@ -20,6 +20,7 @@ mod house;
 mod json_logs;
 mod ledger_fire;
 mod lifecycle;
+mod metrics;
 mod orphans;
 mod overload;
 mod pg_dump;

@@ -121,6 +121,7 @@ impl<'a> Edge<'a> {
             desk: self.engine.desk(),
             clock: Arc::new(self.clock.clone()),
             waiting: self.waiting.clone(),
+            host: "web1".into(),
         };
         self.courier = Some(self.runtime.spawn(courier.run(self.orders.take().unwrap())));
         self
@@ -140,6 +141,11 @@ impl<'a> Edge<'a> {
             self.runtime.block_on(self.engine.snapshot()).unwrap().runs.is_empty()
         });
         self.runtime.block_on(self.engine.ping()).unwrap();
+    }
+
+    pub(crate) fn run_now(&self, job: &str) {
+        self.runtime.block_on(self.engine.run_now(job, false, "test")).unwrap().unwrap();
+        self.settle();
     }
 
     pub(crate) fn advance(&self, by: u64) {
@@ -179,7 +185,9 @@ impl<'a> Edge<'a> {
         of_clock.map(|event| (event.kind, event.detail)).collect()
     }
 
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(mut self) {
+        // Without a courier nobody is waited for.
+        self.orders = None;
         self.runtime.block_on(self.engine.stop(true, seconds(0))).unwrap();
         self.thread.join().unwrap();
         self.runtime.block_on(self.spawner.flush());

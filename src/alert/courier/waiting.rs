@@ -16,10 +16,12 @@ struct Trouble {
     reason: String,
     since: Timestamp,
     notices: usize,
+    /// They are gathered, and sent as one at this time.
+    gathered: Option<Timestamp>,
 }
 
 impl Waiting {
-    /// A sentence for each contact who can't be reached.
+    /// A sentence for each contact who can't be reached, or for whom alerts are gathered.
     pub fn problems(&self) -> Vec<String> {
         let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sentence = |((contact, channel), trouble): (&Lane, &Trouble)| {
@@ -28,6 +30,11 @@ impl Waiting {
                 many => format!("{many} alerts wait"),
             };
             let (reason, since) = (&trouble.reason, trouble.since);
+            if let Some(at) = trouble.gathered {
+                return format!(
+                    "{alerts} for {contact} ({channel}): gathered into one message, sent at {at:.0}"
+                );
+            }
             format!("{alerts} for {contact} ({channel}): {reason} since {since:.0}")
         };
         lanes.iter().map(sentence).collect()
@@ -48,11 +55,22 @@ impl Waiting {
             reason: String::new(),
             since: now,
             notices,
+            gathered: None,
         });
+        if trouble.gathered.take().is_some() {
+            trouble.since = now;
+        }
         trouble.notices = notices;
         let is_new = trouble.reason != reason;
         reason.clone_into(&mut trouble.reason);
         is_new
+    }
+
+    /// What keeps them from being sent is no trouble.
+    pub(super) fn gathers(&self, lane: &Lane, notices: usize, until: Timestamp, now: Timestamp) {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gathered = Trouble { reason: String::new(), since: now, notices, gathered: Some(until) };
+        lanes.insert(lane.clone(), gathered);
     }
 
     pub(super) fn clear(&self, lane: &Lane) {

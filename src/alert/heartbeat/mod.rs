@@ -178,12 +178,12 @@ impl Shared {
             if self.is_outdated(job, beat) {
                 return;
             }
-            let answered = ping(job, beat, &self.around).await;
+            let answered = ping(job, beat, &self.around, self.clock.now()).await;
             drop(turn);
             let reason = match answered {
                 Ok(()) => return self.heard(job),
                 Err(Failure::ForGood(reason)) => return self.not_heard(job, reason),
-                Err(Failure::ForNow(reason)) => reason,
+                Err(Failure::ForNow(reason, _)) => reason,
             };
             let is_in_time = |pause: &Duration| self.age_of(beat) + *pause < FRESH;
             let pause = pauses.next().filter(is_in_time).filter(|_| !*self.finishing.borrow());

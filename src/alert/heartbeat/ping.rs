@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::waiting::Beat;
@@ -58,9 +59,9 @@ impl Said {
     }
 }
 
-pub(super) async fn ping(job: &JobName, beat: &Beat, around: &Around) -> Result<(), Failure> {
+pub(super) async fn ping(job: &JobName, beat: &Beat, around: &Around, now: Timestamp) -> Result<(), Failure> {
     let Beat { run, heartbeat, said, .. } = beat;
-    let url = heartbeat.url(job).map_err(|error| Failure::ForNow(error.to_string()))?;
+    let url = heartbeat.url(job).map_err(Failure::for_now)?;
     let target = |url: &str| {
         let wrong = |reason: String| Failure::ForGood(format!("its URL is wrong: {reason}"));
         Target::secret(url).map_err(wrong)
@@ -76,8 +77,8 @@ pub(super) async fn ping(job: &JobName, beat: &Beat, around: &Around) -> Result<
     };
     request.timeout = PATIENCE;
     request.read = 0;
-    let answer = request.send().await.map_err(|error| Failure::ForNow(error.to_string()))?;
-    judge(&answer)
+    let answer = request.send().await.map_err(Failure::for_now)?;
+    judge(&answer, now)
 }
 
 /// The path goes on with the signal; the query stays behind it.

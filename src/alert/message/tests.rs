@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::Incident;
-use crate::model::{Channel, CheckState, Checked, Finding, JobName, RunId, Severity};
+use crate::model::{Channel, CheckState, Checked, Finding, JobName, Outcome, RunId, Severity};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -27,9 +27,18 @@ fn story(outcome: Outcome, failures: u64) -> Story {
 }
 
 fn message(notice: &Notice, story: &Story, log: &[&str]) -> (String, String, serde_json::Value) {
+    message_in(Language::En, notice, story, log)
+}
+
+fn message_in(
+    language: Language,
+    notice: &Notice,
+    story: &Story,
+    log: &[&str],
+) -> (String, String, serde_json::Value) {
     let log: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
     let zone = TimeZone::get("Africa/Lagos").unwrap();
-    let message = Message { notice, story, log: &log, zone: &zone };
+    let message = Message { notice, story, log: &log, zone: &zone, language };
     (message.subject(), message.text(), message.json())
 }
 
@@ -225,4 +234,120 @@ Further failures are not told, but for a reminder now and then; its recovery wil
     );
     let (_, text, _) = message(&of(NoticeKind::Recovered), &told(&both[1..]), &[]);
     assert!(text.contains("\n    it failed in 2 runs, since 2026-11-23 00:01:00+01:00\n"), "{text}");
+}
+
+#[test]
+fn a_failure_whole_in_french() {
+    let story =
+        Story { attempts: 3, started_at: Some(at("2026-11-22T23:00:00Z")), ..story(Outcome::Failed, 2) };
+    let story = story
+        .reason(Some("pg_dump: error: the server said\nFATAL: no"))
+        .findings(&[Finding::warning("the disk is nearly full"), Finding::warning("so is the other")]);
+    let notice = notice(NoticeKind::Failed);
+    let (subject, text, json) = message_in(Language::Fr, &notice, &story, &["23:00:00 stderr| FATAL: no"]);
+    assert_eq!(subject, "[punk-eco-sched] db-backup a échoué sur web1");
+    assert_eq!(
+        text.replace('\u{a0}', "~"),
+        "\
+db-backup a échoué sur web1.
+
+  raison     pg_dump: error: the server said
+             FATAL: no
+  exécution  812, 3 tentatives
+  début      2026-11-23 00:00:00+01:00
+  fin        2026-11-23 00:01:00+01:00
+  en échec   depuis 2026-11-23 00:01:00+01:00~: 2 exécutions, dont la première est la 812
+
+Ce qui a été constaté~:
+
+  avertissement~: the disk is nearly full
+  avertissement~: so is the other
+
+Les dernières lignes de son journal~:
+
+  23:00:00 stderr| FATAL: no
+
+À taper ensuite~:
+
+  punk-eco-sched show 812
+  punk-eco-sched logs db-backup --run 812
+  punk-eco-sched run-now db-backup
+
+Les échecs suivants ne sont pas annoncés, hormis un rappel de temps en temps~; le rétablissement le sera.
+"
+    );
+    // What programs read is the same in every language.
+    assert_eq!((&json["event"], &json["outcome"]), (&"failed".into(), &"failed".into()));
+    assert!(json["text"].as_str().unwrap().contains("a échoué"));
+}
+
+#[test]
+fn a_recovery_and_checks_in_french() {
+    let recovered = Notice { run: RunId(815), ..notice(NoticeKind::Recovered) };
+    let (_, text, _) = message_in(
+        Language::Fr,
+        &recovered,
+        &story(Outcome::Succeeded, 1).reason(Some("dumped punk_eco")),
+        &[],
+    );
+    assert_eq!(
+        text.replace('\u{a0}', "~"),
+        "\
+db-backup fonctionne de nouveau sur web1.
+
+  fait       dumped punk_eco
+  exécution  815
+  fin        2026-11-23 00:01:00+01:00
+  en échec   depuis 2026-11-23 00:01:00+01:00~: 1 exécution, la 812
+
+À taper ensuite~:
+
+  punk-eco-sched show 815
+  punk-eco-sched logs db-backup --run 815
+  punk-eco-sched history db-backup
+"
+    );
+    let monitoring = JobName::new("monitoring").unwrap();
+    let incident = |name: &str, severity, failures| Incident {
+        check: Some(name.into()),
+        severity,
+        failures,
+        ..Incident::of_job(monitoring.clone(), RunId(812), at("2026-11-22T23:01:00Z"))
+    };
+    let both = [incident("db", Severity::Critical, 1), incident("disk /", Severity::Warning, 2)];
+    let seen = [
+        checked("db", Severity::Critical, None),
+        checked("disk /", Severity::Warning, None),
+        checked("page", Severity::Critical, Some("db")),
+    ];
+    let reminder = Notice { job: monitoring.clone(), ..notice(NoticeKind::Reminder) };
+    let (subject, text, _) =
+        message_in(Language::Fr, &reminder, &story(Outcome::Failed, 1).about(&both, &seen), &[]);
+    assert_eq!(
+        subject.replace('\u{a0}', "~"),
+        "[punk-eco-sched] monitoring~: 2 contrôles échouent toujours sur web1"
+    );
+    assert_eq!(
+        text.replace('\u{a0}', "~"),
+        "\
+monitoring~: 2 contrôles échouent toujours sur web1.
+
+  exécution  812
+  heure      2026-11-23 00:01:00+01:00
+
+  db~: db is bad
+    depuis 2026-11-23 00:01:00+01:00
+    par conséquent aussi~: page
+  disk / (avertissement)~: disk / is bad
+    depuis 2026-11-23 00:01:00+01:00, lors de 2 exécutions
+
+À taper ensuite~:
+
+  punk-eco-sched show 812
+  punk-eco-sched logs monitoring --run 812
+  punk-eco-sched run-now monitoring
+
+Ce rappel revient tant que l'échec dure~; le rétablissement sera annoncé.
+"
+    );
 }

@@ -14,7 +14,7 @@ use crate::model::{Outcome, RunId};
 
 /// Writes down what it is asked; a run's events are the test's to send.
 #[derive(Default)]
-struct Fake {
+pub(in crate::api) struct Fake {
     asked: Mutex<Vec<String>>,
     events: Mutex<Option<UnboundedReceiver<RunEvent>>>,
 }
@@ -68,6 +68,7 @@ impl Control for Fake {
             next: None,
             paused: vec![],
             problems: vec![],
+            incidents: vec![],
         }
     }
 }

@@ -239,6 +239,19 @@ fn wrong_sections() {
     let two = |section: &str, expected: &[&str]| check(&format!("{section}\n{jobs}"), expected);
     one("contacts: { me: {} }", "1:17 contacts.me: a contact needs `email` or `webhook`");
     two(
+        "contacts: { me: { webhook: { form: slak, url: 'ftp://a', tokn: x } } }\nalerts: { language: de }",
+        &[
+            "1:36 contacts.me.webhook.form: `slak` is not one of `json`, `slack`, `discord`, `ntfy` (did you mean `slack`?)",
+            "1:47 contacts.me.webhook.url: a webhook begins with https:// or http://",
+            "1:58 contacts.me.webhook.tokn: unknown key `tokn` (did you mean `token`?)",
+            "2:21 alerts.language: `de` is not one of `en`, `fr`",
+        ],
+    );
+    two(
+        "contacts: { me: { webhook: { form: discord, url: '${env:URL}', token: '${env:TOKEN}' } } }",
+        &["1:71 contacts.me.webhook.token: discord takes no token: its address is the secret"],
+    );
+    two(
         "alerts: { to: [me] }\ncontacts: { you: { email: a } }",
         &[
             "1:16 alerts.to.0: unknown contact `me` (known: you)",

@@ -54,8 +54,23 @@ impl Target {
         self.url.scheme() == "https"
     }
 
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.url.path()
+    }
+
+    /// The server's root, and the one step that the path has below it.
+    pub(crate) fn parent(&self) -> Option<(Self, String)> {
+        let step = self.url.path().trim_matches('/').to_owned();
+        if step.is_empty() || step.contains('/') {
+            return None;
+        }
+        let mut parent = self.clone();
+        parent.url.set_path("/");
+        Some((parent, step))
     }
 
     /// `web1.example:443`

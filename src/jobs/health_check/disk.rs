@@ -195,6 +195,12 @@ mod tests {
             let measured = judge(&usage, 20.0, 10.0);
             assert_eq!((measured.state, measured.text.as_str()), (state, text));
             assert_eq!(measured.value, value, "{text}");
+            // Both are told, whichever fails.
+            let free = inodes.map(|_| "inodes_free");
+            let quantities: Vec<&str> = measured.measures.iter().map(|one| one.quantity.as_str()).collect();
+            assert_eq!(quantities, ["free"].into_iter().chain(free).collect::<Vec<_>>(), "{text}");
+            assert_eq!(measured.measures[0].value, Some(usage.free_share), "{text}");
+            assert_eq!(measured.measures[0].threshold, Some(0.2), "{text}");
         };
         let enough = "25 % free of 40.0 GiB (10.0 GiB), asked for: 20 %";
         check(10 << 10, Some(100), State::Ok, 25.0, enough);

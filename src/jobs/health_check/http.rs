@@ -273,6 +273,7 @@ mod tests {
             took: Duration::from_millis(34),
             redirects: 0,
             url: "http://web1/".into(),
+            retry_after: None,
         };
         let options = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         check(options("{}"), answer(200, "fine"), (true, "200 in 34 ms"));

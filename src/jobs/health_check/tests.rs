@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::check::State;
 use super::*;
 use crate::document::from_text;
-use crate::model::Severity;
+use crate::model::{Severity, Unit};
 
 const THREE: &str = "checks:\n  - tcp: { address: '127.0.0.1:6379', name: redis }\n  - disk: { path: /srv }\n    \
                      severity: warning\n  - memory: {}\n";
@@ -23,7 +23,10 @@ fn judged(states: [State; 3]) -> (bool, Report) {
             entry,
             kind: entry.one().unwrap().0,
             name: entry.name(),
-            measured: Measured { state, ..Measured::of(true, text).against(12.5, 20.0) },
+            measured: Measured {
+                state,
+                ..Measured::of(true, text).against(12.5, 20.0).measuring("free", Unit::Ratio, 0.125, 0.2)
+            },
         })
         .collect();
     match whole(&job, looked) {
@@ -77,13 +80,15 @@ fn the_outcome_is_the_worst_of_the_checks_and_the_findings_name_each() {
 fn the_report_has_a_result_for_each_check() {
     let (_, report) = judged([State::Ok, State::Failing, State::Unknown]);
     assert_eq!((&report.facts["checks"], &report.facts["failed"]), (&json!(3), &json!(2)));
+    let measures = json!([{"quantity": "free", "unit": "ratio", "value": 0.125, "threshold": 0.2}]);
     let expected = json!([
         {"name": "redis", "check": "tcp", "state": "ok", "severity": "critical", "value": 12.5, "threshold": 20.0,
-         "message": "connected in 1 ms", "because_of": null},
+         "message": "connected in 1 ms", "because_of": null, "measures": measures},
         {"name": "disk /srv", "check": "disk", "state": "failing", "severity": "warning", "value": 12.5,
-         "threshold": 20.0, "message": "12.5 % free, asked for: 20 %", "because_of": null},
+         "threshold": 20.0, "message": "12.5 % free, asked for: 20 %", "because_of": null, "measures": measures},
         {"name": "memory in use", "check": "memory", "state": "unknown", "severity": "critical", "value": 12.5,
-         "threshold": 20.0, "message": "the memory can't be measured", "because_of": null},
+         "threshold": 20.0, "message": "the memory can't be measured", "because_of": null, "measures": measures,
+         "fails": true},
     ]);
     assert_eq!(report.facts["results"], expected);
 }

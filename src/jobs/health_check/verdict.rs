@@ -136,12 +136,19 @@ impl Judged<'_> {
 
     fn result(&self) -> serde_json::Value {
         let measured = &self.looked.measured;
-        json!({
+        let mut result = json!({
             "name": self.looked.name, "check": self.looked.kind, "state": self.word(),
             "severity": Severity::from(self.severity()), "value": measured.value,
             "threshold": measured.threshold, "message": self.text(), "because_of": self.because_of,
-            "measures": measured.measures,
-        })
+        });
+        if !measured.measures.is_empty() {
+            result["measures"] = json!(measured.measures);
+        }
+        // Which the state alone does not tell.
+        if self.fails() && self.word() == State::Unknown.word() {
+            result["fails"] = json!(true);
+        }
+        result
     }
 
     fn checked(&self) -> Checked {

@@ -16,6 +16,7 @@ fn mail(to: &str) -> Mail {
     Mail {
         id: "a.1.1".into(),
         at: Timestamp::UNIX_EPOCH,
+        sender: "punk-eco-sched on web1".into(),
         from: "sched@web.test".into(),
         to: to.into(),
         subject: "[punk-eco-sched] é\r\nBcc: evil@web.test".into(),

@@ -4,10 +4,13 @@ mod bad_nights;
 mod bad_servers;
 mod checks;
 mod ends;
+mod forms;
 mod heartbeat;
 mod mail;
 mod outage;
 mod site;
+mod storm;
+mod trial;
 
 use crate::support::daemon::{Host, wait_until};
 use crate::support::smtp::{self, Smtp};
@@ -213,26 +216,4 @@ fn each_job_is_told_to_its_own_contacts() {
     assert!(!ledger.windows(5).any(|bytes| bytes == b"t0ken"));
     assert!(!host.daemon_log().contains("t0ken"), "{}", host.daemon_log());
     assert!(host.daemon_log().contains("security was told by webhook: secret failed (run 2)"));
-}
-
-#[test]
-fn two_hundred_failures_at_once_all_arrive() {
-    if smtp::missing() {
-        return;
-    }
-    let smtp = Smtp::start();
-    let host = Host::new("");
-    let jobs: String = (0..200)
-        .map(|number| {
-            format!("  j{number:03}: {{ schedule: '@every 2s', command: {{ run: [/bin/false] }} }}\n")
-        })
-        .collect();
-    host.write_table(&top(&smtp, "[infra]"), &jobs);
-    let daemon = host.daemon();
-    wait_until("all are told", || smtp.mails().len() >= 200);
-    assert!(daemon.stop().success());
-    let mut subjects = smtp.subjects();
-    subjects.sort();
-    subjects.dedup();
-    assert_eq!((subjects.len(), smtp.mails().len()), (200, 200));
 }

@@ -2,7 +2,7 @@
 
 use super::{Place, ended};
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "daemon",
     "check",
     "list",
@@ -13,6 +13,7 @@ const VERBS: [&str; 22] = [
     "pause",
     "resume",
     "cancel",
+    "alert-test",
     "edit",
     "history",
     "show",

@@ -95,6 +95,7 @@ impl Control for Script {
                 by: "root (uid 0)".into(),
             }],
             problems: vec![],
+            incidents: vec![],
         }
     }
 }
@@ -269,7 +270,8 @@ fn status() {
       "by": "root (uid 0)"
     }
   ],
-  "problems": []
+  "problems": [],
+  "incidents": []
 }
 "#,
             ""
