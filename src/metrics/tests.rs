@@ -37,7 +37,7 @@ fn at(second: i64) -> Timestamp {
 fn hear(book: &Book, what: What<'_>, dry_run: bool) {
     let job = JobName::new("db").unwrap();
     let (trigger, slot, due) = (Trigger::Schedule, Some(at(100)), Some(at(103)));
-    book.hears(&Seen { job: &job, run: RunId(1), trigger, slot, due, dry_run, what });
+    book.hears(&Seen { job: &job, run: RunId(1), trigger, slot, due, dry_run, spec: None, what });
 }
 
 fn ended(outcome: Outcome, second: i64) -> What<'static> {

@@ -6,6 +6,7 @@ mod bad_servers;
 mod checks;
 mod ends;
 mod forms;
+mod heartbeat;
 mod mail;
 mod outage;
 mod site;
