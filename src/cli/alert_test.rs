@@ -9,8 +9,10 @@ use super::output::{self, Colour, Paint};
 use crate::alert::{self, Asked};
 use crate::api::name_of;
 use crate::clock::{Clock, SystemClock};
+use crate::config::{Contact, JobTable};
 use crate::document::{listed, nearest};
 use crate::host::procfs;
+use crate::host::secret::{SecretError, SecretText};
 use crate::model::Channel;
 
 pub(super) fn run(context: &Context, args: &AlertTestArgs) -> Result<u8, Failure> {
@@ -50,5 +52,21 @@ pub(super) fn run(context: &Context, args: &AlertTestArgs) -> Result<u8, Failure
         }
     }
     out.flush()?;
+    if lacks_credentials(&table, contact) {
+        output::message(format!(
+            "{} systemd gives credentials to the service alone: try it as a service too, with `systemd-run --pipe \
+             --property=LoadCredential=NAME:PATH punk-eco-sched alert-test {name}`",
+            paint.on(Colour::Bold, "hint:")
+        ));
+    }
     Ok(if all_told { code::DONE } else { code::FAILED })
+}
+
+/// Whether something that is needed would be there if systemd had started this process.
+fn lacks_credentials(table: &JobTable, contact: &Contact) -> bool {
+    let webhook = contact.webhook.iter().flat_map(|webhook| [Some(&webhook.url), webhook.token.as_ref()]);
+    let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
+    let password = contact.email.as_ref().and_then(|_| smtp?.password.as_ref());
+    let lacks = |secret: &SecretText| matches!(secret.resolve(), Err(SecretError::NoCredentials { .. }));
+    webhook.chain([password]).flatten().any(lacks)
 }

@@ -83,7 +83,7 @@ fn a_way_that_fails_says_why_and_the_others_are_taken() {
     host.write_table(
         &format!(
             "contacts:\n  infra: {{ email: infra@shop.test, webhook: 'http://127.0.0.1:{}/s3cret' }}\n  \
-             gone: {{ webhook: '${{file:{}}}' }}\n  wrong: {{ webhook: {{ url: 'http://127.0.0.1:{}/', form: ntfy }} }}\n\
+             gone: {{ webhook: '${{file:{}}}' }}\n  wrong: {{ webhook: {{ url: 'http://127.0.0.1:{}/', form: ntfy }} }}\n  unit: {{ webhook: '${{credential:hook}}' }}\n\
              alerts: {{ smtp: {{ host: 127.0.0.1, port: {closed}, from: sched@web.test }} }}",
             webhook.port,
             host.path("no-such-file").display(),
@@ -109,6 +109,17 @@ fn a_way_that_fails_says_why_and_the_others_are_taken() {
             "not told by webhook: ${{file:{0}}}: {0} can't be read: No such file or directory (os error 2)\n",
             host.path("no-such-file").display()
         )
+    );
+    let (code, out, err) = try_it(&host, "unit");
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        out,
+        "not told by webhook: ${credential:hook}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=hook in the unit?\n"
+    );
+    assert_eq!(
+        err,
+        "hint: systemd gives credentials to the service alone: try it as a service too, with `systemd-run --pipe \
+         --property=LoadCredential=NAME:PATH punk-eco-sched alert-test unit`\n"
     );
     let (code, out, _) = try_it(&host, "wrong");
     assert_eq!(code, Some(1));
