@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use self::lane::Carrier;
 pub use self::sending::mail_server;
-pub(super) use self::sending::{Failure, deliver};
+pub(super) use self::sending::{Failure, deliver, judge};
 pub use self::waiting::Waiting;
 use super::{Desk, Order, Orders};
 use crate::clock::Clock;

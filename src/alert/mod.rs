@@ -1,4 +1,4 @@
-//! Who hears of what: incidents, the messages about them, and the courier that delivers these.
+//! Who hears of what: incidents, the messages about them, the courier that delivers these; heartbeats.
 //!
 //! The engine asks [`Incidents`] what the end of a run changes and writes the [`Notice`]s with that end, in one
 //! transaction; the courier takes them from there. Never knows why a job ran, and never holds the engine up.
@@ -6,10 +6,12 @@
 mod courier;
 mod digest;
 mod forms;
+mod heartbeat;
 mod incidents;
 mod message;
 mod said;
 mod story;
+mod tail;
 mod trial;
 mod words;
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use self::courier::{Courier, Waiting, mail_server};
+pub use self::heartbeat::Heartbeats;
 pub use self::incidents::{Change, End, Incidents};
 pub use self::message::{Message, cut};
 pub use self::story::Story;

@@ -1,8 +1,9 @@
 //! A message that tells of nothing, so that somebody sees that the next one will arrive. Leaves nothing in the ledger.
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::courier::deliver;
+use super::courier::{Failure, deliver};
 use super::said::{self, NAME, Said, Tone, rows};
 use super::words::{Label, Note, words};
 use crate::config::{Contact, JobTable, Language};
@@ -22,24 +23,19 @@ pub struct Asked<'a> {
 
 /// Tries each channel of a contact once, side by side.
 pub async fn try_contact(table: &JobTable, name: &str, contact: &Contact, asked: &Asked<'_>) -> Vec<Trial> {
-    let said = said(table, name, asked);
-    let mut trials = vec![];
-    for (channel, has_it) in
-        [(Channel::Email, contact.email.is_some()), (Channel::Webhook, contact.webhook.is_some())]
-    {
-        if !has_it {
-            continue;
+    let said = &said(table, name, asked);
+    let no_server = table.alerts.as_ref().is_none_or(|alerts| alerts.smtp.is_none());
+    let one = async |channel| {
+        if channel == Channel::Email && no_server {
+            let reason = "jobs.yaml names no mail server: write it under `alerts: { smtp: … }`";
+            return (channel, Err(reason.to_owned()));
         }
-        let no_server = table.alerts.as_ref().is_none_or(|alerts| alerts.smtp.is_none());
-        let result = if channel == Channel::Email && no_server {
-            Err("jobs.yaml names no mail server: write it under `alerts: { smtp: … }`".to_owned())
-        } else {
-            let sent = deliver(table, contact, channel, &said, asked.at).await;
-            sent.map(|sent| sent.0).map_err(super::courier::Failure::reason)
-        };
-        trials.push((channel, result));
-    }
-    trials
+        let sent = deliver(table, contact, channel, said, asked.at).await;
+        (channel, sent.map(|sent| sent.0).map_err(Failure::reason))
+    };
+    let mail = contact.email.as_ref().map(|_| one(Channel::Email));
+    let webhook = contact.webhook.as_ref().map(|_| one(Channel::Webhook));
+    join_all(mail.into_iter().chain(webhook)).await
 }
 
 fn said(table: &JobTable, contact: &str, asked: &Asked<'_>) -> Said {

@@ -1,5 +1,6 @@
 //! `check`: every problem of the file; then, unless `--no-host`, what this host lacks to run its jobs.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::alert;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Environment, JobSpec, JobTable};
+use crate::config::{self, Environment, Heartbeat, JobSpec, JobTable};
 use crate::document::{Problem, ProblemSeverity, Problems};
 use crate::host::accounts;
 use crate::host::mail::{self, Server};
-use crate::host::secret::{SecretError, SecretText};
+use crate::host::secret::{ExposeSecret, SecretError, SecretText};
 use crate::jobs::{HostContext, Lack};
 
 /// What `check` was asked to do.
@@ -102,13 +103,7 @@ fn folders(table: &JobTable, found: &mut Vec<Problem>) {
 fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     let mut look = |path: String, secret: &SecretText, used: bool| {
         let Err(error) = secret.resolve() else { return };
-        // systemd gives credentials to the service alone: here nobody can tell.
-        let severity = match error {
-            SecretError::NoCredentials { .. } => ProblemSeverity::Warning,
-            _ if used => ProblemSeverity::Error,
-            _ => ProblemSeverity::Warning,
-        };
-        found.push(Problem::placeless(severity, path, error.to_string()));
+        found.push(Problem::placeless(severity_of(&error, used), path, error.to_string()));
     };
     for (name, connection) in table.connections.iter() {
         if let Some(password) = &connection.password {
@@ -138,6 +133,31 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
     }
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
         look("dashboard.token".into(), token, true);
+    }
+    // One that stands under `defaults` is wrong once, and not for each job.
+    let mut told = HashSet::new();
+    for job in &table.jobs {
+        let Some(heartbeat) = &job.heartbeat else { continue };
+        let (severity, message) = match heartbeat.url(&job.name) {
+            Err(error) => (severity_of(&error, true), error.to_string()),
+            Ok(url) => {
+                let Err(reason) = Heartbeat::check(url.expose_secret()) else { continue };
+                let message = format!("what it refers to is not the URL of a heartbeat: {reason}");
+                (ProblemSeverity::Error, message)
+            }
+        };
+        if told.insert(message.clone()) {
+            found.push(Problem::placeless(severity, format!("jobs.{}.heartbeat", job.name), message));
+        }
+    }
+}
+
+fn severity_of(error: &SecretError, used: bool) -> ProblemSeverity {
+    match error {
+        // systemd gives credentials to the service alone: here nobody can tell.
+        SecretError::NoCredentials { .. } => ProblemSeverity::Warning,
+        _ if used => ProblemSeverity::Error,
+        _ => ProblemSeverity::Warning,
     }
 }
 
@@ -307,5 +327,32 @@ mod tests {
         // The host is none of `--no-host`'s business.
         let (code, _, err) = checked(&text, Options { no_host: true, json: false });
         assert_eq!(code, 0, "{err}");
+    }
+    #[test]
+    fn what_a_heartbeat_refers_to_must_be_a_url_and_is_not_shown() {
+        let text = FINE.replace("jobs:", "defaults: { heartbeat: '${file:DIR/url}' }\njobs:")
+            + "  y:\n    prune_backups: { directory: DIR, pattern: '*.gz', older_than: 30d, require_newer_verified: false }\n";
+        let checked_with = |url: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().display().to_string();
+            if let Some(url) = url {
+                std::fs::write(folder.path().join("url"), url).unwrap();
+            }
+            let (code, _, err) = checked(&text.replace("DIR", &place), Options::default());
+            (code, err.replace(&place, "D"))
+        };
+        assert_eq!(checked_with(Some("https://x/hunter2/{job}\n")).0, 0);
+        let (code, err) = checked_with(None);
+        let absent =
+            "${file:D/url}: D/url can't be read: No such file or directory (os error 2) (jobs.x.heartbeat)";
+        assert_eq!(
+            (code, err.matches(absent).count(), err.matches("can't be read").count()),
+            (2, 1, 1),
+            "{err}"
+        );
+        let (code, err) = checked_with(Some("hunter2"));
+        assert!(code == 2 && !err.contains("hunter2"), "{err}");
+        let wrong = "what it refers to is not the URL of a heartbeat: relative URL without a base";
+        assert_eq!(err.matches(wrong).count(), 1, "{err}");
     }
 }

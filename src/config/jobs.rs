@@ -276,6 +276,7 @@ impl<'a> Loading<'a> {
         for key in
             keys.iter().filter(|key| beside.contains(&&*key.key) && !names().any(|name| name == key.key))
         {
+            self.collected.unread(key);
             let near_kind = nearest(&key.key, names());
             let near_policy = nearest(&key.key, policy_keys.iter().map(String::as_str));
             let is_kind =
@@ -334,6 +335,7 @@ fn spec(
     JobSpec {
         retries: own.retries(defaults, kind.retries),
         missed: own.missed(defaults),
+        heartbeat: own.heartbeat(defaults),
         env: if is_command { own.env(defaults) } else { BTreeMap::new() },
         after: after
             .into_iter()

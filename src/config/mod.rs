@@ -5,6 +5,7 @@
 
 mod environment;
 mod file;
+mod heartbeat;
 mod jobs;
 mod order;
 mod policies;
@@ -26,6 +27,7 @@ use crate::jobs::{KINDS, Kind};
 
 pub use crate::document::{Problem, ProblemSeverity, Problems};
 pub use environment::Environment;
+pub use heartbeat::Heartbeat;
 pub use schema::schema;
 pub(crate) use table::ByName;
 pub use table::*;

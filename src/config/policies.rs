@@ -6,7 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::document::{ContactName, Invalid, JobRef, WordOr};
+use super::Heartbeat;
+use crate::document::{ContactName, Invalid, JobRef, SecretOr, WordOr};
 use crate::host::secret::SecretText;
 use crate::policy::{Interrupted, IoClass, Missed, MissedPolicy, Overlap, Retries};
 use crate::units::HumanDuration;
@@ -40,6 +41,9 @@ pub(super) struct Policies {
     pub(super) group: Option<String>,
     /// Contacts to tell; default: `alerts.to`
     pub(super) alert: Option<Vec<ContactName>>,
+    /// A URL that is asked as each run begins and ends, so that silence is noticed elsewhere; `{job}` in it is the job's
+    /// name, `none` is no URL
+    pub(super) heartbeat: Option<SecretOr<SecretText, HeartbeatKeys>>,
     /// For `command`: the user to run as (needs root); default: the daemon's
     pub(super) user: Option<String>,
     /// For `command`: variables of its environment; nothing is inherited from the daemon
@@ -72,6 +76,24 @@ pub(super) struct MissedKeys {
     within: Option<HumanDuration>,
 }
 
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeartbeatKeys {
+    /// The URL; `{job}` in it is the job's name
+    url: SecretText,
+    /// success: the URL itself, and nothing when a run begins or fails
+    only: Option<Only>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Only {
+    Success,
+}
+
+/// In the place of a URL: none for this job, whatever `defaults` has.
+const NONE: &str = "none";
+
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl Policies {
@@ -100,6 +122,14 @@ impl Policies {
         wrong(empty(&self.user), "user", "a user name is needed");
         let none = matches!(&self.schedule, Some(WordOr::Whole(list)) if list.is_empty());
         wrong(none, "schedule", "an empty list: leave `schedule` out for a job that is run by hand");
+        if let Some((url, key)) = self.heartbeat.as_ref().and_then(|SecretOr(written)| match written {
+            WordOr::Word(url) if url.literal() == Some(NONE) => None,
+            WordOr::Word(url) => Some((url, "heartbeat")),
+            WordOr::Whole(keys) => Some((&keys.url, "heartbeat.url")),
+        }) && let Some(Err(reason)) = url.literal().map(Heartbeat::check)
+        {
+            wrong(true, key, &format!("not the URL of a heartbeat: {reason}"));
+        }
         for name in self.env.iter().flat_map(BTreeMap::keys) {
             let unusable = name.is_empty() || name.contains(['=', '\0']);
             wrong(unusable, "env", "the name of a variable is empty or holds `=`");
@@ -140,6 +170,14 @@ impl Policies {
             }
         }
         missed
+    }
+
+    pub(super) fn heartbeat(&self, defaults: &Self) -> Option<Heartbeat> {
+        match &self.heartbeat.as_ref().or(defaults.heartbeat.as_ref())?.0 {
+            WordOr::Word(url) if url.literal() == Some(NONE) => None,
+            WordOr::Word(url) => Some(Heartbeat::new(url.clone(), false)),
+            WordOr::Whole(keys) => Some(Heartbeat::new(keys.url.clone(), keys.only.is_some())),
+        }
     }
 
     /// Variables of both, the job's first.

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Heartbeat;
 use crate::host::mail;
 use crate::host::postgres::Connection;
 use crate::host::process::Account;
@@ -101,6 +102,7 @@ pub struct JobSpec {
     pub group: Option<String>,
     /// Who hears of its failures; nobody where the list is empty.
     pub alert: Vec<String>,
+    pub heartbeat: Option<Heartbeat>,
     /// Looked up when the table comes into force; checked by `check` on the host.
     pub user: Option<String>,
     pub env: BTreeMap<String, SecretText>,
@@ -120,7 +122,7 @@ impl JobSpec {
                 (spec.timeout, spec.retries, spec.jitter, spec.missed, spec.interrupted, spec.overlap);
             let order = (spec.after.clone(), spec.group.clone(), spec.alert.clone(), spec.enabled);
             let system = (spec.user.clone(), spec.nice, spec.io, spec.description.clone());
-            (spec.kind.name, schedule, options, times, order, system)
+            (spec.kind.name, schedule, options, times, order, system, spec.heartbeat.clone())
         }
         whole(self) == whole(other)
     }

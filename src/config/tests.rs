@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use super::*;
 use crate::document::{ConnectionName, Invalid, JobRef};
+use crate::host::secret::ExposeSecret;
 use crate::jobs::{Job, JobContext, JobError, KindOptions, kind};
-use crate::model::Report;
+use crate::model::{JobName, Report};
 use crate::policy::{Interrupted, IoClass, Missed, MissedPolicy, Overlap, Retries};
 
 mod bad;
@@ -215,7 +216,9 @@ fn a_secret_is_never_shown() {
                   \x20 her: { webhook: { url: 'https://a/hunter2', token: hunter2, form: discord } }\n\
                   \x20 all: { webhook: [hunter2] }\n  one: { webhook: 5, token: hunter2 }\n\
                 dashboard: { listen: x, token: hunter2 }\n\
-                jobs:\n  x: { command: { shell: ls }, env: { A: hunter2, B: 'hunter2', C: 5, A: hunter2 }, nic: 5 }\n";
+                jobs:\n  x: { command: { shell: ls }, env: { A: hunter2, B: 'hunter2', C: 5, A: hunter2 }, nic: 5 }\n  \
+                y: { command: { shell: ls }, heartbeat: hunter2 }\n  z: { command: { shell: ls }, hartbeat: 'http://hunter2' }\n  \
+                a: { command: { shell: ls }, heartbeat: { url: 'hunter2', only: failure } }\n";
     let problems = read_text(text).unwrap_err();
     let shown = format!("{problems}\n{problems:?}\n{}", problems.to_json());
     assert!(problems.len() >= 6, "{shown}");
@@ -226,9 +229,10 @@ fn a_secret_is_never_shown() {
 
     let fine = table(
         "postgres:\n  app: { database: d, user: u, password: hunter2 }\n\
-         jobs:\n  x: { command: { shell: ls }, env: { A: hunter2 } }\n",
+         jobs:\n  x: { command: { shell: ls }, env: { A: hunter2 }, heartbeat: 'https://x/hunter2' }\n",
     );
-    assert!(!format!("{fine:?} {:?}", fine.jobs[0].env).contains("hunter2"));
+    let job = &fine.jobs[0];
+    assert!(!format!("{fine:?} {:?} {:?}", job.env, job.heartbeat).contains("hunter2"));
 }
 
 #[test]

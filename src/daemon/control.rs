@@ -10,7 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::pages::Published;
 use super::{bound_runs, record, say_warnings};
-use crate::alert::{self, Waiting};
+use crate::alert::{self, Heartbeats, Waiting};
 use crate::api::{
     Control, NextSlot, OpenIncident, Paused, Refused, Reloaded, RunEvent, RunningRun, Started, Status,
 };
@@ -28,6 +28,7 @@ pub(super) struct DaemonControl {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     pub(super) waiting: Waiting,
+    pub(super) heartbeats: Heartbeats,
     /// Of a daemon.
     pub(super) published: Option<Published>,
     /// One reload at a time.
@@ -150,6 +151,7 @@ impl Control for DaemonControl {
         status.jobs = snapshot.table.jobs.len();
         status.problems.extend(snapshot.ledger_problem);
         status.problems.extend(self.waiting.problems());
+        status.problems.extend(self.heartbeats.problems(&snapshot.table));
         status.problems.extend(self.published.iter().flat_map(|published| published.front.problems()));
         status.next = snapshot.next.map(|(job, slot)| NextSlot { job: job.to_string(), slot });
         status.running = snapshot

@@ -24,7 +24,7 @@ use self::pages::{DaemonPages, Published};
 pub use self::standalone::{Standalone, standalone};
 use self::state::StateDirectory;
 pub use self::state::{Living, Occupied, living};
-use crate::alert::{self, Courier};
+use crate::alert::{self, Courier, Heartbeats};
 use crate::api::Control;
 use crate::api::http::Front;
 use crate::api::server::Server;
@@ -52,6 +52,9 @@ pub enum DaemonError {
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
+
+/// For what was being asked as the last job ended: nobody waits long for a daemon to stop.
+const LAST_HEARTBEATS: Duration = Duration::from_secs(5);
 
 /// Runs in the foreground until SIGTERM or SIGINT.
 ///
@@ -118,6 +121,12 @@ async fn serve(
     recovery.write_first(restored);
     hold_crash_loops(&mut recovery, &*ledger, &table, now);
     let (courier, orders) = alert::dispatch();
+    let heartbeats = Heartbeats::new(
+        tokio::runtime::Handle::current(),
+        clock.clone(),
+        table.paths.logs.clone(),
+        procfs::host_name(),
+    );
     let metrics = Metrics::new(clock.clone(), environment.clone(), now);
     metrics.remember(table.paths.state.join("ledger.db"));
     let parts = Parts {
@@ -139,7 +148,7 @@ async fn serve(
         spawner: spawner.clone(),
         logs: logs.clone(),
         courier,
-        observers: vec![metrics.observer()],
+        observers: vec![metrics.observer(), heartbeats.observer()],
         host: procfs::host_name(),
         state: table.paths.state.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -169,6 +178,7 @@ async fn serve(
         clock: clock.clone(),
         started_at: now,
         waiting,
+        heartbeats: heartbeats.clone(),
         reloading: tokio::sync::Mutex::default(),
     });
     let serving = tokio::spawn(server.with_pages(pages).serve(control.clone(), stop.clone()));
@@ -187,6 +197,7 @@ async fn serve(
     let _ = serving.await;
     // The engine's thread ends by itself once it has said that it stops.
     let _ = thread.join();
+    heartbeats.finish(LAST_HEARTBEATS).await;
     spawner.flush().await;
     tracing::info!("stopped");
     Ok(())

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::control::DaemonControl;
 use super::state::Turn;
-use crate::alert::{self, Courier};
+use crate::alert::{self, Courier, Heartbeats};
 use crate::api::Control;
 use crate::clock::Clock;
 use crate::config::{Environment, JobTable};
@@ -18,12 +18,16 @@ use crate::ledger::{Ledger, Owner, SqliteLedger};
 use crate::logs::Logs;
 use crate::spawner::{self, Spawner};
 
+/// For the heartbeat of its one run: nobody is there to try it later.
+const LAST_HEARTBEATS: Duration = Duration::from_secs(10);
+
 /// An engine that takes no slots.
 pub struct Standalone {
     runtime: tokio::runtime::Runtime,
     engine: EngineHandle,
     control: Arc<DaemonControl>,
     spawner: Spawner,
+    heartbeats: Heartbeats,
     turn: Mutex<Option<Turn>>,
 }
 
@@ -58,6 +62,8 @@ pub fn standalone(
     })?;
     let recovery = recover_for_one_run(past, programs, Owner::alive);
     let (courier, orders) = alert::dispatch();
+    let heartbeats =
+        Heartbeats::new(runtime.handle().clone(), clock.clone(), table.paths.logs.clone(), host.clone());
     let parts = Parts {
         opening: None,
         may_begin: Some(may_begin),
@@ -68,7 +74,7 @@ pub fn standalone(
         spawner: spawner.clone(),
         logs: Logs::new(&table.paths.logs, table.logs),
         courier,
-        observers: vec![],
+        observers: vec![heartbeats.observer()],
         host,
         state: table.paths.state.clone(),
         runtime: runtime.handle().clone(),
@@ -91,10 +97,11 @@ pub fn standalone(
         clock,
         started_at: now,
         waiting,
+        heartbeats: heartbeats.clone(),
         published: None,
         reloading: tokio::sync::Mutex::default(),
     });
-    Ok(Standalone { runtime, engine, control, spawner, turn: Mutex::new(Some(turn)) })
+    Ok(Standalone { runtime, engine, control, spawner, heartbeats, turn: Mutex::new(Some(turn)) })
 }
 
 /// A daemon takes over the run that waits here when it comes. Until the start is written, none that comes reads the
@@ -124,6 +131,7 @@ impl Standalone {
     pub fn close(self) {
         self.runtime.block_on(async {
             let _ = self.engine.stop(true, Duration::ZERO).await;
+            self.heartbeats.finish(LAST_HEARTBEATS).await;
             self.spawner.flush().await;
         });
         self.runtime.shutdown_timeout(Duration::from_secs(1));

@@ -9,6 +9,7 @@ use super::builder::parse;
 use super::deserializer::ValueDeserializer;
 use super::problem::{Mask, Problem, ProblemSeverity, Problems};
 use super::reference::Target;
+use super::secrecy::mask_secrets;
 use super::session::{Path, Session};
 use super::tree::{Entry, Node, Place, Value};
 
@@ -38,6 +39,13 @@ pub(crate) struct Collected {
     pub(crate) problems: Vec<Problem>,
     pub(crate) references: Vec<Reference>,
     pub(crate) masks: Vec<Mask>,
+}
+
+impl Collected {
+    /// Of an entry that nobody reads, since its key is unknown: what its name tells of is not shown.
+    pub(crate) fn unread(&mut self, entry: &Entry<'_>) {
+        mask_secrets(&entry.key, &entry.node, &mut self.masks);
+    }
 }
 
 /// A text that names something defined elsewhere.

@@ -4,7 +4,8 @@ use super::problem::{Mask, source_lines};
 use super::tree::{Node, Place, Value};
 
 /// Parts of keys that hold secrets, misspelt ones included.
-const TELLING: &[&str] = &["pas", "pwd", "pw", "tok", "secret", "hook", "cred", "key", "auth", "env", "evn"];
+const TELLING: &[&str] =
+    &["pas", "pwd", "pw", "tok", "secret", "hook", "beat", "cred", "key", "auth", "env", "evn"];
 
 pub(super) fn tells(key: &str) -> bool {
     let key = key.to_lowercase();

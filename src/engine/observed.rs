@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Engine;
+use crate::config::JobSpec;
 use crate::ledger::{Applied, NewState, Write};
 use crate::model::{JobName, Outcome, Report, RunId, SkipReason, Trigger};
 
@@ -28,6 +29,8 @@ pub struct Seen<'a> {
     pub due: Option<Timestamp>,
     /// It only says what it would do.
     pub dry_run: bool,
+    /// As it runs; of a job that is gone from the table, where the run began before that.
+    pub spec: Option<&'a Arc<JobSpec>>,
     pub what: What<'a>,
 }
 
@@ -76,7 +79,8 @@ impl Engine {
                     let (job, run) = (&row.job, *run);
                     let (trigger, slot, dry_run) = (row.trigger, row.slot, row.dry_run);
                     let due = self.due_at(job, slot);
-                    self.be_heard(&Seen { job, run, trigger, slot, due, dry_run, what });
+                    let spec = self.table.job(job.as_str());
+                    self.be_heard(&Seen { job, run, trigger, slot, due, dry_run, spec, what });
                 }
                 Write::AttemptStarted { run, number: 1, at } => {
                     self.be_heard_of(*run, |_| What::Began { at: *at });
@@ -106,7 +110,9 @@ impl Engine {
         let what = what(&known);
         let Known { job, trigger, slot, dry_run, .. } = known;
         let due = self.due_at(&job, slot);
-        self.be_heard(&Seen { job: &job, run, trigger, slot, due, dry_run, what });
+        let of_run = self.runs.get(&run).and_then(|active| active.spec.as_ref());
+        let spec = of_run.or_else(|| self.table.job(job.as_str()));
+        self.be_heard(&Seen { job: &job, run, trigger, slot, due, dry_run, spec, what });
     }
 
     fn due_at(&self, job: &JobName, slot: Option<Timestamp>) -> Option<Timestamp> {

@@ -89,7 +89,8 @@ fn a_real_rsyslog_takes_every_line_with_its_fields_across_rotations() {
         lines.lock().unwrap().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let of_run = |run: i64| -> Vec<Value> {
-        received().into_iter().filter(|line| line["labels.run"] == run.to_string()).collect()
+        let run = Value::from(run.to_string());
+        received().into_iter().filter(|line| line["labels.run"] == run).collect()
     };
     // A run fills most of a file, so that each but the first is cut by one rotation; a file that comes and goes before
     // rsyslog looks is lost to it.

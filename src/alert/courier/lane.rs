@@ -103,8 +103,7 @@ impl Carrier {
                         let (contact, channel) = &self.lane;
                         tracing::warn!("{contact} can't be told by {channel}: {reason}; it is tried again");
                     }
-                    let pause = pause_after(failures).max(wish.unwrap_or_default().min(LONGEST_WISH));
-                    if *self.finishing.borrow() || !self.pause(pause).await {
+                    if *self.finishing.borrow() || !self.pause(pause_after(failures, wish)).await {
                         return;
                     }
                 }
@@ -201,9 +200,10 @@ fn take(queue: &mut VecDeque<Queued>, places: &[usize]) -> Vec<Queued> {
     taken
 }
 
-fn pause_after(failures: u32) -> Duration {
+/// `wish`: the server's own.
+fn pause_after(failures: u32, wish: Option<Duration>) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
-    doubled.min(LONGEST_PAUSE)
+    doubled.min(LONGEST_PAUSE).max(wish.unwrap_or_default().min(LONGEST_WISH))
 }
 
 /// `db-backup failed (run 812)`
@@ -228,7 +228,19 @@ mod tests {
     #[test]
     fn pauses_double_up_to_ten_minutes() {
         let seconds: Vec<u64> =
-            [1, 2, 3, 7, 8, 33, 4_000_000_000].map(|failures| pause_after(failures).as_secs()).into();
+            [1, 2, 3, 7, 8, 33, 4_000_000_000].map(|failures| pause_after(failures, None).as_secs()).into();
         assert_eq!(seconds, [5, 10, 20, 320, 600, 600, 600]);
+    }
+
+    #[test]
+    fn a_server_is_asked_no_sooner_than_it_wishes_nor_an_hour_later() {
+        let check = |failures, wish: u64, expected: u64| {
+            let pause = pause_after(failures, Some(Duration::from_secs(wish)));
+            assert_eq!(pause.as_secs(), expected, "{failures} failures, {wish} s wished");
+        };
+        check(1, 120, 120);
+        check(1, 1, 5);
+        check(9, 120, 600);
+        check(1, 1_000_000, 3600);
     }
 }

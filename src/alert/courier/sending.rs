@@ -1,7 +1,6 @@
 //! One try to bring one message to one contact, by mail or webhook, bounded by a timeout. Never tries again: the lane
 //! does, as the failure allows.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,24 +8,19 @@ use jiff::Timestamp;
 use super::Lane;
 use crate::alert::digest::Digest;
 use crate::alert::forms;
-use crate::alert::message::cut;
 use crate::alert::said::Said;
+use crate::alert::tail::tail;
 use crate::alert::{Message, Story};
 use crate::config::{Contact, Form, JobTable, Language, Smtp, Webhook};
 use crate::host::http::{Answer, Request, Target};
 use crate::host::mail::{self, Mail, Server};
 use crate::host::secret::{ExposeSecret, SecretError};
 use crate::ledger::Notice;
-use crate::logs;
 use crate::model::Channel;
 
 /// For all of a mail, and for all of a webhook's answer.
 const MAIL_PATIENCE: Duration = Duration::from_secs(30);
 const WEBHOOK_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Of the run's log, in a message.
-const LOG_LINES: usize = 20;
-const LONGEST_LINE: usize = 500;
 
 /// Why a message was not delivered.
 #[derive(Debug)]
@@ -43,7 +37,7 @@ impl Failure {
         }
     }
 
-    fn for_now(reason: impl ToString) -> Self {
+    pub(in crate::alert) fn for_now(reason: impl ToString) -> Self {
         Self::ForNow(reason.to_string(), None)
     }
 }
@@ -69,7 +63,7 @@ pub(super) async fn send(
             let story: Story = serde_json::from_value(notice.story.clone()).map_err(|error| {
                 Failure::ForGood(format!("what the ledger says of it can't be read: {error}"))
             })?;
-            let log = tail(table.paths.logs.clone(), notice).await;
+            let log = tail(table.paths.logs.clone(), notice.job.clone(), notice.run).await;
             Message { notice, story: &story, log: &log, zone, language }.said()
         }
         notices => Digest { notices, host, now, zone, language }.said(),
@@ -98,19 +92,6 @@ pub(crate) async fn deliver(
             None => Err(Failure::ForGood("jobs.yaml has no webhook for it any more".into())),
         },
     }
-}
-
-/// Read when it is sent, off the engine's thread: a log of 30 MiB takes a while. One that can't be read is no reason
-/// to say nothing.
-async fn tail(logs: PathBuf, notice: &Notice) -> Vec<String> {
-    let (job, run) = (notice.job.clone(), notice.run);
-    let read = move || logs::last_lines(&logs, job.as_str(), Some(run), LOG_LINES).unwrap_or_default();
-    let lines = tokio::task::spawn_blocking(read).await.unwrap_or_default();
-    let shown = |line: &logs::LogLine| {
-        let time = line.time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M:%SZ");
-        format!("{time} {:<6}| {}", line.stream.word(), cut(&line.text, LONGEST_LINE))
-    };
-    lines.iter().map(shown).collect()
 }
 
 /// With its password fetched anew: one that was mended is used at the next try.
@@ -165,15 +146,19 @@ async fn post(webhook: &Webhook, said: &Said, now: Timestamp) -> Result<Sent, Fa
             .push(("Authorization".to_owned(), format!("Bearer {}", token.expose_secret().trim())));
     }
     let answer = request.send().await.map_err(Failure::for_now)?;
+    judge(&answer, now)?;
+    Ok(Sent(format!("{} in the form `{form}`, which answers {}", answer.url, answer.status)))
+}
+
+/// Whether a message was taken, by the status alone.
+pub(in crate::alert) fn judge(answer: &Answer, now: Timestamp) -> Result<(), Failure> {
     let refused = || format!("{} answers {}", answer.url, answer.status);
     match answer.status {
-        200..=299 => {
-            Ok(Sent(format!("{} in the form `{form}`, which answers {}", answer.url, answer.status)))
-        }
+        200..=299 => Ok(()),
         // Too slow, too many: RFC 9110 and RFC 6585 say that it may be asked again.
-        408 | 429 => Err(Failure::ForNow(refused(), wish(&answer, now))),
+        408 | 429 => Err(Failure::ForNow(refused(), wish(answer, now))),
         400..=499 => Err(Failure::ForGood(refused())),
-        _ => Err(Failure::ForNow(refused(), wish(&answer, now))),
+        _ => Err(Failure::ForNow(refused(), wish(answer, now))),
     }
 }
 

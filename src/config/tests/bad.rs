@@ -410,3 +410,31 @@ fn the_nearest_zone_is_not_looked_for_without_end() {
     assert!(problems.iter().all(|problem| problem.hint.as_deref() == Some("did you mean `Europe/Paris`?")));
     assert_eq!(problems.len(), 200);
 }
+
+#[test]
+fn heartbeats() {
+    let check = |heartbeat: &str, expected: &[&str]| {
+        check(&format!("jobs:\n  x: {{ command: {{ shell: ls }}, heartbeat: {heartbeat} }}\n"), expected);
+    };
+    check("'https://a.example/{job}?key=1'", &[]);
+    check("'${file:/etc/url}/{job}'", &[]);
+    check("none", &[]);
+    check("{ url: '${env:URL}', only: success }", &[]);
+    let none = "relative URL without a base: it begins with http:// or https://";
+    check("a.example/x", &[&format!("2:43 jobs.x.heartbeat: not the URL of a heartbeat: {none}")]);
+    check(
+        "{ url: 'ftp://a.example/x' }",
+        &["2:50 jobs.x.heartbeat.url: not the URL of a heartbeat: ftp: is neither http nor https"],
+    );
+    check(
+        "{ url: 'https://a/', only: fail }",
+        &["2:70 jobs.x.heartbeat.only: `fail` is not one of `success`"],
+    );
+    check("{ only: success }", &["2:32 jobs.x.heartbeat: the key `url` is missing"]);
+    check(
+        "'${flie:/x}'",
+        &[
+            "2:43 jobs.x.heartbeat: `${flie:…}` is not known: write ${env:NAME}, ${file:PATH} or ${credential:NAME}",
+        ],
+    );
+}

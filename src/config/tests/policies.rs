@@ -156,3 +156,22 @@ fn who_hears_of_a_job() {
     check("alerts: { to: [me] }", "defaults: { alert: [you] }", ", alert: [me, you]", &["me", "you"]);
     check("alerts: { to: [me] }", "", ", alert: []", &[]);
 }
+
+#[test]
+fn heartbeat() {
+    let job = JobName::new("x").unwrap();
+    let get = |spec: &JobSpec| {
+        let heartbeat = spec.heartbeat.as_ref()?;
+        let url = heartbeat.url(&job).unwrap();
+        Some((url.expose_secret().to_owned(), heartbeat.only_success))
+    };
+    let some = |url: &str, only_success: bool| Some((url.to_owned(), only_success));
+    assert_eq!(of("", "", get), None);
+    assert_eq!(of("heartbeat: 'https://a/'", "", get), some("https://a/", false));
+    assert_eq!(of("", "heartbeat: 'https://a/{job}?k={job}'", get), some("https://a/x?k=x", false));
+    assert_eq!(of("heartbeat: 'https://b/'", "heartbeat: 'https://a/'", get), some("https://b/", false));
+    assert_eq!(of("heartbeat: none", "heartbeat: 'https://a/'", get), None);
+    let whole = "heartbeat: { url: 'https://a/{job}', only: success }";
+    assert_eq!(of(whole, "", get), some("https://a/x", true));
+    assert_eq!(of("heartbeat: { url: 'https://a/' }", whole, get), some("https://a/", false));
+}

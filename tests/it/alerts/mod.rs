@@ -1,10 +1,12 @@
 //! Who hears of a failure: a real daemon, a real mail server, and a webhook's receiver.
 
+mod attacks;
 mod bad_nights;
 mod bad_servers;
 mod checks;
 mod ends;
 mod forms;
+mod heartbeat;
 mod mail;
 mod outage;
 mod site;

@@ -47,6 +47,7 @@ pub(super) fn job(name: &str, schedule: &str) -> JobSpec {
         after: vec![],
         group: None,
         alert: vec![],
+        heartbeat: None,
         user: None,
         env: BTreeMap::new(),
         nice: 0,
