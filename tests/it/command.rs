@@ -101,7 +101,9 @@ async fn a_failure_says_whether_a_retry_may_mend_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_command_leaves_behind_is_a_finding() {
     let folder = tempfile::tempdir().unwrap();
-    let report = run(folder.path(), json!({"shell": "sleep 1000 & :"}), &[]).await.unwrap();
+    // Until it has its own name.
+    let script = "sleep 1000 & while test \"$(cat /proc/$!/comm)\" != sleep; do :; done";
+    let report = run(folder.path(), json!({"shell": script}), &[]).await.unwrap();
     assert_eq!(report.findings.len(), 1);
     let message = &report.findings[0].message;
     assert!(message.starts_with("left behind and ended: sleep ("), "{message}");

@@ -35,24 +35,24 @@ impl Shop {
     /// Begins a dump and stops the server's side of it once a part has been written.
     fn hold_in_the_middle(&self) -> Held {
         self.begin();
-        // Asked first: under load that takes longer than a part of a dump.
-        let mut pid = String::new();
-        wait_until("the dump has its session", || {
-            pid = self.server.sql(
+        let is_part = |name: &String| {
+            let written = std::fs::metadata(self.directory().join(name)).map_or(0, |data| data.len());
+            name.contains(".partial-") && name.contains(".sql") && !name.contains(".roles.") && written > 0
+        };
+        let mut held = None;
+        wait_until("a dump is held", || {
+            // Asked first: under load that takes longer than a part of a dump.
+            let pid = self.server.sql(
                 "shop",
                 "SELECT min(pid) FROM pg_stat_activity WHERE application_name LIKE 'punk-eco-sched %'",
             );
-            !pid.is_empty()
+            let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) else { return false };
+            wait_until("a part is written", || self.names().iter().any(is_part));
+            // It may have been the session of a look before the dump, which has ended.
+            held = kill_process(pid, Signal::STOP).is_ok().then_some(Held(pid));
+            held.is_some()
         });
-        wait_until("a part is written", || {
-            self.names().iter().any(|name| {
-                let part = std::fs::metadata(self.directory().join(name)).map_or(0, |data| data.len());
-                name.contains(".partial-") && name.contains(".sql") && !name.contains(".roles.") && part > 0
-            })
-        });
-        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
-        Held(pid)
+        held.unwrap()
     }
 
     fn programs(&self) -> Vec<(u32, String)> {
