@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::cut;
 use crate::ledger::Incident;
+use crate::logs::harmless;
 use crate::model::{Checked, Finding, Outcome, RunId, Severity};
 
 /// A reason is a sentence; what is longer is in the log.
@@ -12,6 +13,8 @@ pub(super) const LONGEST_REASON: usize = 2000;
 const LONGEST_FINDING: usize = 500;
 const FINDINGS: usize = 20;
 const CHECKS: usize = 20;
+/// A newer jobs.yaml has no longer ones; a ledger may.
+const LONGEST_NAME: usize = 200;
 
 /// What the end of a run leaves to be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,8 +96,8 @@ impl Story {
                 text: cut(text, LONGEST_FINDING),
                 since: incident.opened_at,
                 failures: incident.failures,
-                consequences: caused.map(|check| check.name.clone()).take(CHECKS).collect(),
-                name,
+                consequences: caused.map(|check| name_of(&check.name)).take(CHECKS).collect(),
+                name: name_of(&name),
             }
         };
         self.checks = incidents.iter().take(CHECKS).map(one).collect();
@@ -115,5 +118,38 @@ impl Story {
         self.findings = findings.iter().take(FINDINGS).map(shortened).collect();
         self.more_findings = findings.len() - self.findings.len();
         self
+    }
+}
+
+/// In one line, and with nothing in it that reaches for a terminal.
+fn name_of(check: &str) -> String {
+    cut(&harmless(check), LONGEST_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CheckState, JobName};
+
+    #[test]
+    fn the_name_of_a_check_is_cut_and_harmless() {
+        let bad = format!("a\u{1b}[2J\nb{}", "é".repeat(300));
+        let at = Timestamp::UNIX_EPOCH;
+        let seen = |name: &str, because_of: Option<&str>| Checked {
+            name: name.to_owned(),
+            severity: Severity::Critical,
+            state: CheckState::Failing,
+            text: "down".into(),
+            because_of: because_of.map(str::to_owned),
+            measures: vec![],
+        };
+        let checks = [seen(&bad, None), seen("c\td\u{202e}", Some(&bad))];
+        let job = Incident::of_job(JobName::new("web").unwrap(), RunId(1), at);
+        let incident = Incident { check: Some(bad.clone()), ..job };
+        let story = Story::new("web1", &incident, Outcome::Failed, at).about(&[incident.clone()], &checks);
+        let told = &story.checks[0];
+        assert!(told.name.starts_with("a\\x1b[2J\\nbéé") && told.name.len() <= 210, "{}", told.name);
+        assert!(told.name.ends_with("é […]"), "{}", told.name);
+        assert_eq!((told.text.as_str(), &told.consequences[..]), ("down", &["c\td\\u{202e}".to_owned()][..]));
     }
 }

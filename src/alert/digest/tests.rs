@@ -153,8 +153,7 @@ fn what_lists_the_runs_asks_by_what_history_sorts_them_by() {
     check(&[with(1, hour), with(2, |_| ())], "2026-11-22T22:00:00Z");
     // It was caught up on, hours after its slot.
     let late = |story: &mut Story| {
-        (story.slot, story.started_at) =
-            (Some(at("2026-11-22T09:00:00Z")), Some(at("2026-11-22T23:00:00Z")));
+        (story.slot, story.started_at) = (Some(at("2026-11-22T09:00:00Z")), Some(at("2026-11-22T23:00:00Z")));
     };
     check(&[with(1, hour), with(2, late)], "2026-11-22T09:00:00Z");
     let ledger = Notice { job: JobName::ledger(), ..notice(0, "a", NoticeKind::Failed, "disk full") };

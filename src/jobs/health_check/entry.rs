@@ -15,6 +15,9 @@ use crate::document::Invalid;
 use crate::jobs::JobContext;
 use crate::model::Severity;
 
+/// Letters of a name.
+const LONGEST_NAME: usize = 200;
+
 /// The one table of checks: adding one is a file beside this one and a line here.
 macro_rules! checks {
     ($($(#[$doc:meta])* $key:ident: $options:ty,)+) => {
@@ -195,6 +198,19 @@ impl Entry {
         if self.name().trim().is_empty() {
             found.extend(say(format!("checks.{at}.name"), "the name is empty".into(), None));
         }
+        // It stands in messages, in metrics and on terminals.
+        let own = common.name.is_some().then(|| format!("{kind}.name")).unwrap_or("name".into());
+        if let Some(reason) = self.given_name().and_then(|name| unfit(name)) {
+            found.extend(say(format!("checks.{at}.{own}"), reason, None));
+        }
         found
     }
+}
+
+fn unfit(name: &str) -> Option<String> {
+    let length = name.chars().count();
+    if length > LONGEST_NAME {
+        return Some(format!("a name has at most {LONGEST_NAME} letters: this one has {length}"));
+    }
+    name.chars().any(char::is_control).then(|| "a name has no control characters and one line".to_owned())
 }

@@ -174,3 +174,21 @@ fn the_same_thing_may_be_looked_at_twice() {
         "a given name is nobody else's"
     );
 }
+
+#[test]
+fn a_name_is_one_short_line() {
+    let told = |name: &str, more: &str| {
+        let yaml = format!("checks: [{{ {name}, tcp: {{ address: 'h:1'{more} }} }}]\n");
+        read(&yaml).map(|job| job.names().concat())
+    };
+    let long = "é".repeat(200);
+    assert_eq!(told(&format!("name: '{long}'"), ""), Ok(long.clone()));
+    let check = |name: &str, more: &str, place: &str, expected: &str| {
+        let error = told(name, more).unwrap_err();
+        assert!(error.contains(&format!(":{place}: error: {expected}")), "{error}");
+    };
+    check(&format!("name: 'x{long}'"), "", "1:18", "a name has at most 200 letters: this one has 201");
+    check(r#"name: "a\nb""#, "", "1:18", "a name has no control characters and one line");
+    let within = r#", name: "a\e[2J""#;
+    check("severity: warning", within, "1:60", "a name has no control characters and one line");
+}
