@@ -35,21 +35,9 @@ pub(super) struct Post {
     pub(super) body: serde_json::Value,
 }
 
-/// By the address, where jobs.yaml doesn't say: each of these has one form of its own.
+/// By the address, where jobs.yaml doesn't say.
 pub(super) fn form_of(target: &Target) -> Form {
-    let host = target.host();
-    let is_or_below =
-        |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    let of_discord = is_or_below("discord.com") || is_or_below("discordapp.com");
-    let path = target.path();
-    match () {
-        () if host == "hooks.slack.com" => Form::Slack,
-        // Discord takes Slack's form where it is asked to.
-        () if of_discord && path.trim_end_matches('/').ends_with("/slack") => Form::Slack,
-        () if of_discord && path.starts_with("/api/webhooks/") => Form::Discord,
-        () if host == "ntfy.sh" => Form::Ntfy,
-        () => Form::Json,
-    }
+    Form::of(target)
 }
 
 /// # Errors

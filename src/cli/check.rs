@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::alert;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Environment, Heartbeat, JobSpec, JobTable};
+use crate::config::{self, Environment, Heartbeat, JobSpec, JobTable, Webhook};
 use crate::document::{Problem, ProblemSeverity, Problems};
 use crate::host::accounts;
 use crate::host::mail::{self, Server};
@@ -101,38 +101,39 @@ fn folders(table: &JobTable, found: &mut Vec<Problem>) {
 
 /// Every secret is read once, and forgotten.
 fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
-    let mut look = |path: String, secret: &SecretText, used: bool| {
+    let look = |path: String, secret: &SecretText, used: bool, found: &mut Vec<Problem>| {
         let Err(error) = secret.resolve() else { return };
         found.push(Problem::placeless(severity_of(&error, used), path, error.to_string()));
     };
     for (name, connection) in table.connections.iter() {
         if let Some(password) = &connection.password {
-            look(format!("postgres.{name}.password"), password, true);
+            look(format!("postgres.{name}.password"), password, true, found);
         }
         if let Ok(host) = SecretText::parse(&connection.host) {
-            look(format!("postgres.{name}.host"), &host, true);
+            look(format!("postgres.{name}.host"), &host, true, found);
         }
     }
     for job in &table.jobs {
         for (variable, value) in &job.env {
-            look(format!("jobs.{}.env.{variable}", job.name), value, true);
+            look(format!("jobs.{}.env.{variable}", job.name), value, true, found);
         }
     }
     for (name, contact) in &table.contacts {
         if let Some(webhook) = &contact.webhook {
             let named = table.jobs.iter().any(|job| job.alert.contains(name));
-            look(format!("contacts.{name}.webhook"), &webhook.url, named);
+            look(format!("contacts.{name}.webhook"), &webhook.url, named, found);
             if let Some(token) = &webhook.token {
-                look(format!("contacts.{name}.webhook.token"), token, named);
+                look(format!("contacts.{name}.webhook.token"), token, named, found);
             }
+            found.extend(resolved(name, webhook));
         }
     }
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
     if let Some(password) = smtp.and_then(|smtp| smtp.password.as_ref()) {
-        look("alerts.smtp.password".into(), password, true);
+        look("alerts.smtp.password".into(), password, true, found);
     }
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
-        look("dashboard.token".into(), token, true);
+        look("dashboard.token".into(), token, true, found);
     }
     // One that stands under `defaults` is wrong once, and not for each job.
     let mut told = HashSet::new();
@@ -150,6 +151,28 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
             found.push(Problem::placeless(severity, format!("jobs.{}.heartbeat", job.name), message));
         }
     }
+}
+
+/// What is wrong with a webhook whose secrets can be read. What stands in the file itself was looked at with it.
+fn resolved(contact: &str, webhook: &Webhook) -> Vec<Problem> {
+    let mut found = vec![];
+    let mut say = |key: &str, message: String| {
+        let path = format!("contacts.{contact}.{key}");
+        found.push(Problem::placeless(ProblemSeverity::Error, path, format!("what it refers to: {message}")));
+    };
+    let mut form = webhook.form;
+    if let Ok(url) = webhook.url.resolve() {
+        match Webhook::check_url(url.expose_secret(), form) {
+            Ok(known) => form = Some(known),
+            Err(message) => say("webhook", message),
+        }
+    }
+    if let Some(Ok(token)) = webhook.token.as_ref().map(SecretText::resolve)
+        && let Err(message) = Webhook::check_token(Some(token.expose_secret()), form)
+    {
+        say("webhook.token", message);
+    }
+    found
 }
 
 fn severity_of(error: &SecretError, used: bool) -> ProblemSeverity {
@@ -303,6 +326,38 @@ mod tests {
              `punk-eco-sched alert-test me` shows whether a mail arrives\nD/jobs.yaml: fine but for 1 warning: 1 job\n"
         );
         assert_eq!((code, err), (0, expected));
+    }
+
+    #[test]
+    fn a_webhook_that_a_secret_is_no_address_of_is_said_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("${{file:{}}}", path.display())
+        };
+        let (wrong, chat) =
+            (secret("wrong", "hunter2/x\n"), secret("chat", "https://hooks.slack.com/hunter2"));
+        let (fine, token) =
+            (secret("fine", "https://x.test/hunter2\n"), secret("token", "hunter2\nhunter3\n"));
+        let text = format!(
+            "contacts:\n  a: {{ webhook: '{wrong}' }}\n  b: {{ webhook: {{ url: '{chat}', token: '{token}' }} }}\n  \
+             c: {{ webhook: {{ url: '{fine}', token: '{token}' }} }}\nalerts: {{ to: [a, b, c] }}\n{FINE}"
+        );
+        let (code, _, err) = checked(&text, Options::default());
+        let said: Vec<&str> = err.lines().filter(|line| line.contains("(contacts.")).collect();
+        assert_eq!(
+            (code, said),
+            (
+                2,
+                vec![
+                    "D/jobs.yaml: error: what it refers to: a webhook begins with https:// or http:// (contacts.a.webhook)",
+                    "D/jobs.yaml: error: what it refers to: slack takes no token: its address is the secret (contacts.b.webhook.token)",
+                    "D/jobs.yaml: error: what it refers to: a token has no control characters and one line (contacts.c.webhook.token)",
+                ]
+            )
+        );
+        assert!(!err.contains("hunter"), "{err}");
     }
 
     #[test]

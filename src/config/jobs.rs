@@ -10,8 +10,8 @@ use super::policies::{Policies, TIMEOUT};
 use super::sections::TopKeys;
 use super::{Alerts, ByName, Contact, Dashboard, Environment, JobSpec, JobTable, order, references};
 use crate::document::{
-    Collected, Entry, Invalid, JobRef, Node, Place, ProblemSeverity, Reader, Target, Value, located, nearest,
-    unknown_hint,
+    Collected, Entry, Invalid, JobRef, Node, Place, ProblemSeverity, Reader, Target, Value, located,
+    mask_addresses, nearest, unknown_hint,
 };
 use crate::jobs::{Job, Kept, Kind};
 use crate::model::JobName;
@@ -54,6 +54,10 @@ impl<'a> Loading<'a> {
         let timezone = self.file_zone(keys.timezone.as_deref(), clean);
 
         let written = self.root.get("defaults");
+        if let Some(contacts) = self.root.get("contacts") {
+            // Where they stand in the wrong place, they are secrets all the same.
+            mask_addresses(&contacts.node, &mut self.collected.masks);
+        }
         let entries = self.job_entries();
         let alerts = keys.alerts.take().map(super::sections::AlertsKeys::alerts);
         let shared = Shared {

@@ -14,6 +14,7 @@ mod schedules;
 mod schema;
 mod sections;
 mod table;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

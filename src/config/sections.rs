@@ -231,23 +231,29 @@ impl ContactKeys {
             found.push((at(""), "a contact needs `email` or `webhook`".to_owned()));
         }
         if let Some(email) = self.email.as_ref().filter(|email| !is_email(email)) {
-            found.push((at(".email"), format!("`{email}` is not an e-mail address")));
+            let message = match email.contains("://") {
+                true => "a URL is no e-mail address: `webhook` takes one".to_owned(),
+                false => format!("`{email}` is not an e-mail address"),
+            };
+            found.push((at(".email"), message));
         }
-        let (url, key) = match &self.webhook {
+        let (url, form, token, key) = match &self.webhook {
             None => return found,
-            Some(SecretOr(WordOr::Word(url))) => (url, at(".webhook")),
-            Some(SecretOr(WordOr::Whole(webhook))) => {
-                if let (Some(_), Some(form @ (Form::Slack | Form::Discord))) = (&webhook.token, webhook.form)
-                {
-                    let message = format!("{form} takes no token: its address is the secret");
-                    found.push((at(".webhook.token"), message));
-                }
-                (&webhook.url, at(".webhook.url"))
+            Some(SecretOr(WordOr::Word(url))) => (url, None, None, at(".webhook")),
+            Some(SecretOr(WordOr::Whole(keys))) => {
+                (&keys.url, keys.form, keys.token.as_ref(), at(".webhook.url"))
             }
         };
-        let is_url = |url: &str| url.starts_with("https://") || url.starts_with("http://");
-        if url.literal().is_some_and(|url| !is_url(url)) {
-            found.push((key, "a webhook begins with https:// or http://".to_owned()));
+        let form = match url.literal().map(|url| Webhook::check_url(url, form)) {
+            None => form,
+            Some(Ok(form)) => Some(form),
+            Some(Err(message)) => {
+                found.push((key, message));
+                form
+            }
+        };
+        if let Some(Err(message)) = token.map(|token| Webhook::check_token(token.literal(), form)) {
+            found.push((at(".webhook.token"), message));
         }
         found
     }

@@ -26,5 +26,6 @@ pub(crate) use builder::{Parsed, parse};
 pub(crate) use nearest::listed;
 pub(crate) use reader::{Collected, located};
 pub(crate) use reference::Target;
+pub(crate) use secrecy::mask_addresses;
 pub(crate) use session::unknown_hint;
 pub(crate) use tree::{Entry, Node, Place, Value};

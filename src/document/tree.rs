@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::secrecy::has_address;
+
 /// Where something begins: 1-based, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -86,6 +88,10 @@ impl Node<'_> {
 
 pub(crate) fn shortened(text: &str) -> String {
     const MOST: usize = 60;
+    // It may be a secret that stands in the wrong place.
+    if has_address(text) {
+        return "…://…".to_owned();
+    }
     if text.chars().count() <= MOST {
         text.to_owned()
     } else {
