@@ -3,6 +3,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
 
 use super::token::Access;
 use super::*;
@@ -49,6 +50,12 @@ async fn a_token_that_is_empty_or_missing_is_nobodys() {
     check(Err("it is empty")).await;
     std::fs::write(&path, "x\n").unwrap();
     check(Ok(())).await;
+    std::fs::write(&path, "x\ty\n").unwrap();
+    check(Err("no client can send it")).await;
+    // As a client reads the same file.
+    std::fs::write(&path, " x\r\n\n").unwrap();
+    let given = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+    assert!(Access::of(Some(token())).await.unwrap().refuses(&given).is_none());
     assert!(matches!(Access::of(None).await, Ok(Access::Anybody)));
 }
 
