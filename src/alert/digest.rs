@@ -17,6 +17,8 @@ use crate::model::{NoticeKind, Outcome};
 /// More than that nobody reads; and a webhook's receiver may take no more.
 const LISTED: usize = 100;
 const LONGEST_REASON: usize = 160;
+/// Rows of `history`, which has one for each run that succeeded meanwhile as well.
+const ALL: u32 = 1_000_000;
 
 pub(super) struct Digest<'a> {
     /// In the order in which they were written; at least one.
@@ -145,14 +147,23 @@ impl Digest<'_> {
         self.notices.len().saturating_sub(LISTED)
     }
 
-    /// What lists all that fails now, and all that has ended since.
+    /// What lists all that fails now, and every run that is named here.
     fn next(&self) -> Vec<String> {
-        let since = self.notices.iter().map(|notice| notice.at).min().unwrap_or(self.now);
-        vec![
-            "punk-eco-sched status".to_owned(),
-            format!("punk-eco-sched history --since {since:.0} -n {}", self.notices.len().max(20)),
-        ]
+        let runs = self.notices.iter().filter(|notice| notice.job.is_job());
+        let mut next = vec!["punk-eco-sched status".to_owned()];
+        if let Some(since) = runs.map(|notice| moment(notice)).min() {
+            let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+            next.push(format!("punk-eco-sched history --since {since:.0} -n {ALL}"));
+        }
+        next
     }
+}
+
+/// Not after the time by which `history` sorts the run: its slot, or where it has none its start.
+fn moment(notice: &Notice) -> Timestamp {
+    let at = |key: &str| notice.story.get(key)?.as_str()?.parse().ok();
+    let known: Option<Timestamp> = at("slot").or_else(|| at("started_at")).or_else(|| at("since"));
+    known.map_or(notice.at, |known| known.min(notice.at))
 }
 
 fn show(notice: &Notice) -> String {

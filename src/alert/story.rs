@@ -22,6 +22,9 @@ pub struct Story {
     /// Why it failed; of a recovery, what the run says it did.
     pub reason: Option<String>,
     pub attempts: u32,
+    /// What the run was for.
+    #[serde(default)]
+    pub slot: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub ended_at: Timestamp,
     /// When the first run of this incident failed, and which it was.
@@ -63,6 +66,7 @@ impl Story {
             outcome,
             reason: None,
             attempts: 0,
+            slot: None,
             started_at: None,
             ended_at,
             since: incident.opened_at,

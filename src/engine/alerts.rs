@@ -28,6 +28,7 @@ pub(super) enum News {
 struct Ending {
     job: JobName,
     attempts: u32,
+    slot: Option<Timestamp>,
     started_at: Option<Timestamp>,
 }
 
@@ -68,7 +69,7 @@ impl Engine {
         now: Timestamp,
         follows: &mut Vec<Write>,
     ) {
-        let Some(Ending { job, attempts, started_at }) = self.ending(run) else { return };
+        let Some(Ending { job, attempts, slot, started_at }) = self.ending(run) else { return };
         // Nobody waits for a job that is gone from the table.
         let Some(spec) = self.table.job(job.as_str()).cloned() else { return };
         if !self.keeps_account {
@@ -104,6 +105,7 @@ impl Engine {
             let story = Story {
                 description: spec.description.clone(),
                 attempts,
+                slot,
                 started_at,
                 ..Story::new(&self.host, &incidents[0], outcome, at)
             };
@@ -174,7 +176,9 @@ impl Engine {
                 _ => Outcome::Failed,
             };
             let description = table.job(first.job.as_str()).and_then(|spec| spec.description.clone());
-            let story = Story { description, ..Story::new(&self.host, first, outcome, now) };
+            // By which `history` finds that run.
+            let slot = self.ending(first.run).and_then(|run| run.slot.or(run.started_at));
+            let story = Story { description, slot, ..Story::new(&self.host, first, outcome, now) };
             let story = match first.check {
                 None => story.reason(first.reason.as_deref()),
                 Some(_) => story.about(&incidents, &[]),
@@ -205,6 +209,7 @@ impl Engine {
             return Some(Ending {
                 job: active.job.clone(),
                 attempts: active.attempt,
+                slot: active.slot,
                 started_at: active.started_at,
             });
         }
@@ -213,6 +218,7 @@ impl Engine {
         Some(Ending {
             job: JobName::new(&record.job).ok()?,
             attempts: record.attempts.last().map_or(0, |attempt| attempt.number),
+            slot: record.slot,
             started_at: record.started_at,
         })
     }

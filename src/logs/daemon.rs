@@ -35,7 +35,7 @@ impl DaemonLog {
             Format::Text => worded(level, text),
             Format::Json => text.to_owned(),
         };
-        self.log.note_as(at, level, &text);
+        self.log.note_with(at, [level; 2], &text);
     }
 
     /// As JSON, its lines as [`DaemonLog::write`] makes them.

@@ -67,18 +67,27 @@ impl RunLog {
         self.write(&mut state, (stream, Level::Info), at, last.into_iter().collect());
     }
 
-    /// A line of the scheduler's or the job's own; a text of several lines becomes several.
+    /// A line of the scheduler's or the job's own; a text of several lines becomes several, of which the first alone
+    /// has a level: the others quote what a program said.
     pub fn note(&self, at: Timestamp, text: &str) {
         self.note_as(at, Level::Info, text);
     }
 
     /// As [`RunLog::note`], of something that somebody may want to be woken for: a JSON log says so.
     pub fn note_as(&self, at: Timestamp, level: Level, text: &str) {
+        self.note_with(at, [level, Level::Info], text);
+    }
+
+    /// Of the first line, and of the others.
+    pub(super) fn note_with(&self, at: Timestamp, [first, others]: [Level; 2], text: &str) {
         let mut texts = Vec::new();
         let mut cutter = Cutter::default();
         cutter.push(text.as_bytes(), |line| texts.push(line));
         texts.extend(cutter.end());
-        self.write(&mut lock(&self.0.state), (Stream::Note, level), at, texts);
+        let rest = texts.split_off(texts.len().min(1));
+        let mut state = lock(&self.0.state);
+        self.write(&mut state, (Stream::Note, first), at, texts);
+        self.write(&mut state, (Stream::Note, others), at, rest);
     }
 
     /// Every line from now on; the channel closes when the last clone of this log is dropped.

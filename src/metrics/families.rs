@@ -155,7 +155,7 @@ families! {
         "1 for what is proven of the job's newest backup, 0 for the others.");
 
     ALERTS_WAITING = Family::gauge("alerts_waiting", &["contact", "channel"],
-        "Alerts that could not be delivered yet.");
+        "Alerts that could not be delivered yet; those that are only gathered into one message don't count.");
     LEDGER_PROBLEM = Family::gauge("ledger_problem", &[],
         "1 while rows wait in memory, since the ledger can't be written.");
     LEDGER_SIZE = Family::gauge("ledger_size", &["file"], "The size of the ledger and of its log of changes.")

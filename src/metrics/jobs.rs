@@ -112,7 +112,11 @@ fn counters(told: &Told, out: &mut Out<'_>) -> fmt::Result {
 
 fn checks(told: &Told, out: &mut Out<'_>) -> fmt::Result {
     let each = |to: &mut Samples<'_>, of: &dyn Fn(&mut Samples<'_>, &str, &CheckSeen) -> fmt::Result| {
-        each_seen(told, |name, seen| seen.checks.iter().try_for_each(|check| of(to, name, check)))
+        told.snapshot.table.jobs.iter().try_for_each(|job| {
+            let seen = told.seen.get(&job.name).filter(|seen| seen.checks_of == job.kind.name);
+            let mut checks = seen.into_iter().flat_map(|seen| &seen.checks);
+            checks.try_for_each(|check| of(to, job.name.as_str(), check))
+        })
     };
     out.family(&CHECK_STATE, |to| {
         each(to, &|to, job, check| {

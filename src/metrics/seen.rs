@@ -10,6 +10,9 @@ use crate::engine::{Observer, Seen, What};
 use crate::ledger::LastEnd;
 use crate::model::{CheckState, Checked, JobName, Measure, Outcome, SkipReason, Trigger};
 
+/// The one kind that has checks.
+const HEALTH_CHECK: &str = "health_check";
+
 /// How a run can end.
 pub(super) const ENDS: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Cancelled, Outcome::Interrupted];
@@ -31,6 +34,8 @@ pub(super) struct JobSeen {
     pub(super) durations: Option<Box<Histogram<{ DURATIONS.len() }>>>,
     pub(super) latenesses: Option<Box<Histogram<{ LATENESSES.len() }>>>,
     pub(super) checks: Vec<CheckSeen>,
+    /// The kind of the run that looked: they say nothing of a job that is of another by now.
+    pub(super) checks_of: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,9 +70,15 @@ impl Book {
         self.lock().clone()
     }
 
-    /// What jobs have left that are gone from the table goes with them.
+    /// What jobs have left that are gone from the table goes with them; of one that is of another kind, its checks.
     pub(super) fn keep_only(&self, table: &JobTable) {
-        self.lock().retain(|job, _| table.job(job.as_str()).is_some());
+        self.lock().retain(|job, seen| {
+            let Some(spec) = table.job(job.as_str()) else { return false };
+            if !seen.checks.is_empty() && seen.checks_of != spec.kind.name {
+                Arc::make_mut(seen).checks.clear();
+            }
+            true
+        });
     }
 
     /// What the ledger says of the time before. What was heard meanwhile is newer, and stays.
@@ -81,7 +92,7 @@ impl Book {
                 seen.last = Some((end.at, end.outcome));
             }
             if seen.checks.is_empty() {
-                seen.checks = checks_in(&end.facts);
+                (seen.checks, seen.checks_of) = (checks_in(&end.facts), HEALTH_CHECK);
             }
         }
     }
@@ -128,9 +139,13 @@ impl Observer for Book {
                     let took = at.duration_since(*started_at).as_secs_f64().max(0.0);
                     Histogram::add(&mut job.durations, &DURATIONS, took);
                 }
-                // A run that did not get as far says nothing of its checks.
+                let kind = seen.spec.map(|spec| spec.kind.name);
                 if let Some(report) = report.filter(|report| !report.checks.is_empty()) {
                     job.checks = report.checks.iter().map(CheckSeen::of).collect();
+                    job.checks_of = kind.unwrap_or(HEALTH_CHECK);
+                } else if *outcome == Outcome::Succeeded || kind.is_some_and(|kind| kind != job.checks_of) {
+                    // Of the kind that has checks, a run that did not get as far says nothing of them.
+                    job.checks.clear();
                 }
             }
             What::Skipped { reason, slots } => {

@@ -91,6 +91,26 @@ fn the_ledgers_past_does_not_hide_what_was_heard_meanwhile() {
     assert_eq!(seen.len(), 2);
 }
 
+#[test]
+fn a_success_without_checks_leaves_none_and_a_failure_says_nothing_of_them() {
+    let book = Book::default();
+    let results = serde_json::json!({ "results": [{ "name": "page", "state": "ok", "fails": false }] });
+    let past = LastEnd {
+        job: "db".to_owned(),
+        outcome: Outcome::Succeeded,
+        at: at(100),
+        succeeded_at: Some(at(100)),
+        facts: results.as_object().unwrap().clone(),
+    };
+    book.remember(vec![past]);
+    let count = |outcome, second, expected: usize| {
+        hear(&book, ended(outcome, second), false);
+        assert_eq!(book.copy()["db"].checks.len(), expected, "{outcome:?}");
+    };
+    count(Outcome::TimedOut, 200, 1);
+    count(Outcome::Succeeded, 300, 0);
+}
+
 fn ages(now: u64, patience: u64) -> Ages {
     let second = Duration::from_secs(1);
     Ages {

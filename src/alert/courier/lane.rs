@@ -29,6 +29,42 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// A server that asks for more patience than this doesn't get it.
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
 
+/// What became of a message of many that was refused for good, as one that is too large is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// There was none.
+    No,
+    /// It was of the first so many in the queue, and the very first is tried alone.
+    First(usize),
+    /// That one was taken: until nothing waits any more, each has a message of its own.
+    Each,
+}
+
+impl Apart {
+    fn after_a_message(self) -> Self {
+        match self {
+            Self::No => Self::No,
+            Self::First(_) | Self::Each => Self::Each,
+        }
+    }
+
+    fn after_a_refusal(self) -> Self {
+        match self {
+            Self::No | Self::First(_) => Self::No,
+            Self::Each => Self::Each,
+        }
+    }
+
+    /// So many of the first ones wait no more.
+    fn without(self, count: usize) -> Self {
+        match self {
+            Self::First(many) if many > count => Self::First(many - count),
+            Self::First(_) => Self::No,
+            Self::No | Self::Each => self,
+        }
+    }
+}
+
 pub(super) struct Carrier {
     pub(super) lane: Lane,
     pub(super) host: String,
@@ -43,9 +79,10 @@ impl Carrier {
     pub(super) async fn run(mut self, mut notices: UnboundedReceiver<Notice>) {
         let mut queue: VecDeque<Queued> = VecDeque::new();
         let mut storm = Storm::default();
-        let mut failures = 0;
+        let (mut failures, mut apart) = (0, Apart::No);
         loop {
             if queue.is_empty() {
+                apart = Apart::No;
                 storm.calm();
                 self.waiting.clear(&self.lane);
                 let Some(notice) = notices.recv().await else { return };
@@ -55,8 +92,8 @@ impl Carrier {
                 queue.push_back(self.queued(notice));
             }
             let now = self.clock.since_boot();
-            let several = match storm.next(queue.len(), now) {
-                Step::One => false,
+            let step = if apart == Apart::No { storm.next(queue.len(), now) } else { Step::One };
+            let batch: Vec<usize> = match step {
                 Step::Gather { .. } if *self.finishing.borrow() => {
                     storm.hurry(now);
                     continue;
@@ -65,10 +102,10 @@ impl Carrier {
                     self.gather(until, &mut notices, &mut queue).await;
                     continue;
                 }
-                Step::All => queue.len() > 1,
+                Step::All => (0..queue.len()).collect(),
+                Step::One if matches!(apart, Apart::First(_)) => vec![0],
+                Step::One => next(&queue).into_iter().collect(),
             };
-            let batch: Vec<usize> =
-                if several { (0..queue.len()).collect() } else { next(&queue).into_iter().collect() };
             let table = self.tables.borrow_and_update().clone();
             match self.try_to_send(&table, &queue, &batch).await {
                 Ok(()) => {
@@ -79,9 +116,24 @@ impl Carrier {
                     storm.sent(self.clock.since_boot());
                     self.waiting.clear(&self.lane);
                     failures = 0;
+                    apart = apart.after_a_message();
+                }
+                Err(Failure::ForGood(reason)) if batch.len() > 1 => {
+                    let (contact, channel) = &self.lane;
+                    let many = batch.len();
+                    tracing::warn!(
+                        "{contact} can't be told by {channel} of {many} at once: {reason}; the first is tried alone"
+                    );
+                    apart = Apart::First(many);
                 }
                 Err(Failure::ForGood(reason)) => {
-                    for queued in take(&mut queue, &batch) {
+                    // It was not for want of room that they were refused.
+                    let refused = match apart {
+                        Apart::First(many) => (0..many).collect(),
+                        Apart::No | Apart::Each => batch,
+                    };
+                    apart = apart.after_a_refusal();
+                    for queued in take(&mut queue, &refused) {
                         self.give_up(&queued, &reason);
                     }
                 }
@@ -93,6 +145,7 @@ impl Carrier {
                     }
                     let old: Vec<usize> =
                         batch.into_iter().filter(|at| queue[*at].is_too_old(now, since_boot)).collect();
+                    apart = apart.without(old.len());
                     for queued in take(&mut queue, &old) {
                         self.give_up(&queued, &format!("{reason}; it is of {:.0}", queued.notice.at));
                     }
@@ -128,11 +181,10 @@ impl Carrier {
         notices: &mut UnboundedReceiver<Notice>,
         queue: &mut VecDeque<Queued>,
     ) {
-        let (now, since_boot) = (self.clock.now(), self.clock.since_boot());
-        let at = now + until.saturating_sub(since_boot);
+        let at = self.clock.now() + until.saturating_sub(self.clock.since_boot());
         let mut over = self.clock.until(until);
         loop {
-            self.waiting.gathers(&self.lane, queue.len(), at, now);
+            self.waiting.gathers(&self.lane, queue.len(), at);
             let notice = tokio::select! {
                 () = &mut over => return,
                 _ = self.finishing.wait_for(|finishing| *finishing) => return,

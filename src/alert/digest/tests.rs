@@ -57,7 +57,7 @@ They are one message because many came at once.
 What to type next:
 
   punk-eco-sched status
-  punk-eco-sched history --since 2026-11-22T23:01:01Z -n 20
+  punk-eco-sched history --since 2026-11-22T23:01:00Z -n 1000000
 "
     );
     assert_eq!((said.tone, said.sender.as_str()), (Tone::Critical, "punk-eco-sched on web1"));
@@ -78,7 +78,7 @@ What to type next:
                   "reason": null, "since": "2026-11-22T23:01:03Z", "failures": 1, "checks": [] },
             ],
             "more": 0,
-            "next": ["punk-eco-sched status", "punk-eco-sched history --since 2026-11-22T23:01:01Z -n 20"],
+            "next": ["punk-eco-sched status", "punk-eco-sched history --since 2026-11-22T23:01:00Z -n 1000000"],
             "text": format!("{}\n\n{}", said.subject, said.text),
         })
     );
@@ -101,7 +101,7 @@ Ils sont réunis en un seul, car beaucoup sont venus à la fois.
 À taper ensuite~:
 
   punk-eco-sched status
-  punk-eco-sched history --since 2026-11-22T23:01:01Z -n 20
+  punk-eco-sched history --since 2026-11-22T23:01:00Z -n 1000000
 "
     );
     assert_eq!(said.sender, "punk-eco-sched sur web1");
@@ -134,4 +134,29 @@ fn what_is_well_again_alarms_nobody() {
     let mut late = vec![NoticeKind::Recovered; 100];
     late.push(NoticeKind::Failed);
     assert_eq!(tone(&late), Tone::Critical);
+}
+
+#[test]
+fn what_lists_the_runs_asks_by_what_history_sorts_them_by() {
+    let next = |notices: &[Notice]| said(notices, Language::En).document["next"][1].clone();
+    let with = |number, change: fn(&mut Story)| {
+        let mut notice = notice(number, "a", NoticeKind::Failed, "x");
+        let mut story: Story = serde_json::from_value(notice.story).unwrap();
+        change(&mut story);
+        notice.story = serde_json::to_value(story).unwrap();
+        notice
+    };
+    let check = |notices: &[Notice], expected: &str| {
+        assert_eq!(next(notices), format!("punk-eco-sched history --since {expected} -n 1000000"));
+    };
+    let hour = |story: &mut Story| story.started_at = Some(at("2026-11-22T22:00:00.9Z"));
+    check(&[with(1, hour), with(2, |_| ())], "2026-11-22T22:00:00Z");
+    // It was caught up on, hours after its slot.
+    let late = |story: &mut Story| {
+        (story.slot, story.started_at) =
+            (Some(at("2026-11-22T09:00:00Z")), Some(at("2026-11-22T23:00:00Z")));
+    };
+    check(&[with(1, hour), with(2, late)], "2026-11-22T09:00:00Z");
+    let ledger = Notice { job: JobName::ledger(), ..notice(0, "a", NoticeKind::Failed, "disk full") };
+    assert_eq!(next(&[ledger.clone(), ledger]), serde_json::Value::Null);
 }

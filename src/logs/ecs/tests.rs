@@ -64,6 +64,17 @@ fn a_line_is_what_the_logging_libraries_of_the_schema_write() {
 }
 
 #[test]
+fn a_note_is_one_line_of_its_level_whatever_it_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(folder.path(), 812);
+    log.note_as(at(0), Level::Error, "failed after 1.0s: exit code 7:\nno space left\n  at dump.sh:3");
+    let written = text(folder.path(), "db-backup.log");
+    let of_level = |level: &str| written.matches(&format!(r#""log.level":"{level}""#)).count();
+    assert_eq!((of_level("error"), of_level("info"), written.lines().count()), (1, 2, 3), "{written}");
+    assert!(written.lines().next().unwrap().contains(r#""log.level":"error","message":"failed after"#));
+}
+
+#[test]
 fn the_daemons_lines_have_its_levels_and_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = DaemonLog::new(&json_logs(folder.path()));

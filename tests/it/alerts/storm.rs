@@ -99,6 +99,8 @@ fn what_is_gathered_is_told_in_its_time_and_so_is_the_end_of_the_storm() {
     wait_until("they are gathered", || gathers() && waits() + smtp.mails().len() == 40);
     let before = smtp.mails().len();
     assert!(before <= 10, "{before}");
+    // By which `history` finds the run, whenever it began.
+    assert!(edge.ledger().notices().unwrap().iter().all(|one| one.story["slot"] == "2026-01-01T10:00:00Z"));
     edge.clock.advance(std::time::Duration::from_secs(30));
     wait_until("the digest is sent", || waits() == 0);
     assert_eq!(smtp.mails().len(), before + 1);
@@ -161,4 +163,47 @@ fn ten_thousand_that_wait_at_the_start_are_one_message_and_none_is_left() {
     assert_eq!(posted.len(), 2);
     assert_eq!((&posted[0].body["id"], &posted[0].body["count"]), (&posted[1].body["id"], &json!(10_000)));
     assert_eq!(posted[1].body["notices"].as_array().unwrap().len(), 100);
+}
+
+/// How a webhook that gives these answers, and the last of them from then on, is told of thirty at once: how many
+/// notices each of its messages is of, and how many were given up.
+fn told_of_thirty(answers: &[u16]) -> (Vec<u64>, i64) {
+    let webhook = Webhook::start(answers);
+    let host = Host::new("");
+    let top = format!(
+        "contacts: {{ hook: {{ webhook: 'http://127.0.0.1:{}/' }} }}\nalerts: {{ to: [hook] }}",
+        webhook.port
+    );
+    host.write_table(&top, "  x: { command: { run: [/bin/false] } }\n");
+    let edge = Edge::start(&host, "2026-01-01T10:00:00Z");
+    edge.run_now("x");
+    edge.stop();
+    let ledger = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 29) \
+               INSERT INTO notices (id, at, job, run, contact, channel, kind, story) SELECT id || '.' || i, at + i, job || i, run, contact, channel, kind, story FROM notices, n";
+    assert_eq!(ledger.execute(sql, ()).unwrap(), 29);
+    drop(ledger);
+    let edge = Edge::start(&host, "2026-01-01T10:01:00Z").deliver();
+    wait_until("none is left", || {
+        edge.clock.advance(std::time::Duration::from_secs(30));
+        edge.ledger().notices().unwrap().is_empty()
+    });
+    edge.stop();
+    let ledger = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
+    let given_up = "SELECT count(*) FROM events WHERE kind = 'alert_given_up'";
+    let given_up: i64 = ledger.query_row(given_up, (), |row| row.get(0)).unwrap();
+    let told = webhook.posted().iter().map(|posted| posted.body["count"].as_u64().unwrap_or(1)).collect();
+    (told, given_up)
+}
+
+#[test]
+fn a_digest_that_is_refused_is_told_one_by_one_where_a_single_message_is_taken() {
+    // One that is too large: each comes by itself then.
+    let (told, given_up) = told_of_thirty(&[413, 200]);
+    assert_eq!((told[0], told.len(), told[1..].iter().sum::<u64>(), given_up), (30, 31, 30, 0));
+    // Nor is it forgotten while the server is away.
+    let (told, given_up) = told_of_thirty(&[413, 503, 200, 400, 200]);
+    assert_eq!((told[0], told.len(), told[1..].iter().sum::<u64>(), given_up), (30, 32, 31, 1));
+    // A receiver that takes nothing of us is asked once more, and not thirty times.
+    assert_eq!(told_of_thirty(&[403]), (vec![30, 1], 30));
 }

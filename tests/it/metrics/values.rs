@@ -248,6 +248,23 @@ fn what_leaves_the_table_leaves_the_metrics() {
     assert!(value(&told, "config_last_reload_success_timestamp_seconds") > loaded);
     assert!(!told.keys().any(|series| series.contains("two")), "{told:#?}");
 
+    // Nor do the checks of a job that has none any more; nor are they back when it has.
+    let as_command = "command: { run: [/bin/true] }";
+    for (two, checks) in [
+        ("health_check: { checks: [{ memory: { below: 100% } }] }", true),
+        (as_command, false),
+        ("health_check: { checks: [{ memory: { below: 100% } }] }", false),
+    ] {
+        host.write_jobs(&format!("{jobs}  two: {{ {two} }}\n"));
+        assert!(host.cli(&["reload"]).status.success());
+        if checks {
+            assert!(host.cli(&["run-now", "two"]).status.success());
+        }
+        assert_eq!(has(&scrape(&host), r#"check_state{job_name="two""#), checks, "{two}");
+    }
+    host.write_jobs(jobs);
+    assert!(host.cli(&["reload"]).status.success());
+
     // What it was before is not what it is now.
     host.write_jobs(&format!("{jobs}  two: {{ command: {{ run: [/bin/true] }} }}\n"));
     assert!(host.cli(&["reload"]).status.success());
