@@ -146,7 +146,8 @@ mod tests {
         let checks = [seen(&bad, None), seen("c\td\u{202e}", Some(&bad))];
         let job = Incident::of_job(JobName::new("web").unwrap(), RunId(1), at);
         let incident = Incident { check: Some(bad.clone()), ..job };
-        let story = Story::new("web1", &incident, Outcome::Failed, at).about(&[incident.clone()], &checks);
+        let story = Story::new("web1", &incident, Outcome::Failed, at)
+            .about(std::slice::from_ref(&incident), &checks);
         let told = &story.checks[0];
         assert!(told.name.starts_with("a\\x1b[2J\\nbéé") && told.name.len() <= 210, "{}", told.name);
         assert!(told.name.ends_with("é […]"), "{}", told.name);

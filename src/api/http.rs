@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use self::connection::{converse, turn_away};
 pub use self::listen::Front;
+pub use self::token::token_of;
 use crate::metrics::{Form, Scrape};
 
 /// Scrapes that are under way at once; others wait for their turn.

@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Contact, JobTable};
 use crate::document::{listed, nearest};
 use crate::host::procfs;
-use crate::host::secret::{SecretError, SecretText};
+use crate::host::secret::SecretText;
 use crate::model::Channel;
 
 pub(super) fn run(context: &Context, args: &AlertTestArgs) -> Result<u8, Failure> {
@@ -67,6 +67,5 @@ fn lacks_credentials(table: &JobTable, contact: &Contact) -> bool {
     let webhook = contact.webhook.iter().flat_map(|webhook| [Some(&webhook.url), webhook.token.as_ref()]);
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
     let password = contact.email.as_ref().and_then(|_| smtp?.password.as_ref());
-    let lacks = |secret: &SecretText| matches!(secret.resolve(), Err(SecretError::NoCredentials { .. }));
-    webhook.chain([password]).flatten().any(lacks)
+    webhook.chain([password]).flatten().any(SecretText::lacks_credentials)
 }

@@ -6,17 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::ready;
+use futures_util::stream::{self, StreamExt};
 use rustix::fs::Access;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::alert;
+use crate::api::http::token_of;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, Heartbeat, JobSpec, JobTable, Webhook};
 use crate::document::{Problem, ProblemSeverity, Problems};
 use crate::host::accounts;
 use crate::host::mail::{self, Server};
-use crate::host::secret::{ExposeSecret, SecretError, SecretText};
+use crate::host::secret::{self, ExposeSecret, SecretError, SecretText};
 use crate::jobs::{HostContext, Lack};
 
 /// What `check` was asked to do.
@@ -68,9 +71,9 @@ fn verdict(table: &JobTable, problems: &Problems) -> String {
 fn host_problems(table: &JobTable, environment: &Environment) -> io::Result<Vec<Problem>> {
     let mut found = Vec::new();
     folders(table, &mut found);
-    secrets(table, &mut found);
-    users(table, environment, &mut found);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    found.extend(runtime.block_on(secrets(table)));
+    users(table, environment, &mut found);
     found.extend(runtime.block_on(preflights(table)));
     found.extend(runtime.block_on(mail_server(table)));
     Ok(found)
@@ -99,47 +102,62 @@ fn folders(table: &JobTable, found: &mut Vec<Problem>) {
     }
 }
 
-/// Every secret is read once, and forgotten.
-fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
-    let look = |path: String, secret: &SecretText, used: bool, found: &mut Vec<Problem>| {
-        let Err(error) = secret.resolve() else { return };
-        found.push(Problem::placeless(severity_of(&error, used), path, error.to_string()));
-    };
+/// Files that are read at once: each takes a thread.
+const READ_AT_ONCE: usize = 64;
+const TOKEN: &str = "dashboard.token";
+
+/// Every secret is read once, and forgotten. Side by side: many may be on one server that does not answer.
+async fn secrets(table: &JobTable) -> Vec<Problem> {
+    let mut written = Vec::new();
+    let mut look = |path: String, secret: &SecretText, used: bool| written.push((path, secret.clone(), used));
     for (name, connection) in table.connections.iter() {
         if let Some(password) = &connection.password {
-            look(format!("postgres.{name}.password"), password, true, found);
+            look(format!("postgres.{name}.password"), password, true);
         }
         if let Ok(host) = SecretText::parse(&connection.host) {
-            look(format!("postgres.{name}.host"), &host, true, found);
+            look(format!("postgres.{name}.host"), &host, true);
         }
     }
     for job in &table.jobs {
         for (variable, value) in &job.env {
-            look(format!("jobs.{}.env.{variable}", job.name), value, true, found);
-        }
-    }
-    for (name, contact) in &table.contacts {
-        if let Some(webhook) = &contact.webhook {
-            let named = table.jobs.iter().any(|job| job.alert.contains(name));
-            look(format!("contacts.{name}.webhook"), &webhook.url, named, found);
-            if let Some(token) = &webhook.token {
-                look(format!("contacts.{name}.webhook.token"), token, named, found);
-            }
-            found.extend(resolved(name, webhook));
+            look(format!("jobs.{}.env.{variable}", job.name), value, true);
         }
     }
     let smtp = table.alerts.as_ref().and_then(|alerts| alerts.smtp.as_ref());
     if let Some(password) = smtp.and_then(|smtp| smtp.password.as_ref()) {
-        look("alerts.smtp.password".into(), password, true, found);
+        look("alerts.smtp.password".into(), password, true);
     }
     if let Some(token) = table.dashboard.as_ref().and_then(|dashboard| dashboard.token.as_ref()) {
-        look("dashboard.token".into(), token, true, found);
+        look(TOKEN.into(), token, true);
     }
+    let read = async |(path, secret, used): (String, SecretText, bool)| {
+        let (severity, message) = match secret.resolve_within(secret::PATIENCE).await {
+            Err(error) => (severity_of(&error, used), error.to_string()),
+            Ok(token) if path == TOKEN => {
+                (ProblemSeverity::Error, format!("what it refers to: {}", token_of(&token).err()?))
+            }
+            Ok(_) => return None,
+        };
+        Some(Problem::placeless(severity, path, message))
+    };
+    let read = stream::iter(written).map(read).buffered(READ_AT_ONCE);
+    let heartbeats = table.jobs.iter().filter_map(|job| Some((job, job.heartbeat.as_ref()?)));
+    let asked = heartbeats.map(async |(job, heartbeat)| (job, heartbeat.url(&job.name).await));
+    let urls = stream::iter(asked).buffered(READ_AT_ONCE).collect::<Vec<_>>();
+    let contacts =
+        table.contacts.iter().filter_map(|(name, contact)| Some((name, contact.webhook.as_ref()?)));
+    let webhooks = contacts.map(|(name, webhook)| {
+        let named = table.jobs.iter().any(|job| job.alert.contains(name));
+        resolved(name, webhook, named)
+    });
+    let webhooks = stream::iter(webhooks).buffered(READ_AT_ONCE).collect::<Vec<_>>();
+    let (mut found, urls, webhooks) =
+        tokio::join!(read.filter_map(ready).collect::<Vec<Problem>>(), urls, webhooks);
+    found.extend(webhooks.into_iter().flatten());
     // One that stands under `defaults` is wrong once, and not for each job.
     let mut told = HashSet::new();
-    for job in &table.jobs {
-        let Some(heartbeat) = &job.heartbeat else { continue };
-        let (severity, message) = match heartbeat.url(&job.name) {
+    for (job, url) in urls {
+        let (severity, message) = match url {
             Err(error) => (severity_of(&error, true), error.to_string()),
             Ok(url) => {
                 let Err(reason) = Heartbeat::check(url.expose_secret()) else { continue };
@@ -151,26 +169,41 @@ fn secrets(table: &JobTable, found: &mut Vec<Problem>) {
             found.push(Problem::placeless(severity, format!("jobs.{}.heartbeat", job.name), message));
         }
     }
+    found
 }
 
-/// What is wrong with a webhook whose secrets can be read. What stands in the file itself was looked at with it.
-fn resolved(contact: &str, webhook: &Webhook) -> Vec<Problem> {
+/// What is wrong with a webhook's secrets. `named`: by a job.
+async fn resolved(contact: &str, webhook: &Webhook, named: bool) -> Vec<Problem> {
     let mut found = vec![];
-    let mut say = |key: &str, message: String| {
-        let path = format!("contacts.{contact}.{key}");
-        found.push(Problem::placeless(ProblemSeverity::Error, path, format!("what it refers to: {message}")));
+    let mut say = |key: &str, severity, message: String| {
+        found.push(Problem::placeless(severity, format!("contacts.{contact}.{key}"), message));
     };
-    let mut form = webhook.form;
-    if let Ok(url) = webhook.url.resolve() {
-        match Webhook::check_url(url.expose_secret(), form) {
-            Ok(known) => form = Some(known),
-            Err(message) => say("webhook", message),
+    let unfit = |message: String| (ProblemSeverity::Error, format!("what it refers to: {message}"));
+    let unread = |error: &SecretError| (severity_of(error, named), error.to_string());
+    let token = async {
+        match &webhook.token {
+            Some(token) => Some(token.resolve_within(secret::PATIENCE).await),
+            None => None,
         }
-    }
-    if let Some(Ok(token)) = webhook.token.as_ref().map(SecretText::resolve)
-        && let Err(message) = Webhook::check_token(Some(token.expose_secret()), form)
-    {
-        say("webhook.token", message);
+    };
+    let (url, token) = tokio::join!(webhook.url.resolve_within(secret::PATIENCE), token);
+    let checked = url
+        .map_err(|error| unread(&error))
+        .and_then(|url| Webhook::check_url(url.expose_secret(), webhook.form).map_err(unfit));
+    let form = match checked {
+        Ok(form) => Some(form),
+        Err((severity, message)) => {
+            say("webhook", severity, message);
+            webhook.form
+        }
+    };
+    let checked = match token {
+        None => Ok(()),
+        Some(Err(error)) => Err(unread(&error)),
+        Some(Ok(token)) => Webhook::check_token(Some(token.expose_secret()), form).map_err(unfit),
+    };
+    if let Err((severity, message)) = checked {
+        say("webhook.token", severity, message);
     }
     found
 }
@@ -189,7 +222,7 @@ async fn mail_server(table: &JobTable) -> Option<Problem> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let smtp = table.alerts.as_ref()?.smtp.as_ref()?;
     // That its password can't be read was said.
-    let server = Server { patience: PATIENCE, ..alert::mail_server(smtp).ok()? };
+    let server = Server { patience: PATIENCE, ..alert::mail_server(smtp).await.ok()? };
     let error = mail::reach(&server).await.err()?;
     let contact = table.contacts.iter().find(|(_, contact)| contact.email.is_some());
     let hint = contact.map(|(name, _)| {
@@ -383,6 +416,43 @@ mod tests {
         let (code, _, err) = checked(&text, Options { no_host: true, json: false });
         assert_eq!(code, 0, "{err}");
     }
+
+    #[test]
+    fn a_token_that_no_client_can_send() {
+        let checked_with = |token: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().display().to_string();
+            std::fs::write(folder.path().join("token"), token).unwrap();
+            let text = format!("dashboard: {{ listen: 127.0.0.1:1, token: '${{file:DIR/token}}' }}\n{FINE}");
+            let (code, _, err) = checked(&text.replace("DIR", &place), Options::default());
+            assert!(!err.contains("hunter2"), "{err}");
+            (code, err.lines().next().unwrap().split_once(": ").unwrap().1.to_owned())
+        };
+        let wrong = |why: &str| (2, format!("error: what it refers to: {why} (dashboard.token)"));
+        let unsendable = "no client can send it: only visible ASCII characters without blanks fit a header";
+        assert_eq!(checked_with(b" hunter2\r\n\n"), (0, "fine: 1 job".to_owned()));
+        assert_eq!(checked_with(b"\n \n"), wrong("it is empty"));
+        assert_eq!(checked_with(b"hunter2\nhunter2"), wrong(unsendable));
+        assert_eq!(checked_with("hunter2é".as_bytes()), wrong(unsendable));
+    }
+
+    #[test]
+    fn secrets_that_do_not_answer_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let pipe = pipe.display();
+        let text = format!(
+            "contacts: {{ me: {{ webhook: '${{file:{pipe}}}' }} }}\ndefaults: {{ heartbeat: '${{file:{pipe}}}', alert: [me] }}\n{FINE}"
+        );
+        let (code, _, err) = checked(&text, Options::default());
+        assert_eq!(code, 2, "{err}");
+        for path in ["contacts.me.webhook", "jobs.x.heartbeat"] {
+            let expected = format!("${{file:{pipe}}}: {pipe} does not answer within 5s ({path})");
+            assert!(err.contains(&expected), "{err}");
+        }
+    }
+
     #[test]
     fn what_a_heartbeat_refers_to_must_be_a_url_and_is_not_shown() {
         let text = FINE.replace("jobs:", "defaults: { heartbeat: '${file:DIR/url}' }\njobs:")

@@ -28,7 +28,7 @@ pub(super) fn sentence(reloaded: &Reloaded) -> String {
         jobs => format!("{jobs} jobs"),
     };
     match changes.as_slice() {
-        [] => format!("{jobs} in force: nothing changed"),
+        [] => format!("{jobs} in force: no job changed"),
         changes => format!("{jobs} in force: {}", changes.join("; ")),
     }
 }

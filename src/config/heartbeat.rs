@@ -1,7 +1,7 @@
 //! Where a job's heartbeat goes: the checked address, and what it becomes for one job. Sends nothing.
 
 use crate::host::http::Target;
-use crate::host::secret::{ExposeSecret, SecretError, SecretString, SecretText};
+use crate::host::secret::{self, ExposeSecret, SecretError, SecretString, SecretText};
 use crate::model::JobName;
 
 /// Asked as runs of a job begin and end, so that somebody notices when nobody asks.
@@ -30,8 +30,8 @@ impl Heartbeat {
     ///
     /// # Errors
     /// Where a secret can't be read.
-    pub fn url(&self, job: &JobName) -> Result<SecretString, SecretError> {
-        let url = self.url.resolve()?;
+    pub async fn url(&self, job: &JobName) -> Result<SecretString, SecretError> {
+        let url = self.url.resolve_within(secret::PATIENCE).await?;
         Ok(url.expose_secret().trim().replace(JOB, job.as_str()).into())
     }
 }

@@ -109,6 +109,7 @@ impl Control for DaemonControl {
         let table = Arc::new(table);
         let record = record::of(&table, self.clock.now());
         self.engine.reload(table.clone(), record, by).await.map_err(gone)?;
+        self.heartbeats.reloaded(&table);
         if let Some(published) = &self.published {
             published.reloaded(&table);
         }

@@ -29,7 +29,7 @@ use crate::config::JobSpec;
 use crate::host::accounts;
 use crate::host::postgres::Connection;
 use crate::host::process::{Keep, Origin, Orphan, ProgramContext, Programs, Running, Swept, judge};
-use crate::host::secret::ExposeSecret;
+use crate::host::secret::{self, ExposeSecret};
 use crate::jobs::{JobContext, JobError};
 use crate::logs::{Level, RunLog};
 use crate::model::{JobName, Outcome, Report, RunId, Trigger};
@@ -222,7 +222,7 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
             };
             let deadline = started.checked_add(spec.timeout).ok();
             run.log.note(started, &first_line(run, spec, number));
-            let context = match context(run, spec, number, around, cancel.clone(), deadline) {
+            let context = match context(run, spec, number, around, cancel.clone(), deadline).await {
                 Ok(context) => context,
                 Err(error) => return AttemptEnd::failed(error, false),
             };
@@ -278,7 +278,7 @@ async fn attempt(run: &Run, number: u32, left: Option<Left>, around: &Arc<Surrou
     AttemptEnd { held: Held(Some(programs)), error, ..stopped }
 }
 
-fn context(
+async fn context(
     run: &Run,
     spec: &JobSpec,
     number: u32,
@@ -288,7 +288,8 @@ fn context(
 ) -> Result<JobContext, String> {
     let mut env = Vec::with_capacity(spec.env.len());
     for (name, value) in &spec.env {
-        let value = value.resolve().map_err(|error| format!("env.{name}: {error}"))?;
+        let value = value.resolve_within(secret::PATIENCE).await;
+        let value = value.map_err(|error| format!("env.{name}: {error}"))?;
         env.push((name.clone(), value.expose_secret().to_owned()));
     }
     let account = spec.user.as_deref().map(accounts::by_name).transpose()?;

@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod procfs;
 pub mod secret;
+mod slow;
 pub mod sockets;
 pub mod tls;
 pub mod trust;

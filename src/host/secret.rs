@@ -5,12 +5,23 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use tokio::time::Instant;
+
+use super::slow::Slow;
+use crate::units::HumanDuration;
 
 /// A text of jobs.yaml that may refer to secrets; its `Debug` shows the references, never a literal.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub enum SecretError {
     Env { name: String },
     #[error("{reference}: {path} can't be read: {reason}")]
     File { reference: String, path: String, reason: String },
+    #[error("{reference}: {path} does not answer within {}", HumanDuration(*patience))]
+    Silent { reference: String, path: String, patience: Duration },
     #[error(
         "${{credential:{name}}}: CREDENTIALS_DIRECTORY is not set: is LoadCredential={name} in the unit?"
     )]
@@ -39,7 +52,24 @@ pub enum SecretError {
 }
 
 /// Nothing that is a password, a token or an address is longer.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
+
+/// For each file that is referred to: it may be one of a server that is away, or a pipe that nobody writes to.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+static FILES: LazyLock<Slow<PathBuf, Result<SecretString, Unread>>> = LazyLock::new(Slow::new);
+
+#[derive(Clone, Debug)]
+enum Unread {
+    Silent,
+    Because(String),
+}
+
+/// What stands at one place of the text, before files are read.
+enum Piece<'a> {
+    Text(Cow<'a, str>),
+    File(PathBuf, &'a Part),
+}
 
 impl SecretText {
     /// `text` may hold references among literal parts; a `$` without `{` is itself.
@@ -83,12 +113,36 @@ impl SecretText {
             .collect()
     }
 
-    /// Reads what the text refers to, now.
+    /// Whether systemd would give what is referred to, and did not start this process.
+    pub fn lacks_credentials(&self) -> bool {
+        let is_credential = |part: &Part| matches!(part, Part::Credential(_));
+        self.parts.iter().any(is_credential) && std::env::var(CREDENTIALS).is_err()
+    }
+
+    /// Reads what the text refers to, now; each file within `patience`.
     ///
     /// # Errors
     /// [`SecretError`]: the reference and what is wrong with it; never a value.
+    pub async fn resolve_within(&self, patience: Duration) -> Result<SecretString, SecretError> {
+        let mut whole = String::new();
+        for piece in self.pieces(&of_process)? {
+            match piece {
+                Piece::Text(text) => whole.push_str(&text),
+                Piece::File(path, part) => {
+                    let read = FILES.ask(path.clone(), patience, move |path| read(path, patience)).await;
+                    whole.push_str(found(read, &path, part, patience)?.expose_secret());
+                }
+            }
+        }
+        Ok(whole.into())
+    }
+
+    /// As [`Self::resolve_within`] [`PATIENCE`], for those who can't await: holds the thread for as long.
+    ///
+    /// # Errors
+    /// [`SecretError`]
     pub fn resolve(&self) -> Result<SecretString, SecretError> {
-        self.resolve_in(&|name| std::env::var(name).ok())
+        self.resolve_in(&of_process)
     }
 
     /// As [`Self::resolve`], with the environment given.
@@ -97,22 +151,55 @@ impl SecretText {
     /// [`SecretError`]
     pub fn resolve_in(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, SecretError> {
         let mut whole = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Literal(text) => whole.push_str(text),
-                Part::Env(name) => {
-                    whole.push_str(&variable(name).ok_or_else(|| SecretError::Env { name: name.clone() })?);
-                }
-                Part::File(path) => whole.push_str(&read(path, part)?),
-                Part::Credential(name) => {
-                    let directory = variable("CREDENTIALS_DIRECTORY")
-                        .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
-                    whole.push_str(&read(&Path::new(&directory).join(name), part)?);
+        for piece in self.pieces(variable)? {
+            match piece {
+                Piece::Text(text) => whole.push_str(&text),
+                Piece::File(path, part) => {
+                    let read = FILES.ask_blocking(path.clone(), PATIENCE, |path| read(path, PATIENCE));
+                    whole.push_str(found(read, &path, part, PATIENCE)?.expose_secret());
                 }
             }
         }
         Ok(whole.into())
     }
+
+    fn pieces(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Piece<'_>>, SecretError> {
+        let pieces = self.parts.iter().map(|part| {
+            Ok(match part {
+                Part::Literal(text) => Piece::Text(text.into()),
+                Part::Env(name) => {
+                    let value = variable(name).ok_or_else(|| SecretError::Env { name: name.clone() })?;
+                    Piece::Text(value.into())
+                }
+                Part::File(path) => Piece::File(path.clone(), part),
+                Part::Credential(name) => {
+                    let directory = variable(CREDENTIALS)
+                        .ok_or_else(|| SecretError::NoCredentials { name: name.clone() })?;
+                    Piece::File(Path::new(&directory).join(name), part)
+                }
+            })
+        });
+        pieces.collect()
+    }
+}
+
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+fn of_process(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn found(
+    read: Option<Result<SecretString, Unread>>,
+    path: &Path,
+    part: &Part,
+    patience: Duration,
+) -> Result<SecretString, SecretError> {
+    let (reference, path) = (part.to_string(), path.display().to_string());
+    read.unwrap_or(Err(Unread::Silent)).map_err(|unread| match unread {
+        Unread::Silent => SecretError::Silent { reference, path, patience },
+        Unread::Because(reason) => SecretError::File { reference, path, reason },
+    })
 }
 
 fn reference(inner: &str) -> Result<Part, String> {
@@ -134,18 +221,36 @@ fn reference(inner: &str) -> Result<Part, String> {
     }
 }
 
-fn read(path: &Path, part: &Part) -> Result<String, SecretError> {
-    let failed = |reason: String| SecretError::File {
-        reference: part.to_string(),
-        path: path.display().to_string(),
-        reason,
-    };
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
-    let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
-    if text.len() as u64 > LONGEST {
-        return Err(failed(format!("it is larger than {LONGEST} bytes")));
+/// A pipe is a file too, such as that of `<(pass show token)`; where nobody writes to it, it is not waited for longer.
+fn read(path: &Path, patience: Duration) -> Result<SecretString, Unread> {
+    let failed = |error: std::io::Error| Unread::Because(error.to_string());
+    let until = Instant::now() + patience;
+    // Else to open a pipe is to wait for its writer.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file =
+        File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(failed)?;
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|error| Unread::Because(error.to_string()))?;
+        match poll(&mut [PollFd::new(&file, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(Unread::Silent),
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&piece[..length]),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        if text.len() > LONGEST {
+            return Err(Unread::Because(format!("it is larger than {LONGEST} bytes")));
+        }
     }
+    let mut text =
+        String::from_utf8(text).map_err(|_| Unread::Because("stream did not contain valid UTF-8".into()))?;
     // Editors and `echo` end a file with one newline that is no part of the secret.
     if text.ends_with('\n') {
         text.pop();
@@ -153,7 +258,7 @@ fn read(path: &Path, part: &Part) -> Result<String, SecretError> {
             text.pop();
         }
     }
-    Ok(text)
+    Ok(text.into())
 }
 
 impl fmt::Display for Part {
@@ -257,6 +362,35 @@ mod tests {
             Err("${credential:web}: CREDENTIALS_DIRECTORY is not set: is LoadCredential=web in the unit?"
                 .into())
         );
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_read_and_waited_for_no_longer_than_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let secret = SecretText::parse(&format!("x-${{file:{}}}", path.display())).unwrap();
+        let error = secret.resolve_within(Duration::from_millis(20)).await.unwrap_err();
+        let path_shown = path.display();
+        assert_eq!(
+            error.to_string(),
+            format!("${{file:{path_shown}}}: {path_shown} does not answer within 20ms")
+        );
+        // Its thread ends with it; what is written now would be for that one.
+        while FILES.is_asked(&path) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, "hunter2\n").unwrap()
+        });
+        let resolved = secret.resolve_within(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(resolved.expose_secret(), "x-hunter2");
+        writer.join().unwrap();
+        // What took its place is read, and not waited for behind the pipe.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "hunter3").unwrap();
+        assert_eq!(secret.resolve().unwrap().expose_secret(), "x-hunter3");
     }
 
     #[test]

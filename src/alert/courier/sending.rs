@@ -14,7 +14,7 @@ use crate::alert::{Message, Story};
 use crate::config::{Contact, Form, JobTable, Language, Smtp, Webhook};
 use crate::host::http::{Answer, Request, Target};
 use crate::host::mail::{self, Mail, Server};
-use crate::host::secret::{ExposeSecret, SecretError};
+use crate::host::secret::{self, ExposeSecret, SecretError, SecretString};
 use crate::ledger::Notice;
 use crate::model::Channel;
 
@@ -98,19 +98,22 @@ pub(crate) async fn deliver(
 ///
 /// # Errors
 /// Where the password can't be read.
-pub fn mail_server(smtp: &Smtp) -> Result<Server, SecretError> {
-    let password = smtp.password.as_ref().map(|password| password.resolve()).transpose()?;
+pub async fn mail_server(smtp: &Smtp) -> Result<Server, SecretError> {
+    let password = match &smtp.password {
+        Some(password) => password.resolve_within(secret::PATIENCE).await?,
+        None => SecretString::default(),
+    };
     Ok(Server {
         host: smtp.host.clone(),
         port: smtp.port,
         tls: smtp.tls,
-        login: smtp.user.clone().map(|user| (user, password.unwrap_or_default())),
+        login: smtp.user.clone().map(|user| (user, password)),
         patience: MAIL_PATIENCE,
     })
 }
 
 async fn send_mail(smtp: &Smtp, to: &str, said: &Said) -> Result<Sent, Failure> {
-    let server = mail_server(smtp).map_err(Failure::for_now)?;
+    let server = mail_server(smtp).await.map_err(Failure::for_now)?;
     let mail = Mail {
         id: said.id.clone(),
         at: said.at,
@@ -128,7 +131,7 @@ async fn send_mail(smtp: &Smtp, to: &str, said: &Said) -> Result<Sent, Failure> 
 }
 
 async fn post(webhook: &Webhook, said: &Said, now: Timestamp) -> Result<Sent, Failure> {
-    let address = webhook.url.resolve().map_err(Failure::for_now)?;
+    let address = webhook.url.resolve_within(secret::PATIENCE).await.map_err(Failure::for_now)?;
     let target = Target::secret(address.expose_secret().trim())
         .map_err(|reason| Failure::for_now(format!("the webhook's address is wrong: {reason}")))?;
     let form = webhook.form.unwrap_or_else(|| forms::form_of(&target));
@@ -140,7 +143,7 @@ async fn post(webhook: &Webhook, said: &Said, now: Timestamp) -> Result<Sent, Fa
     // A receiver that is asked twice can tell by it.
     request.headers.push(("Idempotency-Key".to_owned(), said.id.clone()));
     if let (Some(token), Form::Json | Form::Ntfy) = (&webhook.token, form) {
-        let token = token.resolve().map_err(Failure::for_now)?;
+        let token = token.resolve_within(secret::PATIENCE).await.map_err(Failure::for_now)?;
         request
             .headers
             .push(("Authorization".to_owned(), format!("Bearer {}", token.expose_secret().trim())));

@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::ping::{Around, Said, ping};
-use self::troubles::Troubles;
+use self::troubles::{Troubles, some_of};
 use self::waiting::{Beat, Waiting};
 use super::courier::Failure;
 use crate::clock::Clock;
@@ -77,9 +77,14 @@ impl Heartbeats {
         Arc::new(self.clone())
     }
 
+    /// Forgets the troubles of jobs that have no heartbeat any more.
+    pub fn reloaded(&self, table: &JobTable) {
+        self.0.troubles.keep_only(|job| has_one(table, job));
+    }
+
     /// A sentence for each reason for which heartbeats of this table were not heard.
     pub fn problems(&self, table: &JobTable) -> Vec<String> {
-        self.0.troubles.problems(|job| table.job(job.as_str()).is_some_and(|spec| spec.heartbeat.is_some()))
+        self.0.troubles.problems(|job| has_one(table, job))
     }
 
     /// Tries what waits once more, for at most so long.
@@ -95,10 +100,16 @@ impl Heartbeats {
             }
         };
         if tokio::time::timeout(within, all_gone).await.is_err() {
-            let jobs: Vec<String> = self.0.lanes().keys().map(ToString::to_string).collect();
-            tracing::warn!("there is no more time for the heartbeats of {}", jobs.join(", "));
+            let lanes = self.0.lanes();
+            let mut jobs: Vec<&JobName> = lanes.keys().collect();
+            jobs.sort_unstable();
+            tracing::warn!("there is no more time for the heartbeats of {}", some_of(&jobs));
         }
     }
+}
+
+fn has_one(table: &JobTable, job: &JobName) -> bool {
+    table.job(job.as_str()).is_some_and(|spec| spec.heartbeat.is_some())
 }
 
 impl Observer for Heartbeats {
@@ -169,6 +180,7 @@ impl Shared {
 
     async fn tell(&self, job: &JobName, beat: &Beat, comes: &Notify) {
         let mut pauses = PAUSES.into_iter();
+        let mut refused = None;
         loop {
             let left = FRESH.saturating_sub(self.age_of(beat));
             let Ok(Ok(turn)) = tokio::time::timeout(left, self.turns.acquire()).await else {
@@ -176,7 +188,7 @@ impl Shared {
                 return self.not_heard(job, reason);
             };
             if self.is_outdated(job, beat) {
-                return;
+                return self.given_up(job, beat, refused);
             }
             let answered = ping(job, beat, &self.around, self.clock.now()).await;
             drop(turn);
@@ -188,8 +200,9 @@ impl Shared {
             let is_in_time = |pause: &Duration| self.age_of(beat) + *pause < FRESH;
             let pause = pauses.next().filter(is_in_time).filter(|_| !*self.finishing.borrow());
             let Some(pause) = pause else { return self.not_heard(job, reason) };
+            refused = Some(reason);
             if !self.pause(pause, job, beat, comes).await {
-                return;
+                return self.given_up(job, beat, refused);
             }
         }
     }
@@ -222,6 +235,14 @@ impl Shared {
     fn heard(&self, job: &JobName) {
         if self.troubles.clear(job) {
             tracing::info!("heartbeats are heard again");
+        }
+    }
+
+    /// A newer state has come before this one was heard. An end that was tried in vain is said all the same: of a job that
+    /// runs each minute none would ever be tried for long enough. What a start wanted, its end still may get.
+    fn given_up(&self, job: &JobName, beat: &Beat, refused: Option<String>) {
+        if let Some(reason) = refused.filter(|_| !beat.said.is_start()) {
+            self.not_heard(job, reason);
         }
     }
 

@@ -61,7 +61,7 @@ impl Said {
 
 pub(super) async fn ping(job: &JobName, beat: &Beat, around: &Around, now: Timestamp) -> Result<(), Failure> {
     let Beat { run, heartbeat, said, .. } = beat;
-    let url = heartbeat.url(job).map_err(Failure::for_now)?;
+    let url = heartbeat.url(job).await.map_err(Failure::for_now)?;
     let target = |url: &str| {
         let wrong = |reason: String| Failure::ForGood(format!("its URL is wrong: {reason}"));
         Target::secret(url).map_err(wrong)

@@ -34,6 +34,10 @@ impl Troubles {
         troubles.remove(job).is_some() && troubles.is_empty()
     }
 
+    pub(super) fn keep_only(&self, is_wanted: impl Fn(&JobName) -> bool) {
+        self.lock().retain(|job, _| is_wanted(job));
+    }
+
     pub(super) fn problems(&self, is_wanted: impl Fn(&JobName) -> bool) -> Vec<String> {
         let troubles = self.lock();
         let mut by_reason: BTreeMap<&str, (Timestamp, Vec<&JobName>)> = BTreeMap::new();
@@ -43,12 +47,7 @@ impl Troubles {
             jobs.push(job);
         }
         let sentence = |(reason, (since, jobs)): (&str, (Timestamp, Vec<&JobName>))| {
-            let names: Vec<&str> = jobs.iter().take(NAMED).map(|job| job.as_str()).collect();
-            let more = match jobs.len().saturating_sub(NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!("no heartbeat of {}{more} was heard since {since:.0}: {reason}", names.join(", "))
+            format!("no heartbeat of {} was heard since {since:.0}: {reason}", some_of(&jobs))
         };
         by_reason.into_iter().map(sentence).collect()
     }
@@ -56,6 +55,16 @@ impl Troubles {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobName, Trouble>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `a, b, c and 4997 more`
+pub(super) fn some_of(jobs: &[&JobName]) -> String {
+    let names: Vec<&str> = jobs.iter().take(NAMED).map(|job| job.as_str()).collect();
+    let more = match jobs.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.join(", ") + &more
 }
 
 #[cfg(test)]
@@ -81,6 +90,12 @@ mod tests {
                 "no heartbeat of a, b, c and 1 more was heard since 1970-01-01T00:00:00Z: it answers 500",
             ]
         );
+        // A job that goes takes its trouble with it: the next one with that reason is said.
+        assert!(!troubles.note(&job("g"), "it answers 404".into(), at(90)));
+        assert!(troubles.note(&job("g"), "it answers 410".into(), at(90)));
+        troubles.keep_only(|job| job.as_str() != "g");
+        assert!(troubles.note(&job("e"), "it answers 410".into(), at(90)));
+        assert!(!troubles.note(&job("e"), "it answers 404".into(), at(90)));
         for name in ["a", "b", "c", "d", "e"] {
             assert!(!troubles.clear(&job(name)));
         }

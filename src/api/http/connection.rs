@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,7 +37,11 @@ pub(in crate::api) async fn converse(
         let mut router = router.clone();
         async move {
             let response = match refused {
-                Some(refused) => refused,
+                // It may come again with a token, and takes nobody's place until then.
+                Some(mut refused) => {
+                    refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    refused
+                }
                 None => router.call(request.map(Body::new)).await?,
             };
             Ok::<_, Infallible>(response)

@@ -3,6 +3,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
 
 use super::token::Access;
 use super::*;
@@ -49,6 +50,12 @@ async fn a_token_that_is_empty_or_missing_is_nobodys() {
     check(Err("it is empty")).await;
     std::fs::write(&path, "x\n").unwrap();
     check(Ok(())).await;
+    std::fs::write(&path, "x\ty\n").unwrap();
+    check(Err("no client can send it")).await;
+    // As a client reads the same file.
+    std::fs::write(&path, " x\r\n\n").unwrap();
+    let given = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer x"))]);
+    assert!(Access::of(Some(token())).await.unwrap().refuses(&given).is_none());
     assert!(matches!(Access::of(None).await, Ok(Access::Anybody)));
 }
 
@@ -117,4 +124,65 @@ fn our_own_clients_are_greeted_at_once() {
     drop(older);
     stop.cancel();
     server.join().unwrap();
+}
+
+/// Says `request` and gives what is answered up to `end`; all there is, where that does not come.
+async fn said(client: &mut tokio::net::TcpStream, request: &str, end: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    client.write_all(format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{request}\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while end.is_empty() || !answer.ends_with(end) {
+        let mut piece = [0; 1024];
+        match client.read(&mut piece).await.unwrap() {
+            0 => break,
+            length => answer.push_str(std::str::from_utf8(&piece[..length]).unwrap()),
+        }
+    }
+    answer
+}
+
+#[tokio::test]
+async fn who_has_no_token_keeps_nobody_out_who_has_it() {
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let front = Front::start(Arc::new(Silent), stop.clone());
+    front.put(Some(crate::config::Dashboard { listen, token: Some("x".into()) }));
+    let connected = async || loop {
+        if let Ok(client) = tokio::net::TcpStream::connect(listen).await {
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    // One that is refused is hung up on.
+    let refused = said(&mut connected().await, "", "").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 401 ") && refused.contains("\r\nconnection: close\r\n"),
+        "{refused}"
+    );
+    let (token, end) = ("authorization: bearer x\r\n", "see the daemon's log\n");
+    let mut early = connected().await;
+    assert!(said(&mut early, token, end).await.ends_with(end));
+    assert_eq!(front.problems(), Vec::<String>::new());
+    let mut others = vec![];
+    for _ in 0..80 {
+        others.push(connected().await);
+    }
+    let mut late = connected().await;
+    for client in [&mut late, &mut early] {
+        assert!(said(client, token, end).await.ends_with(end));
+    }
+    // The two, and the newest 62 of the others.
+    let gone = async |client: &mut tokio::net::TcpStream| {
+        let read = tokio::io::AsyncReadExt::read_u8(client);
+        tokio::time::timeout(Duration::from_secs(5), read).await.is_ok_and(|read| read.is_err())
+    };
+    for client in &mut others[..18] {
+        assert!(gone(client).await);
+    }
+    let kept = others[18].try_read(&mut [0]).unwrap_err();
+    assert_eq!(kept.kind(), std::io::ErrorKind::WouldBlock);
+    let crowded = "dashboard.listen: all 64 connections are taken: the longest idle ones are closed for others; \
+                   the newest is from 127.0.0.1";
+    assert_eq!(front.problems(), [crowded]);
+    stop.cancel();
 }

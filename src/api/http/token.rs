@@ -1,16 +1,11 @@
 //! Who may read: the token of `dashboard:`, and what a request without it is told. Never shows it.
 
-use std::time::Duration;
-
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use crate::host::secret::{ExposeSecret, SecretText};
-
-/// A secret may lie on a file system that does not answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::host::secret::{self, ExposeSecret, SecretString, SecretText};
 
 /// To be asked of each request.
 #[derive(Clone)]
@@ -27,21 +22,8 @@ impl Access {
     /// Why the token can't be read; then it is nobody's.
     pub(super) async fn of(token: Option<SecretText>) -> Result<Self, String> {
         let Some(token) = token else { return Ok(Self::Anybody) };
-        let resolving = tokio::task::spawn_blocking(move || token.resolve());
-        let resolved = match tokio::time::timeout(PATIENCE, resolving).await {
-            Ok(Ok(resolved)) => resolved.map_err(|error| error.to_string())?,
-            Ok(Err(error)) => return Err(format!("a bug: reading it panicked: {error}")),
-            Err(_) => {
-                return Err(format!(
-                    "the file that holds it does not answer within {} s",
-                    PATIENCE.as_secs()
-                ));
-            }
-        };
-        match resolved.expose_secret() {
-            "" => Err("it is empty".to_owned()),
-            token => Ok(Self::With(hash(token))),
-        }
+        let resolved = token.resolve_within(secret::PATIENCE).await.map_err(|error| error.to_string())?;
+        token_of(&resolved).map(|token| Self::With(hash(token))).map_err(str::to_owned)
     }
 
     /// What is answered in place of a page.
@@ -59,6 +41,19 @@ impl Access {
                 Some((StatusCode::UNAUTHORIZED, how, text).into_response())
             }
         }
+    }
+}
+
+/// The token in what `dashboard.token` refers to.
+///
+/// # Errors
+/// Why no client can ever give it. Does not show it.
+pub fn token_of(resolved: &SecretString) -> Result<&str, &'static str> {
+    let token = resolved.expose_secret().trim_ascii();
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        _ if token.is_empty() => Err("it is empty"),
+        true => Ok(token),
+        false => Err("no client can send it: only visible ASCII characters without blanks fit a header"),
     }
 }
 

@@ -162,7 +162,7 @@ fn heartbeat() {
     let job = JobName::new("x").unwrap();
     let get = |spec: &JobSpec| {
         let heartbeat = spec.heartbeat.as_ref()?;
-        let url = heartbeat.url(&job).unwrap();
+        let url = futures_util::FutureExt::now_or_never(heartbeat.url(&job)).unwrap().unwrap();
         Some((url.expose_secret().to_owned(), heartbeat.only_success))
     };
     let some = |url: &str, only_success: bool| Some((url.to_owned(), only_success));

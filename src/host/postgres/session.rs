@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::{Connection, PATIENCE, PostgresError, Tls, tls};
-use crate::host::secret::ExposeSecret;
+use crate::host::secret::{self, ExposeSecret};
 
 impl Connection {
     /// # Errors
@@ -56,7 +56,8 @@ impl Connection {
             .application_name("punk-eco-sched")
             .connect_timeout(PATIENCE);
         if let Some(password) = &self.password {
-            let password = password.resolve().map_err(|error| PostgresError::Refused(error.to_string()))?;
+            let password = password.resolve_within(secret::PATIENCE).await;
+            let password = password.map_err(|error| PostgresError::Refused(error.to_string()))?;
             config.password(password.expose_secret());
         }
         match tokio::time::timeout(PATIENCE, self.connect_as(&config)).await {

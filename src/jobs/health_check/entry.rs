@@ -199,7 +199,7 @@ impl Entry {
             found.extend(say(format!("checks.{at}.name"), "the name is empty".into(), None));
         }
         // It stands in messages, in metrics and on terminals.
-        let own = common.name.is_some().then(|| format!("{kind}.name")).unwrap_or("name".into());
+        let own = if common.name.is_some() { format!("{kind}.name") } else { "name".to_owned() };
         if let Some(reason) = self.given_name().and_then(|name| unfit(name)) {
             found.extend(say(format!("checks.{at}.{own}"), reason, None));
         }

@@ -12,7 +12,7 @@ use super::network::{no_time, took};
 use super::recent::Tolerance;
 use crate::document::Invalid;
 use crate::host::http::{Answer, Redirects, Request, Target};
-use crate::host::secret::{ExposeSecret, SecretText};
+use crate::host::secret::{self, ExposeSecret, SecretText};
 use crate::jobs::{HostContext, JobContext, Lack};
 use crate::logs::harmless;
 use crate::model::Unit;
@@ -111,7 +111,7 @@ impl Check for Http {
     }
 
     async fn look(&self, _ctx: &JobContext) -> Measured {
-        let target = match self.target() {
+        let target = match self.target().await {
             Ok(target) => target,
             Err(reason) => return Measured::unknown(reason),
         };
@@ -138,7 +138,7 @@ impl Check for Http {
 
     async fn preflight(&self, _ctx: &HostContext) -> Vec<Lack> {
         let lack = |message| Lack { fatal: true, message, hint: None };
-        self.target().err().map(lack).into_iter().collect()
+        self.target().await.err().map(lack).into_iter().collect()
     }
 }
 
@@ -148,8 +148,8 @@ impl Http {
         self.timeout.unwrap_or(HumanDuration(usual))
     }
 
-    fn target(&self) -> Result<Target, String> {
-        let address = self.url.resolve().map_err(|error| error.to_string())?;
+    async fn target(&self) -> Result<Target, String> {
+        let address = self.url.resolve_within(secret::PATIENCE).await.map_err(|error| error.to_string())?;
         let target = Target::parse(address.expose_secret())
             .map_err(|reason| format!("{} is no address of http or https: {reason}", self.subject()))?;
         Ok(if self.url.literal().is_some() { target } else { target.shown_as(self.subject()) })

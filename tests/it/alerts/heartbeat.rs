@@ -351,3 +351,23 @@ fn a_service_that_hangs_delays_neither_a_run_nor_the_end_of_the_daemon() {
         host.daemon_log()
     );
 }
+
+/// None of its ends is ever tried for as long as it would take to give it up.
+#[test]
+fn a_job_that_runs_each_second_says_that_its_service_is_dead() {
+    let host = Host::new("");
+    let jobs = format!(
+        "  often: {{ schedule: '@every 1s', heartbeat: 'http://127.0.0.1:{}/x', command: {{ run: ['true'] }} }}\n",
+        free_port()
+    );
+    host.write_table("", &jobs);
+    let daemon = host.daemon();
+    let status = || text(&host.cli(&["status"]).stdout);
+    wait_until("status says it", || status().contains("no heartbeat of often was heard since "));
+    assert!(host.daemon_log().contains("no heartbeat of often was heard, and it is not tried again: "));
+    // With the heartbeat goes the trouble.
+    host.write_jobs("  often: { schedule: '@every 1s', command: { run: ['true'] } }\n");
+    assert!(host.cli(&["reload"]).status.success());
+    assert!(!status().contains("heartbeat"), "{}", status());
+    daemon.stop();
+}
