@@ -83,14 +83,15 @@ fn a_way_that_fails_says_why_and_the_others_are_taken() {
     host.write_table(
         &format!(
             "contacts:\n  infra: {{ email: infra@shop.test, webhook: 'http://127.0.0.1:{}/s3cret' }}\n  \
-             gone: {{ webhook: '${{file:{}}}' }}\n  wrong: {{ webhook: {{ url: 'http://127.0.0.1:{}/', form: ntfy }} }}\n  unit: {{ webhook: '${{credential:hook}}' }}\n\
+             gone: {{ webhook: '${{file:{}}}' }}\n  wrong: {{ webhook: {{ url: '${{file:{}}}', form: ntfy }} }}\n  unit: {{ webhook: '${{credential:hook}}' }}\n\
              alerts: {{ smtp: {{ host: 127.0.0.1, port: {closed}, from: sched@web.test }} }}",
             webhook.port,
             host.path("no-such-file").display(),
-            webhook.port
+            host.path("no-topic").display()
         ),
         JOBS,
     );
+    std::fs::write(host.path("no-topic"), format!("http://127.0.0.1:{}/", webhook.port)).unwrap();
     let (code, out, _) = try_it(&host, "infra");
     assert_eq!(code, Some(1));
     assert_eq!(
