@@ -67,7 +67,7 @@ mod tests {
         std::fs::rename(&path, &moved).unwrap();
         while READERS.available_permits() < 4 {
             drop(std::fs::File::options().read(true).write(true).open(&moved).unwrap());
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         assert_eq!(read(Duration::from_secs(60)), Vec::<String>::new());
     }

@@ -42,6 +42,20 @@ fn message_in(
     (message.subject(), message.text(), message.json())
 }
 
+fn monitoring() -> JobName {
+    JobName::new("monitoring").unwrap()
+}
+
+/// Of one of its checks.
+fn incident(name: &str, severity: Severity, failures: u64) -> Incident {
+    Incident {
+        check: Some(name.into()),
+        severity,
+        failures,
+        ..Incident::of_job(monitoring(), RunId(812), at("2026-11-22T23:01:00Z"))
+    }
+}
+
 #[test]
 fn a_failure_whole() {
     let story = Story {
@@ -181,13 +195,7 @@ fn checks_that_begin_to_fail_in_one_run_are_one_message() {
         checked("disk /", Severity::Warning, None),
         checked("page", Severity::Critical, Some("db")),
     ];
-    let monitoring = JobName::new("monitoring").unwrap();
-    let incident = |name: &str, severity, failures| Incident {
-        check: Some(name.into()),
-        severity,
-        failures,
-        ..Incident::of_job(monitoring.clone(), RunId(812), at("2026-11-22T23:01:00Z"))
-    };
+    let monitoring = monitoring();
     let both = [incident("db", Severity::Critical, 1), incident("disk /", Severity::Warning, 2)];
     let of = |kind| Notice { job: monitoring.clone(), ..notice(kind) };
     let told = |incidents: &[Incident]| story(Outcome::Failed, 1).about(incidents, &seen);
@@ -307,13 +315,7 @@ db-backup fonctionne de nouveau sur web1.
   punk-eco-sched history db-backup
 "
     );
-    let monitoring = JobName::new("monitoring").unwrap();
-    let incident = |name: &str, severity, failures| Incident {
-        check: Some(name.into()),
-        severity,
-        failures,
-        ..Incident::of_job(monitoring.clone(), RunId(812), at("2026-11-22T23:01:00Z"))
-    };
+    let monitoring = monitoring();
     let both = [incident("db", Severity::Critical, 1), incident("disk /", Severity::Warning, 2)];
     let seen = [
         checked("db", Severity::Critical, None),

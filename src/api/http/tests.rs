@@ -151,7 +151,7 @@ async fn who_has_no_token_keeps_nobody_out_who_has_it() {
         if let Ok(client) = tokio::net::TcpStream::connect(listen).await {
             return client;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     };
     // One that is refused is hung up on.
     let refused = said(&mut connected().await, "", "").await;

@@ -124,23 +124,30 @@ fn what_is_gathered_is_told_in_its_time_and_so_is_the_end_of_the_storm() {
     );
 }
 
-#[test]
-fn ten_thousand_that_wait_at_the_start_are_one_message_and_none_is_left() {
-    let webhook = Webhook::start(&[503, 200]);
+/// A host where so many notices wait for a webhook, each of a job of its own.
+fn with_waiting(count: usize, port: u16) -> Host {
     let host = Host::new("");
-    let top = format!(
-        "contacts: {{ hook: {{ webhook: 'http://127.0.0.1:{}/' }} }}\nalerts: {{ to: [hook] }}",
-        webhook.port
-    );
+    let top =
+        format!("contacts: {{ hook: {{ webhook: 'http://127.0.0.1:{port}/' }} }}\nalerts: {{ to: [hook] }}");
     host.write_table(&top, "  x: { command: { run: [/bin/false] } }\n");
     let edge = Edge::start(&host, "2026-01-01T10:00:00Z");
     edge.run_now("x");
     edge.stop();
+    let more = count - 1;
+    let sql = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {more}) \
+         INSERT INTO notices (id, at, job, run, contact, channel, kind, story) \
+         SELECT id || '.' || i, at + i, job || i, run, contact, channel, kind, story FROM notices, n"
+    );
     let ledger = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
-    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
-               INSERT INTO notices (id, at, job, run, contact, channel, kind, story) SELECT id || '.' || i, at + i, job || i, run, contact, channel, kind, story FROM notices, n";
-    assert_eq!(ledger.execute(sql, ()).unwrap(), 9999);
-    drop(ledger);
+    assert_eq!(ledger.execute(&sql, ()).unwrap(), more);
+    host
+}
+
+#[test]
+fn ten_thousand_that_wait_at_the_start_are_one_message_and_none_is_left() {
+    let webhook = Webhook::start(&[503, 200]);
+    let host = with_waiting(10000, webhook.port);
     let edge = Edge::start(&host, "2026-01-01T10:01:00Z").deliver();
     wait_until("they are gathered", || {
         edge.waiting
@@ -169,20 +176,7 @@ fn ten_thousand_that_wait_at_the_start_are_one_message_and_none_is_left() {
 /// notices each of its messages is of, and how many were given up.
 fn told_of_thirty(answers: &[u16]) -> (Vec<u64>, i64) {
     let webhook = Webhook::start(answers);
-    let host = Host::new("");
-    let top = format!(
-        "contacts: {{ hook: {{ webhook: 'http://127.0.0.1:{}/' }} }}\nalerts: {{ to: [hook] }}",
-        webhook.port
-    );
-    host.write_table(&top, "  x: { command: { run: [/bin/false] } }\n");
-    let edge = Edge::start(&host, "2026-01-01T10:00:00Z");
-    edge.run_now("x");
-    edge.stop();
-    let ledger = rusqlite::Connection::open(host.path("state/ledger.db")).unwrap();
-    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 29) \
-               INSERT INTO notices (id, at, job, run, contact, channel, kind, story) SELECT id || '.' || i, at + i, job || i, run, contact, channel, kind, story FROM notices, n";
-    assert_eq!(ledger.execute(sql, ()).unwrap(), 29);
-    drop(ledger);
+    let host = with_waiting(30, webhook.port);
     let edge = Edge::start(&host, "2026-01-01T10:01:00Z").deliver();
     wait_until("none is left", || {
         edge.clock.advance(std::time::Duration::from_secs(30));
